@@ -1,0 +1,27 @@
+//! What every Rollcall service stands on: settings, documents, secrets, health, metrics, telemetry, the bus, `converge`.
+//!
+//! It knows no product: what a Postgres or a Keycloak is, services know.
+
+pub mod announcer;
+pub mod backoff;
+pub mod bus;
+pub mod clock;
+pub mod converge;
+pub mod diagnostics;
+pub mod documents;
+pub mod exit;
+pub mod grpc;
+pub mod health;
+pub mod hub;
+pub mod metrics;
+pub mod provision;
+pub mod run;
+pub mod secret;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+pub mod wire;
+
+pub use exit::{Exit, Failure};
+pub use run::Context;
+pub use secret::SecretValue;

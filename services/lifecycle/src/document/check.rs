@@ -1,0 +1,300 @@
+//! Checks of one document by itself: everything that can be known to be wrong without asking a server.
+
+use super::merge::claim;
+use super::naming::{POSTGRES_NAME_MAX, observer_role};
+use super::{Document, NamingError, Ready, Secret, SecretRef};
+use crate::component::{is_dns_label, is_name};
+
+/// What is wrong with a document: (key, message) pairs; empty when it is right.
+pub fn check_fragment(document: &Document) -> Vec<(String, String)> {
+    let mut found = Found(Vec::new());
+    identity(document, &mut found);
+    servers(document, &mut found);
+    databases(document, &mut found);
+    topics(document, &mut found);
+    secrets(document, &mut found);
+    modules(document, &mut found);
+    duplicates(document, &mut found);
+    found.0
+}
+
+struct Found(Vec<(String, String)>);
+
+impl Found {
+    fn say(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.0.push((key.into(), message.into()));
+    }
+
+    fn name(&mut self, key: &str, name: &str) {
+        if !is_name(name) {
+            self.say(key, format!("`{name}` is no name: use lower-case letters, digits, `-`, `_` and `.`"));
+        }
+    }
+
+    fn physical(&mut self, key: &str, name: Result<String, NamingError>) {
+        if let Err(error) = name {
+            self.say(key, error.to_string());
+        }
+    }
+
+    fn secret_ref(&mut self, key: &str, reference: &SecretRef) {
+        if !is_key(&reference.key) {
+            self.say(format!("{key}.key"), format!("`{}` is no key of a Secret: use letters, digits, `-`, `_` and `.`", reference.key));
+        }
+    }
+
+    fn ready(&mut self, key: &str, ready: &Ready) {
+        match ready.given() {
+            1 => {}
+            0 => self.say(key, "says nothing: give one of http, tcp, grpc, keycloak"),
+            _ => self.say(key, "says more than one thing: give exactly one of http, tcp, grpc, keycloak"),
+        }
+        if let Some(tcp) = &ready.tcp
+            && !is_address(&tcp.address)
+        {
+            self.say(format!("{key}.tcp.address"), format!("`{}` is not host:port", tcp.address));
+        }
+        let urls = [
+            ("http.url", ready.http.as_ref().map(|h| &h.url)),
+            ("grpc.url", ready.grpc.as_ref().map(|g| &g.url)),
+            ("keycloak.url", ready.keycloak.as_ref().map(|k| &k.url)),
+            ("keycloak.management", ready.keycloak.as_ref().and_then(|k| k.management.as_ref())),
+        ];
+        for (what, url) in urls {
+            if let Some(url) = url
+                && (!matches!(url.scheme(), "http" | "https") || url.host_str().is_none())
+            {
+                self.say(format!("{key}.{what}"), format!("`{url}` is not an http or https address"));
+            }
+            if url.is_some_and(|url| url.password().is_some() || !url.username().is_empty()) {
+                self.say(format!("{key}.{what}"), "holds credentials; documents never do");
+            }
+        }
+    }
+}
+
+/// Whether `text` may be a key of a Secret (Kubernetes allows letters, digits, `-`, `_`, `.`).
+fn is_key(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 253
+        && text != "."
+        && text != ".."
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
+}
+
+fn identity(document: &Document, found: &mut Found) {
+    for (key, name) in [
+        ("environment.name", &document.environment.name),
+        ("fragment.name", &document.fragment.name),
+        ("fragment.namespace", &document.fragment.namespace),
+    ] {
+        if !is_dns_label(name) {
+            found.say(key, format!("`{name}` is not a DNS label: lower-case letters, digits and `-`, at most 63"));
+        }
+    }
+    if document.environment.uid.is_nil() {
+        found.say("environment.uid", "is all zeros; mint one with `rollcall init`");
+    }
+}
+
+fn servers(document: &Document, found: &mut Found) {
+    for (name, server) in &document.postgres {
+        let key = format!("postgres.{name}");
+        found.name(&key, name);
+        if server.host.is_empty() {
+            found.say(format!("{key}.host"), "is empty");
+        }
+        if let Some(admin) = &server.admin {
+            found.secret_ref(&format!("{key}.admin.password"), &admin.password);
+        }
+        if let Some(observer) = &server.observer {
+            found.secret_ref(&format!("{key}.observer.password"), &observer.password);
+            let role = observer_role(&document.environment.name);
+            if role.len() > POSTGRES_NAME_MAX {
+                found.say(format!("{key}.observer"), format!("its role's name `{role}` would be {} bytes long, {POSTGRES_NAME_MAX} are allowed; shorten environment.name", role.len()));
+            }
+        }
+        if document.uses.postgres.contains_key(name) {
+            found.say(format!("uses.postgres.{name}"), "is declared in this fragment itself; keep it under `postgres` only");
+        }
+    }
+    for (name, server) in &document.uses.postgres {
+        let key = format!("uses.postgres.{name}");
+        found.name(&key, name);
+        if server.admin.is_some() {
+            found.say(format!("{key}.admin"), "an administrator's credential stands only in the fragment that declares the server");
+        }
+        if server.observer.is_some() {
+            found.say(format!("{key}.observer"), "the observer stands only in the fragment that declares the server");
+        }
+    }
+    for (at, clusters) in [("kafka", &document.kafka), ("uses.kafka", &document.uses.kafka)] {
+        for (name, cluster) in clusters {
+            let key = format!("{at}.{name}");
+            found.name(&key, name);
+            if cluster.brokers.is_empty() {
+                found.say(format!("{key}.brokers"), "is empty; name at least one broker");
+            }
+            for broker in cluster.brokers.iter().filter(|broker| !is_address(broker)) {
+                found.say(format!("{key}.brokers"), format!("`{broker}` is not host:port"));
+            }
+        }
+    }
+    for name in document.kafka.keys().filter(|name| document.uses.kafka.contains_key(*name)) {
+        found.say(format!("uses.kafka.{name}"), "is declared in this fragment itself; keep it under `kafka` only");
+    }
+}
+
+fn databases(document: &Document, found: &mut Found) {
+    let (naming, place) = (&document.naming, document.place());
+    for (name, database) in &document.databases {
+        let key = format!("databases.{name}");
+        found.name(&key, name);
+        if !document.postgres.contains_key(&database.server) && !document.uses.postgres.contains_key(&database.server) {
+            found.say(format!("{key}.server"), format!("`{}` is neither under postgres nor under uses.postgres of this fragment", database.server));
+        }
+        found.physical(&key, naming.database(database.physical_base(name), place));
+        found.physical(&format!("{key}.roles.app.name"), naming.role(&database.roles.app.name, place));
+        found.physical(&format!("{key}.roles.owner.name"), naming.role(&database.owner_base(name), place));
+        found.secret_ref(&format!("{key}.roles.app.password"), &database.roles.app.password);
+        if database.roles.app.name == database.owner_base(name) {
+            found.say(format!("{key}.roles"), "owner and app are the same role; nobody may log in as an owner");
+        }
+        for (i, extension) in database.extensions.iter().enumerate() {
+            if !is_name(extension) {
+                found.say(format!("{key}.extensions"), format!("`{extension}` is no extension; write one name per entry"));
+            }
+            if database.extensions[..i].contains(extension) {
+                found.say(format!("{key}.extensions"), format!("`{extension}` stands twice"));
+            }
+        }
+    }
+}
+
+fn topics(document: &Document, found: &mut Found) {
+    for (name, topic) in &document.topics {
+        let key = format!("topics.{name}");
+        found.name(&key, name);
+        if !document.kafka.contains_key(&topic.kafka) && !document.uses.kafka.contains_key(&topic.kafka) {
+            found.say(format!("{key}.kafka"), format!("`{}` is neither under kafka nor under uses.kafka of this fragment", topic.kafka));
+        }
+        found.physical(&key, document.naming.topic(topic.name.as_deref().unwrap_or(name), document.place()));
+        if topic.partitions == 0 || topic.partitions > 10_000 {
+            found.say(format!("{key}.partitions"), format!("{} is not between 1 and 10000", topic.partitions));
+        }
+        if let super::Replication::Factor(factor) = topic.replication {
+            let isr = topic.config.get("min.insync.replicas").and_then(|v| v.parse::<u16>().ok());
+            if factor == 0 {
+                found.say(format!("{key}.replication"), "0 replicas hold nothing; give a number from 1 or `auto`");
+            } else if isr.is_some_and(|isr| isr > factor) {
+                found.say(format!("{key}.config.min.insync.replicas"), format!("is more than the {factor} replicas, so nothing could ever be written"));
+            }
+        }
+    }
+}
+
+fn secrets(document: &Document, found: &mut Found) {
+    for (name, secret) in &document.secrets {
+        let key = format!("secrets.{name}");
+        let given = usize::from(secret.external) + usize::from(!secret.generate.is_empty()) + usize::from(secret.copy.is_some());
+        if given != 1 {
+            found.say(&key, "give exactly one of external: true, generate, copy");
+        }
+        let Secret { generate, copy, .. } = secret;
+        for (value, generator) in generate {
+            if !is_key(value) {
+                found.say(format!("{key}.generate"), format!("`{value}` is no key of a Secret"));
+            }
+            if !(24..=1024).contains(&generator.length) {
+                found.say(format!("{key}.generate.{value}.length"), format!("{} is not between 24 and 1024", generator.length));
+            }
+        }
+        if let Some(copy) = copy {
+            let namespace = &document.fragment.namespace;
+            if copy.from.component(namespace) == name.component(namespace) {
+                found.say(format!("{key}.copy.from"), "is this Secret itself");
+            }
+            for text in copy.keys.iter().flat_map(|(new, old)| [new, old]).filter(|text| !is_key(text)) {
+                found.say(format!("{key}.copy.keys"), format!("`{text}` is no key of a Secret"));
+            }
+        }
+    }
+}
+
+fn modules(document: &Document, found: &mut Found) {
+    for (name, module) in &document.modules {
+        let key = format!("modules.{name}");
+        found.name(&key, name);
+        if let Some(ready) = &module.ready {
+            found.ready(&format!("{key}.ready"), ready);
+        }
+        for (i, need) in module.needs.iter().enumerate() {
+            if module.needs[..i].iter().any(|earlier| earlier.component == need.component) {
+                found.say(format!("{key}.needs"), format!("{} stands twice", need.component));
+            }
+        }
+        if document.uses.modules.contains_key(name) {
+            found.say(format!("uses.modules.{name}"), "is declared in this fragment itself; keep it under `modules` only");
+        }
+    }
+    for (name, used) in &document.uses.modules {
+        found.name(&format!("uses.modules.{name}"), name);
+        if let Some(ready) = &used.ready {
+            found.ready(&format!("uses.modules.{name}.ready"), ready);
+        }
+    }
+    for (name, ready) in &document.endpoints {
+        found.name(&format!("endpoints.{name}"), name);
+        found.ready(&format!("endpoints.{name}"), ready);
+    }
+}
+
+fn duplicates(document: &Document, found: &mut Found) {
+    let mut seen = std::collections::BTreeMap::new();
+    for (what, key) in claims(document) {
+        if let Some(first) = seen.insert(what.clone(), key.clone()) {
+            found.say(key, format!("{what} is declared twice, also as {first}; keep one"));
+        }
+    }
+}
+
+/// What a document claims for itself: (claim, key) pairs. Two equal claims of an environment clash; names that differ
+/// only in `-`, `_` and `.` are equal.
+pub(super) fn claims(document: &Document) -> Vec<(String, String)> {
+    let (naming, place) = (&document.naming, document.place());
+    let mut claims = vec![(format!("fragment `{}`", document.fragment.name), "fragment.name".to_owned())];
+    let mut declare = |kind: &str, at: &str, name: &str| {
+        claims.push((format!("{kind}/{}", super::folded(name)), format!("{at}.{name}")));
+    };
+    document.postgres.keys().for_each(|name| declare("postgres", "postgres", name));
+    document.kafka.keys().for_each(|name| declare("kafka", "kafka", name));
+    document.databases.keys().for_each(|name| declare("database", "databases", name));
+    document.topics.keys().for_each(|name| declare("topic", "topics", name));
+    document.endpoints.keys().for_each(|name| declare("endpoint", "endpoints", name));
+    document.modules.keys().for_each(|name| declare("module", "modules", name));
+    for name in document.secrets.keys() {
+        claims.push((name.component(place.namespace).to_string(), format!("secrets.{name}")));
+    }
+    for (name, database) in &document.databases {
+        let server = format!("postgres/{}", database.server);
+        let roles = [("app", database.roles.app.name.clone()), ("owner", database.owner_base(name))];
+        if let Ok(physical) = naming.database(database.physical_base(name), place) {
+            claims.push((claim("database", &server, &physical), format!("databases.{name}")));
+        }
+        for (role, base) in roles {
+            if let Ok(physical) = naming.role(&base, place) {
+                claims.push((claim("role", &server, &physical), format!("databases.{name}.roles.{role}")));
+            }
+        }
+    }
+    for (name, topic) in &document.topics {
+        if let Ok(physical) = naming.topic(topic.name.as_deref().unwrap_or(name), place) {
+            claims.push((claim("topic", &format!("kafka/{}", topic.kafka), &physical), format!("topics.{name}")));
+        }
+    }
+    claims
+}

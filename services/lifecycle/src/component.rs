@@ -155,7 +155,9 @@ pub enum ComponentError {
         kind: String,
     },
     /// The name has characters that names may not have.
-    #[error("`{0}` is not a component: names are lower-case letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit")]
+    #[error(
+        "`{0}` is not a component: names are lower-case letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit"
+    )]
     Name(String),
 }
 
@@ -230,7 +232,13 @@ mod tests {
 
     #[test]
     fn names_read_and_print_alike() {
-        for text in ["postgres/main", "topic/registry.events", "secret/openg2p-dev/registry-db", "secret/x", "step/load-masterdata"] {
+        for text in [
+            "postgres/main",
+            "topic/registry.events",
+            "secret/openg2p-dev/registry-db",
+            "secret/x",
+            "step/load-masterdata",
+        ] {
             assert_eq!(text.parse::<Component>().unwrap().to_string(), text);
         }
     }

@@ -20,7 +20,12 @@ pub fn explain(component: &Component, graph: &Graph, roster: &Roster) -> Vec<Lin
     follow(component, graph, roster, &mut BTreeSet::new())
 }
 
-fn follow(component: &Component, graph: &Graph, roster: &Roster, path: &mut BTreeSet<Component>) -> Vec<Link> {
+fn follow(
+    component: &Component,
+    graph: &Graph,
+    roster: &Roster,
+    path: &mut BTreeSet<Component>,
+) -> Vec<Link> {
     let ready = roster.get(component).is_some_and(|event| event.phase == Phase::Ready);
     let root = || vec![Link { component: component.clone(), waits_for: None }];
     if ready || !path.insert(component.clone()) {

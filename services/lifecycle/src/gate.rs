@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn it_opens_with_the_last_start_need_and_stays_open() {
-        let (database, audit): (Component, Component) = ("database/x".parse().unwrap(), "module/audit".parse().unwrap());
+        let (database, audit): (Component, Component) =
+            ("database/x".parse().unwrap(), "module/audit".parse().unwrap());
         let runtime = Need { when: When::Runtime, ..Need::start(audit.clone()) };
         let mut gate = Gate::new([Need::start(database.clone()), runtime]);
         assert!(!gate.is_open());

@@ -76,7 +76,10 @@ impl Graph {
             for need in &module.spec.needs {
                 let namespace = &module.source.document.fragment.namespace;
                 let component = need.component.clone().in_namespace(namespace);
-                graph.edge(&module.component, Edge { need: Need { component, ..need.clone() }, implied: false });
+                graph.edge(
+                    &module.component,
+                    Edge { need: Need { component, ..need.clone() }, implied: false },
+                );
             }
             for need in module.spec.needs.iter().filter(|need| need.when == When::Start) {
                 if let Some(password) = passwords.get(&need.component) {
@@ -129,7 +132,9 @@ impl Graph {
         let mut found = BTreeSet::new();
         let mut next = vec![component.clone()];
         while let Some(current) = next.pop() {
-            for (dependant, _) in self.nodes.iter().filter(|(node, _)| self.start_needs(node).any(|n| n.component == current)) {
+            for (dependant, _) in
+                self.nodes.iter().filter(|(node, _)| self.start_needs(node).any(|n| n.component == current))
+            {
                 if found.insert(dependant.clone()) {
                     next.push(dependant.clone());
                 }
@@ -140,7 +145,8 @@ impl Graph {
 
     /// Needs for which no document declares anything: (who needs, what).
     pub fn dangling(&self) -> Vec<(&Component, &Component)> {
-        let edges = self.nodes.iter().flat_map(|(node, edges)| edges.iter().map(move |e| (node, &e.need.component)));
+        let edges =
+            self.nodes.iter().flat_map(|(node, edges)| edges.iter().map(move |e| (node, &e.need.component)));
         edges.filter(|(_, needed)| !self.declares(needed)).collect()
     }
 
@@ -150,11 +156,14 @@ impl Graph {
         let mut left: BTreeMap<&Component, BTreeSet<&Component>> = self
             .nodes
             .keys()
-            .map(|node| (node, self.start_needs(node).map(|n| &n.component).filter(|c| self.declares(c)).collect()))
+            .map(|node| {
+                (node, self.start_needs(node).map(|n| &n.component).filter(|c| self.declares(c)).collect())
+            })
             .collect();
         let mut layers = Vec::new();
         while !left.is_empty() {
-            let layer: Vec<&Component> = left.iter().filter(|(_, needs)| needs.is_empty()).map(|(c, _)| *c).collect();
+            let layer: Vec<&Component> =
+                left.iter().filter(|(_, needs)| needs.is_empty()).map(|(c, _)| *c).collect();
             if layer.is_empty() {
                 return Err(Cycle(cycle(&left)));
             }
@@ -185,9 +194,12 @@ impl Graph {
                 message: format!("needs {what}, which no fragment declares; declare it, or give all the fragments of the environment"),
             });
         }
-        let unprovable: BTreeSet<Component> = environment.modules().filter(|m| m.spec.ready.is_none()).map(|m| m.component).collect();
+        let unprovable: BTreeSet<Component> =
+            environment.modules().filter(|m| m.spec.ready.is_none()).map(|m| m.component).collect();
         for (node, edges) in &self.nodes {
-            for edge in edges.iter().filter(|e| unprovable.contains(&e.need.component) && e.need.when == When::Start) {
+            for edge in
+                edges.iter().filter(|e| unprovable.contains(&e.need.component) && e.need.when == When::Start)
+            {
                 problems.push(Problem {
                     file: file_of(&edge.need.component),
                     key: edge.need.component.to_string(),
@@ -196,7 +208,11 @@ impl Graph {
             }
         }
         if let Err(cycle) = self.order() {
-            problems.push(Problem { file: file_of(&cycle.0[0]), key: cycle.0[0].to_string(), message: cycle.to_string() });
+            problems.push(Problem {
+                file: file_of(&cycle.0[0]),
+                key: cycle.0[0].to_string(),
+                message: cycle.to_string(),
+            });
         }
         problems.sort();
         problems
@@ -212,7 +228,9 @@ fn declared_in(source: &crate::document::Source, component: &Component) -> bool 
         Kind::Topic => document.topics.contains_key(name),
         Kind::Endpoint => document.endpoints.contains_key(name),
         Kind::Module => document.modules.contains_key(name),
-        Kind::Secret => document.secrets.keys().any(|s| s.component(&document.fragment.namespace) == *component),
+        Kind::Secret => {
+            document.secrets.keys().any(|s| s.component(&document.fragment.namespace) == *component)
+        }
         Kind::Migration | Kind::Group | Kind::ConfigMap | Kind::Step | Kind::Client => false,
     }
 }

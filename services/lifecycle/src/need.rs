@@ -80,7 +80,9 @@ impl<'de> Deserialize<'de> for Need {
                         "within" => {
                             let text: String = map.next_value()?;
                             within = Some(humantime::parse_duration(&text).map_err(|e| {
-                                de::Error::custom(format!("within: `{text}` is not a duration such as 15m: {e}"))
+                                de::Error::custom(format!(
+                                    "within: `{text}` is not a duration such as 15m: {e}"
+                                ))
                             })?);
                         }
                         "on_restart" => on_restart = Some(map.next_value()?),
@@ -165,7 +167,8 @@ mod tests {
     fn a_typo_in_the_map_is_named() {
         let error = serde_json::from_str::<Need>(r#"{"component": "module/x", "wihtin": "1m"}"#).unwrap_err();
         assert!(error.to_string().contains("wihtin"), "{error}");
-        let error = serde_json::from_str::<Need>(r#"{"component": "module/x", "within": "soon"}"#).unwrap_err();
+        let error =
+            serde_json::from_str::<Need>(r#"{"component": "module/x", "within": "soon"}"#).unwrap_err();
         assert!(error.to_string().contains("soon"), "{error}");
     }
 }

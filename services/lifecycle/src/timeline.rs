@@ -43,7 +43,12 @@ struct Stay {
 impl Timeline {
     /// Hears an event of this generation.
     pub fn hear(&mut self, event: &Event) {
-        let stay = Stay { first: event.since, last: event.since, attempts: event.attempts, reason: event.reason.clone() };
+        let stay = Stay {
+            first: event.since,
+            last: event.since,
+            attempts: event.attempts,
+            reason: event.reason.clone(),
+        };
         let phases = self.phases.entry(event.component.clone()).or_default();
         match phases.get_mut(&event.phase) {
             None => {
@@ -53,7 +58,9 @@ impl Timeline {
                 known.first = known.first.min(event.since);
                 known.attempts = known.attempts.max(event.attempts);
                 // Among equals the longer reason, so that the order of hearing does not matter.
-                if (event.since, event.reason.len(), &event.reason) > (known.last, known.reason.len(), &known.reason) {
+                if (event.since, event.reason.len(), &event.reason)
+                    > (known.last, known.reason.len(), &known.reason)
+                {
                     known.last = event.since;
                     known.reason.clone_from(&event.reason);
                 }
@@ -63,9 +70,15 @@ impl Timeline {
 
     /// The entries: in order of becoming ready, those not ready last.
     pub fn entries(&self) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = self.phases.iter().filter_map(|(component, phases)| entry(component, phases)).collect();
+        let mut entries: Vec<Entry> =
+            self.phases.iter().filter_map(|(component, phases)| entry(component, phases)).collect();
         entries.sort_by(|a, b| {
-            (a.ready.is_none(), a.ready, a.first, &a.component).cmp(&(b.ready.is_none(), b.ready, b.first, &b.component))
+            (a.ready.is_none(), a.ready, a.first, &a.component).cmp(&(
+                b.ready.is_none(),
+                b.ready,
+                b.first,
+                &b.component,
+            ))
         });
         entries
     }
@@ -87,7 +100,9 @@ impl Timeline {
         let mut path = Vec::new();
         let mut next = latest(&mut ready.keys().copied());
         while let Some(component) = next {
-            next = latest(&mut graph.start_needs(&component).map(|need| &need.component).filter(|c| !path.contains(*c)));
+            next = latest(
+                &mut graph.start_needs(&component).map(|need| &need.component).filter(|c| !path.contains(*c)),
+            );
             path.push(component);
         }
         path.reverse();

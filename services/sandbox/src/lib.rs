@@ -1,1 +1,50 @@
-//! stub
+//! Real servers on this machine, for `rollcall rehearse` and for tests: PostgreSQL 14 to 18, Kafka 4.1 and Keycloak 26.7,
+//! fetched with Maven when first asked for, on free loopback ports, as root or as anybody.
+//!
+//! A supervisor process is the parent of every server. When its owner ends, even by `kill -9`, it ends them all and
+//! removes their directory; when both are killed, the next sandbox sweeps what is left.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), sandbox::Error> {
+//! use std::time::Duration;
+//! use sandbox::{KafkaOptions, Options, PostgresOptions, ProcessSpec, Sandbox, Supervisor};
+//!
+//! let program = std::env::current_exe().unwrap_or_default(); // whose `sandbox-supervisor` calls `sandbox::supervise()`
+//! let sandbox = Sandbox::start(Options::new(Supervisor::command(program, ["sandbox-supervisor"]))).await?;
+//! let postgres = sandbox.postgres(PostgresOptions::default()).await?;
+//! let kafka = sandbox.kafka(KafkaOptions::default()).await?;
+//! postgres.ready(Duration::from_secs(30)).await?;
+//! kafka.ready(Duration::from_secs(60)).await?;
+//! let spec = ProcessSpec::new("hub", "rollcall", sandbox.dir().join("hub.log"));
+//! let hub = sandbox.spawn(spec.args(["wait-for-dependency", "serve"]).env("KAFKA", kafka.brokers())).await?;
+//! postgres.kill().await?;
+//! postgres.start().await?; // the same port, the same data
+//! hub.stop(Duration::from_secs(5)).await?;
+//! sandbox.stop().await
+//! # }
+//! ```
+
+mod cache;
+mod error;
+mod handle;
+mod kafka;
+mod link;
+pub mod ports;
+mod postgres;
+mod process;
+mod protocol;
+mod record;
+mod sandbox;
+mod supervisor;
+pub mod tools;
+
+pub use nix::sys::signal::Signal;
+
+pub use crate::error::Error;
+pub use crate::handle::Handle;
+pub use crate::kafka::{Kafka, KafkaOptions};
+pub use crate::link::Event;
+pub use crate::postgres::{Postgres, PostgresOptions};
+pub use crate::protocol::{Exit, ProcessSpec, Restart};
+pub use crate::sandbox::{Options, Progress, Sandbox, Supervisor};
+pub use crate::supervisor::supervise;

@@ -39,7 +39,10 @@ impl Found {
 
     fn secret_ref(&mut self, key: &str, reference: &SecretRef) {
         if !is_key(&reference.key) {
-            self.say(format!("{key}.key"), format!("`{}` is no key of a Secret: use letters, digits, `-`, `_` and `.`", reference.key));
+            self.say(
+                format!("{key}.key"),
+                format!("`{}` is no key of a Secret: use letters, digits, `-`, `_` and `.`", reference.key),
+            );
         }
     }
 
@@ -83,7 +86,8 @@ fn is_key(text: &str) -> bool {
 }
 
 fn is_address(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
 fn identity(document: &Document, found: &mut Found) {
@@ -93,7 +97,10 @@ fn identity(document: &Document, found: &mut Found) {
         ("fragment.namespace", &document.fragment.namespace),
     ] {
         if !is_dns_label(name) {
-            found.say(key, format!("`{name}` is not a DNS label: lower-case letters, digits and `-`, at most 63"));
+            found.say(
+                key,
+                format!("`{name}` is not a DNS label: lower-case letters, digits and `-`, at most 63"),
+            );
         }
     }
     if document.environment.uid.is_nil() {
@@ -119,17 +126,26 @@ fn servers(document: &Document, found: &mut Found) {
             }
         }
         if document.uses.postgres.contains_key(name) {
-            found.say(format!("uses.postgres.{name}"), "is declared in this fragment itself; keep it under `postgres` only");
+            found.say(
+                format!("uses.postgres.{name}"),
+                "is declared in this fragment itself; keep it under `postgres` only",
+            );
         }
     }
     for (name, server) in &document.uses.postgres {
         let key = format!("uses.postgres.{name}");
         found.name(&key, name);
         if server.admin.is_some() {
-            found.say(format!("{key}.admin"), "an administrator's credential stands only in the fragment that declares the server");
+            found.say(
+                format!("{key}.admin"),
+                "an administrator's credential stands only in the fragment that declares the server",
+            );
         }
         if server.observer.is_some() {
-            found.say(format!("{key}.observer"), "the observer stands only in the fragment that declares the server");
+            found.say(
+                format!("{key}.observer"),
+                "the observer stands only in the fragment that declares the server",
+            );
         }
     }
     for (at, clusters) in [("kafka", &document.kafka), ("uses.kafka", &document.uses.kafka)] {
@@ -145,7 +161,10 @@ fn servers(document: &Document, found: &mut Found) {
         }
     }
     for name in document.kafka.keys().filter(|name| document.uses.kafka.contains_key(*name)) {
-        found.say(format!("uses.kafka.{name}"), "is declared in this fragment itself; keep it under `kafka` only");
+        found.say(
+            format!("uses.kafka.{name}"),
+            "is declared in this fragment itself; keep it under `kafka` only",
+        );
     }
 }
 
@@ -154,19 +173,33 @@ fn databases(document: &Document, found: &mut Found) {
     for (name, database) in &document.databases {
         let key = format!("databases.{name}");
         found.name(&key, name);
-        if !document.postgres.contains_key(&database.server) && !document.uses.postgres.contains_key(&database.server) {
-            found.say(format!("{key}.server"), format!("`{}` is neither under postgres nor under uses.postgres of this fragment", database.server));
+        if !document.postgres.contains_key(&database.server)
+            && !document.uses.postgres.contains_key(&database.server)
+        {
+            found.say(
+                format!("{key}.server"),
+                format!(
+                    "`{}` is neither under postgres nor under uses.postgres of this fragment",
+                    database.server
+                ),
+            );
         }
         found.physical(&key, naming.database(database.physical_base(name), place));
         found.physical(&format!("{key}.roles.app.name"), naming.role(&database.roles.app.name, place));
         found.physical(&format!("{key}.roles.owner.name"), naming.role(&database.owner_base(name), place));
         found.secret_ref(&format!("{key}.roles.app.password"), &database.roles.app.password);
         if database.roles.app.name == database.owner_base(name) {
-            found.say(format!("{key}.roles"), "owner and app are the same role; nobody may log in as an owner");
+            found.say(
+                format!("{key}.roles"),
+                "owner and app are the same role; nobody may log in as an owner",
+            );
         }
         for (i, extension) in database.extensions.iter().enumerate() {
             if !is_name(extension) {
-                found.say(format!("{key}.extensions"), format!("`{extension}` is no extension; write one name per entry"));
+                found.say(
+                    format!("{key}.extensions"),
+                    format!("`{extension}` is no extension; write one name per entry"),
+                );
             }
             if database.extensions[..i].contains(extension) {
                 found.say(format!("{key}.extensions"), format!("`{extension}` stands twice"));
@@ -180,18 +213,28 @@ fn topics(document: &Document, found: &mut Found) {
         let key = format!("topics.{name}");
         found.name(&key, name);
         if !document.kafka.contains_key(&topic.kafka) && !document.uses.kafka.contains_key(&topic.kafka) {
-            found.say(format!("{key}.kafka"), format!("`{}` is neither under kafka nor under uses.kafka of this fragment", topic.kafka));
+            found.say(
+                format!("{key}.kafka"),
+                format!("`{}` is neither under kafka nor under uses.kafka of this fragment", topic.kafka),
+            );
         }
         found.physical(&key, document.naming.topic(topic.name.as_deref().unwrap_or(name), document.place()));
         if topic.partitions == 0 || topic.partitions > 10_000 {
-            found.say(format!("{key}.partitions"), format!("{} is not between 1 and 10000", topic.partitions));
+            found
+                .say(format!("{key}.partitions"), format!("{} is not between 1 and 10000", topic.partitions));
         }
         if let super::Replication::Factor(factor) = topic.replication {
             let isr = topic.config.get("min.insync.replicas").and_then(|v| v.parse::<u16>().ok());
             if factor == 0 {
-                found.say(format!("{key}.replication"), "0 replicas hold nothing; give a number from 1 or `auto`");
+                found.say(
+                    format!("{key}.replication"),
+                    "0 replicas hold nothing; give a number from 1 or `auto`",
+                );
             } else if isr.is_some_and(|isr| isr > factor) {
-                found.say(format!("{key}.config.min.insync.replicas"), format!("is more than the {factor} replicas, so nothing could ever be written"));
+                found.say(
+                    format!("{key}.config.min.insync.replicas"),
+                    format!("is more than the {factor} replicas, so nothing could ever be written"),
+                );
             }
         }
     }
@@ -200,7 +243,9 @@ fn topics(document: &Document, found: &mut Found) {
 fn secrets(document: &Document, found: &mut Found) {
     for (name, secret) in &document.secrets {
         let key = format!("secrets.{name}");
-        let given = usize::from(secret.external) + usize::from(!secret.generate.is_empty()) + usize::from(secret.copy.is_some());
+        let given = usize::from(secret.external)
+            + usize::from(!secret.generate.is_empty())
+            + usize::from(secret.copy.is_some());
         if given != 1 {
             found.say(&key, "give exactly one of external: true, generate, copy");
         }
@@ -210,7 +255,10 @@ fn secrets(document: &Document, found: &mut Found) {
                 found.say(format!("{key}.generate"), format!("`{value}` is no key of a Secret"));
             }
             if !(24..=1024).contains(&generator.length) {
-                found.say(format!("{key}.generate.{value}.length"), format!("{} is not between 24 and 1024", generator.length));
+                found.say(
+                    format!("{key}.generate.{value}.length"),
+                    format!("{} is not between 24 and 1024", generator.length),
+                );
             }
         }
         if let Some(copy) = copy {
@@ -238,7 +286,10 @@ fn modules(document: &Document, found: &mut Found) {
             }
         }
         if document.uses.modules.contains_key(name) {
-            found.say(format!("uses.modules.{name}"), "is declared in this fragment itself; keep it under `modules` only");
+            found.say(
+                format!("uses.modules.{name}"),
+                "is declared in this fragment itself; keep it under `modules` only",
+            );
         }
     }
     for (name, used) in &document.uses.modules {
@@ -293,7 +344,10 @@ pub(super) fn claims(document: &Document) -> Vec<(String, String)> {
     }
     for (name, topic) in &document.topics {
         if let Ok(physical) = naming.topic(topic.name.as_deref().unwrap_or(name), place) {
-            claims.push((claim("topic", &format!("kafka/{}", topic.kafka), &physical), format!("topics.{name}")));
+            claims.push((
+                claim("topic", &format!("kafka/{}", topic.kafka), &physical),
+                format!("topics.{name}"),
+            ));
         }
     }
     claims

@@ -79,7 +79,8 @@ impl Environment {
     /// and only it; fragments that contradict each other are refused together, because neither is known to be right.
     pub fn merge(sources: impl IntoIterator<Item = Source>) -> Merged {
         let mut sources: Vec<Source> = sources.into_iter().collect();
-        sources.sort_by(|a, b| (&a.file, &a.document.fragment.name).cmp(&(&b.file, &b.document.fragment.name)));
+        sources
+            .sort_by(|a, b| (&a.file, &a.document.fragment.name).cmp(&(&b.file, &b.document.fragment.name)));
 
         let mut problems = Vec::new();
         sources.retain(|source| {
@@ -232,7 +233,10 @@ fn disagree(a: &Source, b: &Source, key: &str) -> [Problem; 2] {
     [(a, b), (b, a)].map(|(this, that)| Problem {
         file: this.file.clone(),
         key: key.to_owned(),
-        message: format!("differs from {}; it must be the same in all fragments of an environment", that.file),
+        message: format!(
+            "differs from {}; it must be the same in all fragments of an environment",
+            that.file
+        ),
     })
 }
 

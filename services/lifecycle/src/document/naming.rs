@@ -46,7 +46,9 @@ pub enum NamingError {
     #[error("the template `{0}` does not contain {{name}}, so all names would become one")]
     NoName(String),
     /// The template has a placeholder that is not known, or an unmatched brace.
-    #[error("the template `{0}` has an unknown placeholder; known are {{name}}, {{environment}}, {{fragment}} and {{namespace}}")]
+    #[error(
+        "the template `{0}` has an unknown placeholder; known are {{name}}, {{environment}}, {{fragment}} and {{namespace}}"
+    )]
     Placeholder(String),
     /// The server would truncate or refuse the name.
     #[error("the name `{name}` is {length} bytes long, {max} are allowed; shorten it or its template")]
@@ -91,7 +93,11 @@ impl Naming {
     /// The physical name of a topic called `name` in a document.
     pub fn topic(&self, name: &str, place: Place<'_>) -> Result<String, NamingError> {
         let physical = fill(&self.topic, name, place)?;
-        if physical.starts_with("rollcall.") || physical.starts_with("__") || physical == "." || physical == ".." {
+        if physical.starts_with("rollcall.")
+            || physical.starts_with("__")
+            || physical == "."
+            || physical == ".."
+        {
             return Err(NamingError::Reserved(physical));
         }
         fits(physical, TOPIC_NAME_MAX)
@@ -164,7 +170,10 @@ mod tests {
         let naming = Naming::default();
         let at_limit = "a".repeat(63);
         assert_eq!(naming.database(&at_limit, PLACE).unwrap(), at_limit);
-        assert!(matches!(naming.database(&"a".repeat(64), PLACE), Err(NamingError::TooLong { length: 64, .. })));
+        assert!(matches!(
+            naming.database(&"a".repeat(64), PLACE),
+            Err(NamingError::TooLong { length: 64, .. })
+        ));
         assert!(matches!(naming.database("rollcall", PLACE), Err(NamingError::Reserved(_))));
         assert!(matches!(naming.database("template1", PLACE), Err(NamingError::Reserved(_))));
         assert!(matches!(naming.role("pg_read_all_data", PLACE), Err(NamingError::Reserved(_))));

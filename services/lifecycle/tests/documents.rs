@@ -1,0 +1,202 @@
+//! What is wrong with documents, one row a mistake: each is named with file and key, and says what to do.
+
+use lifecycle::document::{Document, Environment, Problem, Source};
+use lifecycle::{Component, Graph};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+fn document(more: Value) -> Document {
+    let mut whole = json!({
+        "rollcall": "v1",
+        "environment": {"name": "dev", "uid": Uuid::from_u128(7)},
+        "fragment": {"name": "base", "namespace": "dev"},
+        "postgres": {"main": {
+            "host": "pg",
+            "admin": {"user": "postgres", "password": {"secret": "admin", "key": "password"}},
+        }},
+        "kafka": {"main": {"brokers": ["kafka:9092"]}},
+        "secrets": {"admin": {"external": true}, "db": {"external": true}},
+    });
+    merge(&mut whole, more);
+    serde_json::from_value(whole).unwrap()
+}
+
+fn merge(into: &mut Value, more: Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more,
+    }
+}
+
+fn problems(documents: Vec<(&str, Document)>) -> String {
+    let sources = documents.into_iter().map(|(file, document)| Source { file: file.to_owned(), document });
+    let merged = Environment::merge(sources);
+    let mut problems = merged.problems;
+    if let Some(environment) = &merged.environment {
+        problems.extend(Graph::of(environment).check(environment));
+    }
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn database(name: &str, user: &str) -> Value {
+    json!({"databases": {name: {
+        "server": "main", "roles": {"app": {"name": user, "password": {"secret": "db", "key": "password"}}},
+    }}})
+}
+
+#[test]
+fn a_sound_document_has_no_problems() {
+    assert_eq!(problems(vec![("base.yaml", document(database("registry", "registry_user")))]), "");
+}
+
+#[test]
+fn mistakes_within_one_document_are_named() {
+    let long = "a".repeat(64);
+    for (more, says) in [
+        (json!({"environment": {"name": "Dev"}}), "base.yaml: environment.name: `Dev` is not a DNS label"),
+        (json!({"environment": {"uid": Uuid::nil()}}), "environment.uid: is all zeros"),
+        (json!({"postgres": {"main": {"host": ""}}}), "postgres.main.host: is empty"),
+        (
+            json!({"uses": {"postgres": {"main": {"host": "x"}}}}),
+            "uses.postgres.main: is declared in this fragment itself",
+        ),
+        (
+            json!({"uses": {"postgres": {"other": {"host": "x", "admin": {"user": "a", "password": {"secret": "s", "key": "k"}}}}}}),
+            "uses.postgres.other.admin",
+        ),
+        (json!({"kafka": {"main": {"brokers": []}}}), "kafka.main.brokers: is empty"),
+        (json!({"kafka": {"main": {"brokers": ["kafka"]}}}), "`kafka` is not host:port"),
+        (database(&long, "u"), "databases.aaaa"),
+        (database("x", &long), "roles.app.name: the name"),
+        (database("x", "x_owner"), "owner and app are the same role"),
+        (database("postgres", "u"), "is reserved"),
+        (
+            json!({"databases": {"x": {"server": "other", "roles": {"app": {"name": "u", "password": {"secret": "db", "key": "p"}}}}}}),
+            "databases.x.server: `other` is neither",
+        ),
+        (json!({"topics": {"t": {"kafka": "other", "partitions": 1}}}), "topics.t.kafka: `other` is neither"),
+        (json!({"topics": {"t": {"kafka": "main", "partitions": 0}}}), "topics.t.partitions: 0"),
+        (
+            json!({"topics": {"t": {"kafka": "main", "partitions": 1, "replication": 0}}}),
+            "topics.t.replication",
+        ),
+        (
+            json!({"topics": {"t": {"kafka": "main", "partitions": 1, "replication": 1, "config": {"min.insync.replicas": "2"}}}}),
+            "nothing could ever be written",
+        ),
+        (
+            json!({"topics": {"a.b": {"kafka": "main", "partitions": 1}, "a_b": {"kafka": "main", "partitions": 1}}}),
+            "is declared twice",
+        ),
+        (
+            json!({"secrets": {"admin": {"external": true, "generate": {"p": {"kind": "password"}}}}}),
+            "exactly one of external",
+        ),
+        (
+            json!({"secrets": {"s": {"generate": {"p": {"kind": "password", "length": 8}}}}}),
+            "8 is not between 24",
+        ),
+        (json!({"secrets": {"s": {"copy": {"from": "s"}}}}), "is this Secret itself"),
+        (json!({"modules": {"m": {"ready": {}}}}), "modules.m.ready: says nothing"),
+        (
+            json!({"modules": {"m": {"ready": {"tcp": {"address": "h:1"}, "http": {"url": "http://h"}}}}}),
+            "exactly one",
+        ),
+        (json!({"modules": {"m": {"ready": {"tcp": {"address": "h"}}}}}), "is not host:port"),
+        (json!({"modules": {"m": {"ready": {"http": {"url": "ftp://h"}}}}}), "is not an http"),
+        (json!({"modules": {"m": {"ready": {"http": {"url": "http://u:p@h"}}}}}), "holds credentials"),
+        (json!({"modules": {"m": {"needs": ["secret/db", "secret/db"]}}}), "secret/db stands twice"),
+        (
+            json!({"naming": {"database": "{environment}"}, "databases": database("x", "u")["databases"]}),
+            "does not contain {name}",
+        ),
+    ] {
+        let found = problems(vec![("base.yaml", document(more.clone()))]);
+        assert!(found.contains(says), "{more}\n{found}");
+    }
+}
+
+#[test]
+fn a_name_declared_in_two_files_names_both() {
+    let mut other = document(database("registry", "other_user"));
+    other.fragment.name = "other".to_owned();
+    other.postgres.clear();
+    other.kafka.clear();
+    other.secrets.clear();
+    other.uses.postgres.insert("main".to_owned(), serde_json::from_value(json!({"host": "pg"})).unwrap());
+    let found = problems(vec![("a.yaml", document(database("registry", "u"))), ("b.yaml", other)]);
+    assert!(
+        found.contains("a.yaml: databases.registry: database/registry is declared twice, also in b.yaml"),
+        "{found}"
+    );
+    assert!(
+        found.contains("b.yaml: databases.registry: database/registry is declared twice, also in a.yaml"),
+        "{found}"
+    );
+}
+
+#[test]
+fn fragments_that_disagree_on_the_environment_are_refused_together() {
+    let mut other = document(json!({}));
+    other.fragment.name = "other".to_owned();
+    other.environment.uid = Uuid::from_u128(8);
+    (other.postgres, other.kafka, other.secrets) = <_>::default();
+    let found = problems(vec![("a.yaml", document(json!({}))), ("b.yaml", other)]);
+    assert!(found.contains("a.yaml: environment: differs from b.yaml"), "{found}");
+    assert!(found.contains("b.yaml: environment: differs from a.yaml"), "{found}");
+}
+
+#[test]
+fn mistakes_of_the_union_are_named() {
+    let module = |needs: Value| json!({"needs": needs, "ready": {"tcp": {"address": "h:1"}}});
+    for (more, says) in [
+        (
+            json!({"modules": {"m": module(json!(["module/nobody"]))}}),
+            "base.yaml: module/m: needs module/nobody, which no fragment declares",
+        ),
+        (
+            json!({"modules": {"a": module(json!(["module/b"])), "b": module(json!(["module/a"]))}}),
+            "module/a → module/b → module/a need each other",
+        ),
+        (
+            json!({"modules": {"a": module(json!(["module/b"])), "b": {}}}),
+            "module/a needs it to start, but it does not say how",
+        ),
+        (
+            json!({"secrets": {"c": {"copy": {"from": "elsewhere/s"}}}}),
+            "needs secret/elsewhere/s, which no fragment declares",
+        ),
+    ] {
+        let found = problems(vec![("base.yaml", document(more.clone()))]);
+        assert!(found.contains(says), "{more}\n{found}");
+    }
+}
+
+#[test]
+fn implied_needs_are_derived() {
+    let mut more = database("registry", "u");
+    merge(
+        &mut more,
+        json!({
+            "topics": {"t": {"kafka": "main", "partitions": 1}},
+            "modules": {"web": {"needs": ["database/registry", {"component": "topic/t", "when": "runtime"}]}},
+        }),
+    );
+    let merged = Environment::merge([Source { file: "a".to_owned(), document: document(more) }]);
+    let graph = Graph::of(&merged.environment.unwrap());
+    let needs = |text: &str| -> Vec<String> {
+        let component: Component = text.parse().unwrap();
+        graph
+            .needs(&component)
+            .iter()
+            .map(|e| format!("{}{}", e.need.component, if e.implied { "*" } else { "" }))
+            .collect()
+    };
+    assert_eq!(needs("database/registry"), ["postgres/main*", "secret/dev/db*", "secret/dev/admin*"]);
+    assert_eq!(needs("topic/t"), ["kafka/main*"]);
+    assert_eq!(needs("module/web"), ["database/registry", "topic/t", "secret/dev/db*"]);
+}

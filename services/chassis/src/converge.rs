@@ -93,6 +93,8 @@ pub trait Reconcile: Sync {
     fn components(spec: &Self::Spec) -> Vec<Component>;
     /// Whether the component's fragment is in mode `report`: what would be done is said and not done.
     fn reports_only(spec: &Self::Spec, component: &Component) -> bool;
+    /// What is there when nothing is there yet: the world of a plan made without asking anybody.
+    fn nothing(spec: &Self::Spec) -> Self::World;
     /// Looks, and only looks.
     fn observe(&self, spec: &Self::Spec) -> impl Future<Output = Result<Self::World, Self::Error>> + Send;
     /// Decides. No I/O: there is no `self`.
@@ -128,6 +130,16 @@ pub enum Standing {
         /// Trying again may help.
         transient: bool,
     },
+}
+
+/// What would be done: the plan, with the steps of components in mode `report` told as what is pending.
+pub fn decide<R: Reconcile>(spec: &R::Spec, world: &R::World) -> Plan<R::Step> {
+    let mut plan = R::plan(spec, world);
+    let (reported, steps) = plan.steps.into_iter().partition(|step| R::reports_only(spec, step.component()));
+    plan.steps = steps;
+    let reported: Vec<R::Step> = reported;
+    plan.pending.extend(reported.iter().map(|step| Note::new(step.component(), format!("mode is report; would {step}"))));
+    plan
 }
 
 /// Makes the world as the spec says, once, and says how each component stands. A component's failed step keeps its later

@@ -1,1 +1,5 @@
-fn main(){}
+//! The `rollcall` binary.
+
+fn main() -> std::process::ExitCode {
+    rollcall::main()
+}

@@ -1,1 +1,51 @@
-//! stub
+//! postgres-init: databases, roles, grants and extensions as the documents say, on servers that many environments share.
+//!
+//! What it does not know to be its environment's own it does not touch; a password that logs in it does not rewrite; what
+//! a crash left half-made the next run finishes.
+
+pub mod ident;
+pub mod plan;
+pub mod scram;
+pub mod spec;
+pub mod world;
+
+use std::sync::Arc;
+
+use chassis::provision::Command;
+use chassis::secret::SecretStore;
+use chassis::{Context, Failure};
+use lifecycle::Component;
+use lifecycle::document::Environment;
+use tokio::sync::Notify;
+
+pub use plan::{Change, Step};
+pub use spec::{DatabaseSpec, ServerSpec, specs};
+pub use world::{Error, PostgresTarget};
+
+/// Each server that these documents let us provision: the server's component, how it is looked at and changed, and what
+/// should be on it.
+pub fn targets(
+    environment: &Environment,
+    secrets: &SecretStore,
+) -> Vec<(Component, PostgresTarget, ServerSpec)> {
+    specs(environment)
+        .into_iter()
+        .map(|(component, spec)| (component, PostgresTarget::new(secrets.clone()), spec))
+        .collect()
+}
+
+/// Make databases, roles, grants and extensions.
+#[derive(Debug, clap::Parser)]
+#[command(name = "postgres-init", version)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Runs the provisioner.
+pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
+    // An environment may span namespaces, and so may the passwords it refers to.
+    let secrets = context.clone();
+    let targets = move |environment: &Environment| targets(environment, &secrets.secrets_of(environment));
+    chassis::provision::run(args.command, context, targets, Arc::new(Notify::new())).await
+}

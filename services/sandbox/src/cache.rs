@@ -9,7 +9,7 @@ use crate::tools::{self, Tool};
 use crate::{Error, ProcessSpec, Sandbox};
 
 /// How long a download may take; Keycloak's is the largest with 180 MB.
-const FETCH: Duration = Duration::from_secs(900);
+const FETCH: Duration = Duration::from_mins(15);
 /// How often a process looks whether another one has finished the same download.
 const LOOK: Duration = Duration::from_millis(200);
 /// What Maven needs of the owner's environment to reach its repositories.
@@ -79,7 +79,7 @@ pub(crate) async fn maven(
     let pom = project.join("pom.xml");
     fs::write(&pom, include_str!("pom.xml")).map_err(|source| Error::io("write", &pom, source))?;
     let mut spec = ProcessSpec::new(format!("mvn {profile}"), "mvn", project.join("maven.log"))
-        .args(["-B", "-ntp", "-q", "-f"])
+        .args(["-B", "-ntp", "-q", "-Dstyle.color=never", "-f"])
         .args([pom.display().to_string(), format!("-P{profile}"), format!("dependency:{goal}")])
         .args([format!("-DoutputDirectory={}", into.display()), "-DincludeScope=runtime".to_owned()])
         .args(properties.iter().map(|(key, value)| format!("-D{key}={value}")));

@@ -24,7 +24,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Programs are missing and may not be installed by this process.
-    #[error("{missing} missing: install with `apt-get install {packages}` (or your system's packages of that name)")]
+    #[error(
+        "{missing} missing: install with `apt-get install {packages}` (or your system's packages of that name)"
+    )]
     MissingTools {
         /// The programs.
         missing: String,

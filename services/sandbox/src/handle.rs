@@ -61,7 +61,9 @@ impl Handle {
             .reach("started", ANSWER, |state| state.lost || state.refused.is_some() || state.starts > before)
             .await?;
         match state {
-            State { refused: Some(reason), .. } => Err(Error::Refused { name: self.name().to_owned(), reason }),
+            State { refused: Some(reason), .. } => {
+                Err(Error::Refused { name: self.name().to_owned(), reason })
+            }
             State { lost: true, .. } => Err(Error::Ended),
             _ => Ok(()),
         }
@@ -86,7 +88,8 @@ impl Handle {
     /// Ends it for good: asks in its own way, kills it after `grace`, returns when it is gone.
     pub async fn stop(&self, grace: Duration) -> Result<(), Error> {
         self.link.send(&Request::Halt { id: self.id })?;
-        match self.reach("stopped", grace, |state| state.lost || (state.pid.is_none() && !state.again)).await {
+        match self.reach("stopped", grace, |state| state.lost || (state.pid.is_none() && !state.again)).await
+        {
             Err(Error::Late { .. }) => self.kill().await,
             other => other.map(drop),
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -112,7 +112,7 @@ impl Link {
         });
         let (reader, run) = (Arc::clone(&link), run.to_owned());
         // A thread, not a task: the supervisor must be able to speak however busy the owner's runtime is.
-        std::thread::spawn(move || reader.listen(child, output, run));
+        std::thread::spawn(move || reader.listen(child, output, &run));
         let mut phase = link.phase.subscribe();
         let answered = tokio::time::timeout(HELLO, phase.wait_for(|phase| *phase != Phase::Starting)).await;
         match answered {
@@ -171,7 +171,7 @@ impl Link {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn listen(&self, mut child: Child, output: ChildStdout, run: PathBuf) {
+    fn listen(&self, mut child: Child, output: ChildStdout, run: &Path) {
         for line in BufReader::new(output).lines() {
             let Ok(notice) = line.and_then(|line| Ok(serde_json::from_str(&line)?)) else { break };
             self.hear(notice);
@@ -185,7 +185,7 @@ impl Link {
         if run.exists() {
             // Only a killed supervisor leaves its directory.
             if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                runtime.block_on(record::clear(&run));
+                runtime.block_on(record::clear(run));
             }
         }
         let mut book = self.book();
@@ -210,11 +210,9 @@ impl Link {
                 },
                 |name| Some(Event::Started { name, pid, at }),
             ),
-            Notice::Refused { id, error } => self.learn(
-                id,
-                |state| (state.refused, state.again) = (Some(error), false),
-                |_| None,
-            ),
+            Notice::Refused { id, error } => {
+                self.learn(id, |state| (state.refused, state.again) = (Some(error), false), |_| None);
+            }
             Notice::Exited { id, pid, exit, at, again } => self.learn(
                 id,
                 |state| (state.pid, state.exit, state.again) = (None, Some(exit), again),

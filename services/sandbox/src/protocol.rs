@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 /// Names the run directory to the supervisor, and marks each process of a sandbox as its own.
-pub(crate) const RUN_VARIABLE: &str = "ROLLCALL_SANDBOX_RUN";
+pub(crate) const RUN_VARIABLE: &str = "SANDBOX_RUN_DIRECTORY";
 
 /// Whether the supervisor starts a process again that ended without being told to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

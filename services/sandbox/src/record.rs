@@ -17,7 +17,7 @@ pub(crate) const PREFIX: &str = "rollcall-sandbox-";
 
 const FILE: &str = "record.json";
 /// A directory without a record that is older than this belongs to a start that was cut off.
-const UNRECORDED: Duration = Duration::from_secs(60);
+const UNRECORDED: Duration = Duration::from_mins(1);
 
 /// Who works in a run directory.
 #[derive(Clone, Serialize, Deserialize)]
@@ -76,7 +76,9 @@ pub(crate) async fn sweep(directory: &Path) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX))
-            && entry.metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw());
+            && entry
+                .metadata()
+                .is_ok_and(|meta| meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw());
         if ours && abandoned(&entry.path()) {
             tracing::info!(directory = %entry.path().display(), "sweeping what an earlier sandbox left");
             clear(&entry.path()).await;
@@ -119,7 +121,9 @@ pub(crate) async fn clear(run: &Path) {
         child.stop();
     }
     for identity in &family {
-        if !children.iter().any(|child| child.identity == *identity) && !is_descendant_of(*identity, &children) {
+        if !children.iter().any(|child| child.identity == *identity)
+            && !is_descendant_of(*identity, &children)
+        {
             identity.signal(Signal::SIGTERM);
         }
     }

@@ -26,10 +26,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// A program that calls [`crate::supervise`] when it gets these arguments.
-    pub fn command<A: Into<String>>(
-        program: impl Into<PathBuf>,
-        args: impl IntoIterator<Item = A>,
-    ) -> Self {
+    pub fn command<A: Into<String>>(program: impl Into<PathBuf>, args: impl IntoIterator<Item = A>) -> Self {
         Self { program: program.into(), args: args.into_iter().map(Into::into).collect() }
     }
 }
@@ -67,6 +64,7 @@ impl Options {
 /// holds it, even by `kill -9`.
 pub struct Sandbox {
     dir: PathBuf,
+    run: PathBuf,
     cache: PathBuf,
     link: Arc<Link>,
     names: AtomicU64,
@@ -79,8 +77,7 @@ impl Sandbox {
         let temporary = std::env::temp_dir();
         record::sweep(&temporary).await;
         let fail = |source| Error::io("create a directory in", &temporary, source);
-        let run =
-            tempfile::Builder::new().prefix(PREFIX).tempdir_in(&temporary).map_err(fail)?;
+        let run = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&temporary).map_err(fail)?;
         // Servers of another user must pass through, but not look around.
         passable(run.path())?;
         Record::owned()
@@ -95,9 +92,9 @@ impl Sandbox {
         };
         let link = Link::open(&options.supervisor, run.path()).await?;
         // From here on the supervisor removes it.
-        let _ = run.keep();
+        let run = run.keep();
         let cache = options.cache_dir.unwrap_or_else(cache::default_dir);
-        Ok(Self { dir, cache, link, names: AtomicU64::new(1), progress: options.progress })
+        Ok(Self { dir, run, cache, link, names: AtomicU64::new(1), progress: options.progress })
     }
 
     /// Where its servers keep data and logs; a good place for what else lives only as long as the sandbox.
@@ -134,7 +131,7 @@ impl Sandbox {
         if self.link.ended(GRACE + STOP).await {
             return Ok(());
         }
-        Err(Error::late("the supervisor", "ended", GRACE + STOP, &self.dir.join("supervisor.log")))
+        Err(Error::late("the supervisor", "ended", GRACE + STOP, &self.run.join("supervisor.log")))
     }
 
     pub(crate) fn cache_dir(&self) -> &Path {

@@ -118,9 +118,9 @@ fn requests() -> mpsc::Receiver<Request> {
 impl Supervisor<'_> {
     fn say(&mut self, notice: &Notice) {
         let mut out = std::io::stdout().lock();
-        let said = serde_json::to_vec(notice)
-            .map_err(std::io::Error::from)
-            .and_then(|line| out.write_all(&line).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
+        let said = serde_json::to_vec(notice).map_err(std::io::Error::from).and_then(|line| {
+            out.write_all(&line).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush())
+        });
         self.heard &= said.is_ok();
     }
 
@@ -237,8 +237,7 @@ impl Supervisor<'_> {
 
     /// Orphans of our children end as our zombies; those we did not start nobody else waits for.
     fn bury_strangers(&self) {
-        let own: Vec<i32> =
-            self.services.values().filter_map(|service| Some(service.running?.pid)).collect();
+        let own: Vec<i32> = self.services.values().filter_map(|service| Some(service.running?.pid)).collect();
         let parent = std::process::id();
         for stat in process::all() {
             let pid = stat.identity.pid;
@@ -278,11 +277,12 @@ fn spawn(spec: &ProcessSpec, run: &Path) -> std::io::Result<(Identity, tokio::pr
     let child = command.spawn()?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     // Not waited for yet: even if it has already ended it is there as a zombie.
-    let identity = pid.and_then(Identity::of).ok_or_else(|| std::io::Error::other("it left no trace in /proc"))?;
+    let identity =
+        pid.and_then(Identity::of).ok_or_else(|| std::io::Error::other("it left no trace in /proc"))?;
     Ok((identity, child))
 }
 
-#[allow(clippy::disallowed_methods, reason = "notices carry the wall clock's time for people's timelines")]
+/// The wall clock: people read these times in a timeline.
 fn now() -> SystemTime {
     SystemTime::now()
 }

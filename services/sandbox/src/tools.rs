@@ -12,7 +12,7 @@ const JAVA: u32 = 17;
 /// How long `java -version` may take on a machine that is busy.
 const VERSION: Duration = Duration::from_secs(30);
 /// How long `apt-get` may take.
-const APT: Duration = Duration::from_secs(600);
+const APT: Duration = Duration::from_mins(10);
 
 /// A program that something needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub fn decide(missing: &[Tool], host: Host) -> Decision {
     }
 }
 
-/// Makes sure that these are there, and returns where Java is when it is among them.
+/// Makes sure that these are there: installs what it may, else says what a person has to install.
 pub(crate) async fn ensure(sandbox: &Sandbox, needed: &[Tool]) -> Result<(), Error> {
     let missing = missing(needed).await;
     match decide(&missing, host()) {
@@ -79,9 +79,17 @@ pub(crate) async fn ensure(sandbox: &Sandbox, needed: &[Tool]) -> Result<(), Err
 }
 
 /// The Java to run: the one `JAVA_HOME` names, else the first in `PATH`.
-pub(crate) fn java() -> Option<PathBuf> {
+fn java() -> Option<PathBuf> {
     let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
     home.filter(|java| java.is_file()).or_else(|| find("java"))
+}
+
+/// [`java`], which [`ensure`] has already seen.
+pub(crate) fn java_or_missing() -> Result<PathBuf, Error> {
+    java().ok_or_else(|| match decide(&[Tool::Java], Host { root: false, ..host() }) {
+        Decision::Ask(packages) | Decision::Install(packages) => ask(&[Tool::Java], &packages),
+        Decision::Go => Error::Ended,
+    })
 }
 
 fn ask(missing: &[Tool], packages: &[&str]) -> Error {
@@ -179,6 +187,9 @@ mod tests {
     #[test]
     fn the_error_names_the_packages() {
         let error = ask(&[Java, Maven], &["openjdk-17-jre-headless", "maven"]).to_string();
-        assert!(error.contains("java, maven missing") && error.contains("openjdk-17-jre-headless maven"), "{error}");
+        assert!(
+            error.contains("java, maven missing") && error.contains("openjdk-17-jre-headless maven"),
+            "{error}"
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::naming::folded;
 use super::{
-    Database, Document, Identity, Kafka, Module, Naming, Postgres, Ready, Secret, SecretName, Topic,
+    Database, Document, Identity, Kafka, Module, Naming, Postgres, Ready, Secret, SecretName, SecretRef, Topic,
     check_fragment,
 };
 use crate::{Component, Kind};
@@ -163,6 +163,35 @@ impl Environment {
                 spec,
             })
         })
+    }
+
+    /// Every value that some document refers to: Secret and key.
+    pub fn references(&self) -> BTreeSet<(Component, String)> {
+        let mut found = BTreeSet::new();
+        for source in self.sources.values() {
+            let document = &source.document;
+            let mut refer = |reference: &SecretRef| {
+                let secret = reference.secret.component(&document.fragment.namespace);
+                found.insert((secret, reference.key.clone()));
+            };
+            for server in document.postgres.values().chain(document.uses.postgres.values()) {
+                server.admin.iter().for_each(|admin| refer(&admin.password));
+                server.observer.iter().for_each(|observer| refer(&observer.password));
+                server.tls.ca.iter().for_each(&mut refer);
+            }
+            for cluster in document.kafka.values().chain(document.uses.kafka.values()) {
+                cluster.tls.iter().filter_map(|tls| tls.ca.as_ref()).for_each(&mut refer);
+            }
+            for database in document.databases.values() {
+                refer(&database.roles.app.password);
+            }
+            for copy in document.secrets.values().filter_map(|secret| secret.copy.as_ref()) {
+                for key in copy.keys.values() {
+                    refer(&SecretRef { secret: copy.from.clone(), key: key.clone() });
+                }
+            }
+        }
+        found
     }
 
     /// The module called `name`.

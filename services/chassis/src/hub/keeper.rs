@@ -1,0 +1,107 @@
+//! Sends what is wished until it arrives.
+
+use std::sync::{Arc, Weak};
+
+use rollcall_proto::diagnostics::v1 as pb;
+use tokio::sync::Notify;
+use tonic::{Request, Status};
+
+use super::{Announcement, Inner, Registration, announced, describe};
+use crate::backoff::Backoff;
+use crate::wire::Fragment;
+
+/// Sends for as long as somebody holds the client.
+pub(super) async fn keep(client: Weak<Inner>, wake: Arc<Notify>) {
+    let mut backoff = Backoff::reconnecting();
+    let mut troubled = false;
+    loop {
+        let Some(inner) = client.upgrade() else { return };
+        match inner.send_due().await {
+            Ok(true) => {
+                troubled = false;
+                backoff.reset();
+            }
+            Ok(false) => {
+                drop(inner);
+                wake.notified().await;
+            }
+            Err(status) => {
+                drop(inner);
+                if !std::mem::replace(&mut troubled, true) {
+                    tracing::info!(error = describe(&status), "hub: not reached, it will be tried again");
+                }
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // So that the keeper sees that nobody is left.
+        self.wake.notify_one();
+    }
+}
+
+impl Inner {
+    /// Sends one thing that is due, and says whether there was one.
+    async fn send_due(&self) -> Result<bool, Status> {
+        let fragments = self.take_fragments();
+        if let Some(fragments) = fragments {
+            let result = self.register_now(&fragments).await;
+            if result.is_err() {
+                self.lock().register = true;
+            }
+            self.count(&self.lock());
+            return result.map(|()| true);
+        }
+        let Some(announcement) = self.take_announcement() else { return Ok(false) };
+        let result = self.announce_now(&announcement).await;
+        if result.is_err() {
+            self.lock().announce.insert(announcement.component);
+        }
+        self.count(&self.lock());
+        result.map(|()| true)
+    }
+
+    fn take_fragments(&self) -> Option<Vec<Fragment>> {
+        let mut wishes = self.lock();
+        std::mem::take(&mut wishes.register).then(|| wishes.fragments.clone())
+    }
+
+    fn take_announcement(&self) -> Option<Announcement> {
+        let mut wishes = self.lock();
+        let component = wishes.announce.pop_first()?;
+        wishes.announcements.get(&component).cloned()
+    }
+
+    async fn register_now(&self, fragments: &[Fragment]) -> Result<(), Status> {
+        let message = pb::RegisterRequest {
+            fragments: fragments.iter().map(Into::into).collect(),
+            source: self.link.source.clone(),
+        };
+        let request: Request<_> = self.link.request(message).await;
+        let answer = self.link.stub().register(request).await?.into_inner();
+        for rejected in &answer.rejected {
+            tracing::warn!(fragment = rejected.name, reason = rejected.reason, "hub: fragment not taken");
+        }
+        let wishes = self.lock();
+        // Fragments wished meanwhile get an answer of their own.
+        if !wishes.register {
+            self.registration.send_replace(Some(Registration {
+                generation: answer.generation,
+                rejected: answer.rejected.into_iter().map(|r| (r.name, r.reason)).collect(),
+            }));
+        }
+        drop(wishes);
+        self.heard_generation(answer.generation);
+        Ok(())
+    }
+
+    async fn announce_now(&self, announcement: &Announcement) -> Result<(), Status> {
+        let request = self.link.request(announced(announcement, &self.link.source)).await;
+        let answer = self.link.stub().announce(request).await?.into_inner();
+        self.heard_generation(answer.generation);
+        Ok(())
+    }
+}

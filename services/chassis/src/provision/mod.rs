@@ -1,0 +1,270 @@
+//! The commands that every provisioner has: `apply` once, `plan` without touching, `serve` for as long as it lives.
+
+mod account;
+mod worker;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+use lifecycle::Component;
+use lifecycle::document::{Environment, Problem};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::announcer::Announcer;
+use crate::bus::BusUpdate;
+use crate::converge::{Fault, Plan, Reconcile, decide};
+use crate::diagnostics::DiagnosticsService;
+use crate::exit::{Exit, Failure, chain};
+use crate::grpc::Server;
+use crate::hub::HubClient;
+use crate::wire::Fragment;
+use crate::{Context, documents};
+
+use account::Provisioner;
+use worker::{Verdict, Wakes, Worker};
+
+/// How long a one-shot's last news may take to be sent; its work is done whether they arrive or not.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// What a provisioner is asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make everything as the documents say, then end. Waits for servers and Secrets that are not there yet.
+    Apply {
+        /// Documents, or folders of documents.
+        #[arg(value_name = "DOCUMENTS", env = "ROLLCALL_DOCUMENTS", value_delimiter = ':', required = true)]
+        documents: Vec<PathBuf>,
+    },
+    /// Say what would be done, and touch nothing.
+    Plan {
+        /// Documents, or folders of documents.
+        #[arg(value_name = "DOCUMENTS", env = "ROLLCALL_DOCUMENTS", value_delimiter = ':', required = true)]
+        documents: Vec<PathBuf>,
+        /// Plan against nothing instead of asking the servers.
+        #[arg(long)]
+        offline: bool,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Keep everything as the documents say, and answer over gRPC.
+    Serve {
+        /// Documents, or folders of documents.
+        #[arg(value_name = "DOCUMENTS", env = "ROLLCALL_DOCUMENTS", value_delimiter = ':', required = true)]
+        documents: Vec<PathBuf>,
+    },
+}
+
+/// For whom a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one JSON value.
+    Json,
+}
+
+/// What is looked at and changed: the component it is (a server, a Secret), the client, and what should be.
+pub type Target<R> = (Component, R, <R as Reconcile>::Spec);
+
+/// Runs a provisioner's command. `targets` says what the documents ask of it; `nudge` wakes it when something it knows of
+/// changed by itself.
+pub async fn run<R>(
+    command: Command,
+    context: Context,
+    targets: impl Fn(&Environment) -> Vec<Target<R>>,
+    nudge: Arc<Notify>,
+) -> Result<(), Failure>
+where
+    R: Reconcile + Send + Sync + 'static,
+    R::Spec: Send + Sync + 'static,
+{
+    match command {
+        Command::Apply { documents } => {
+            let (environment, problems) = documents::load_partial(&documents)?;
+            told(&problems);
+            let applied = apply(&environment, &context, targets(&environment), nudge).await;
+            // The documents that are right were followed; the wrong ones decide the exit.
+            if problems.is_empty() { applied } else { applied.and(Err(documents::refusal(&problems))) }
+        }
+        Command::Plan { documents, offline, output } => {
+            let environment = documents::load_complete(&documents)?;
+            let plans = plans(&targets(&environment), offline).await?;
+            print(&plans, output)
+        }
+        Command::Serve { documents } => {
+            let (environment, problems) = documents::load_partial(&documents)?;
+            told(&problems);
+            serve(&environment, context, targets(&environment), nudge).await
+        }
+    }
+}
+
+fn told(problems: &[Problem]) {
+    for problem in problems {
+        warn!("refused a document: {problem}");
+    }
+}
+
+/// Makes everything once.
+async fn apply<R>(
+    environment: &Environment,
+    context: &Context,
+    targets: Vec<Target<R>>,
+    nudge: Arc<Notify>,
+) -> Result<(), Failure>
+where
+    R: Reconcile + Send + Sync + 'static,
+    R::Spec: Send + Sync + 'static,
+{
+    let announcer = announcer(environment, context)?;
+    let wakes = wakes(&announcer, nudge);
+    let mut workers: Vec<Worker<R>> =
+        targets.into_iter().map(|t| Worker::new(Arc::new(t), &announcer, &wakes, &context.settings)).collect();
+    let settle = async {
+        let each = workers.iter_mut().map(|worker| worker.until_settled(context.settings.resync));
+        futures_util::future::join_all(each).await
+    };
+    let deadline = async {
+        match context.settings.deadline {
+            Some(deadline) => tokio::time::sleep(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    let verdicts = tokio::select! {
+        verdicts = settle => Ok(verdicts),
+        () = deadline => Err(Failure::new(Exit::Deadline, format!("not done within {:?}: {}", context.settings.deadline.unwrap_or_default(), unfinished(&announcer)))),
+        () = context.shutdown.requested() => Err(Failure::new(Exit::TryAgain, format!("asked to stop before everything was done: {}", unfinished(&announcer)))),
+    };
+    let unsent = announcer.flush(FLUSH).await;
+    if unsent > 0 {
+        warn!(unsent, "the work is done; its news could not be sent, and nobody waits for it");
+    }
+    let refused: Vec<String> = verdicts?.into_iter().flat_map(Verdict::into_refusals).collect();
+    if refused.is_empty() { Ok(()) } else { Err(Failure::new(Exit::NeverWorks, refused.join("\n"))) }
+}
+
+fn unfinished(announcer: &Announcer) -> String {
+    let open = announcer.current().into_iter().filter(|event| event.phase != lifecycle::Phase::Ready);
+    let lines: Vec<String> = open.map(|event| format!("{} is {}: {}", event.component, event.phase, event.reason)).collect();
+    if lines.is_empty() { "nothing was seen yet".to_owned() } else { lines.join("\n") }
+}
+
+/// Keeps everything as it should be.
+async fn serve<R>(
+    environment: &Environment,
+    context: Context,
+    targets: Vec<Target<R>>,
+    nudge: Arc<Notify>,
+) -> Result<(), Failure>
+where
+    R: Reconcile + Send + Sync + 'static,
+    R::Spec: Send + Sync + 'static,
+{
+    let announcer = announcer(environment, &context)?;
+    let wakes = wakes(&announcer, nudge);
+    let targets: Vec<Arc<Target<R>>> = targets.into_iter().map(Arc::new).collect();
+    let account = Provisioner::new(&context, environment.identity(), announcer.clone(), targets.clone());
+    let server = Server::new(&context.metrics).add_service(DiagnosticsService::new(account));
+    let servers = context.serve(server).await?;
+    servers.readiness.set_ready(true).await;
+    for target in targets {
+        let mut worker = Worker::new(target, &announcer, &wakes, &context.settings);
+        let (resync, shutdown) = (context.settings.resync, context.shutdown.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = worker.keep(resync) => {}
+                () = shutdown.requested() => {}
+            }
+        });
+    }
+    servers.ended().await;
+    announcer.flush(FLUSH).await;
+    Ok(())
+}
+
+/// An announcer whose generation is the one the hub names, or the latest one the bus speaks of.
+fn announcer(environment: &Environment, context: &Context) -> Result<Announcer, Failure> {
+    let identity = environment.identity().clone();
+    let announcer = Announcer::new(context.bus(&identity), identity, context.source());
+    if let Some(uri) = &context.settings.hub {
+        let hub = HubClient::new(uri, context.source()).map_err(Failure::usage)?;
+        let fragments: Result<Vec<Fragment>, _> = environment.sources().map(|s| (&s.document).try_into()).collect();
+        hub.register(fragments.map_err(Failure::internal)?);
+        let (announcer, mut generation) = (announcer.clone(), hub.generation());
+        tokio::spawn(async move {
+            while generation.changed().await.is_ok() {
+                let generation = *generation.borrow_and_update();
+                announcer.set_generation(announcer.generation().max(generation));
+            }
+            // The client lives as long as somebody holds it.
+            drop(hub);
+        });
+    }
+    let (bus, follower) = (announcer.bus().clone(), announcer.clone());
+    tokio::spawn(async move {
+        let mut news = bus.subscribe();
+        while let Some(update) = news.next().await {
+            if let BusUpdate::BringUp(bring_up) = update {
+                follower.set_generation(follower.generation().max(bring_up.generation));
+            }
+        }
+    });
+    Ok(announcer)
+}
+
+/// News of others wakes too: a Secret appeared, a server came up, the bus is back.
+fn wakes(announcer: &Announcer, nudge: Arc<Notify>) -> Wakes {
+    let wakes = Wakes { nudge, news: Arc::new(Notify::new()) };
+    let (bus, announcer, news) = (announcer.bus().clone(), announcer.clone(), Arc::clone(&wakes.news));
+    tokio::spawn(async move {
+        let mut updates = bus.subscribe();
+        while let Some(update) = updates.next().await {
+            let others = match update {
+                BusUpdate::Event { event, .. } => !announcer.current().iter().any(|own| own.component == event.component),
+                BusUpdate::CaughtUp => true,
+                _ => false,
+            };
+            if others {
+                news.notify_waiters();
+            }
+        }
+    });
+    wakes
+}
+
+/// The plan of each target.
+async fn plans<R: Reconcile>(targets: &[Target<R>], offline: bool) -> Result<Vec<(Component, Plan<R::Step>)>, Failure> {
+    let mut plans = Vec::new();
+    for (component, target, spec) in targets {
+        let world = if offline { R::nothing(spec) } else { look(component, target, spec).await? };
+        plans.push((component.clone(), decide::<R>(spec, &world)));
+    }
+    Ok(plans)
+}
+
+async fn look<R: Reconcile>(component: &Component, target: &R, spec: &R::Spec) -> Result<R::World, Failure> {
+    target.observe(spec).await.map_err(|error| {
+        let exit = if error.is_transient() { Exit::TryAgain } else { Exit::NeverWorks };
+        Failure::new(exit, format!("{component} cannot be looked at: {}", chain(&error)))
+    })
+}
+
+fn print<S: crate::converge::Step>(plans: &[(Component, Plan<S>)], output: Output) -> Result<(), Failure> {
+    let text = match output {
+        Output::Text => plans.iter().map(|(component, plan)| format!("{component}\n{plan}")).collect(),
+        Output::Json => {
+            let plans: Vec<_> = plans.iter().map(|(component, plan)| account::json(component, plan)).collect();
+            serde_json::to_string_pretty(&plans).map_err(Failure::internal)?
+        }
+    };
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Failure::internal),
+    }
+}

@@ -1,0 +1,188 @@
+//! One target being made as it should be: converge, announce, wait for a reason to look again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifecycle::{Component, Evidence, Phase};
+use tokio::sync::Notify;
+use tracing::{debug, info, warn};
+
+use super::Target;
+use crate::announcer::Announcer;
+use crate::backoff::Backoff;
+use crate::bus::Mode;
+use crate::converge::{Fault, Reconcile, Standing, converge};
+use crate::exit::chain;
+use crate::settings::Settings;
+
+/// Looks that must agree before a one-shot believes that it will never be let in: a password may be being changed.
+const CONVINCED: u32 = 3;
+
+/// How a target stands when nothing moves any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    refused: Vec<String>,
+    open: bool,
+}
+
+impl Verdict {
+    /// What was refused or will never work, a line each.
+    pub(super) fn into_refusals(self) -> Vec<String> {
+        self.refused
+    }
+}
+
+/// What makes a worker look again at once.
+#[derive(Debug, Clone)]
+pub(super) struct Wakes {
+    /// Something the provisioner itself watches changed: a reason to look whatever the state.
+    pub(super) nudge: Arc<Notify>,
+    /// Somebody else's component changed: a reason to look where something is still open.
+    pub(super) news: Arc<Notify>,
+}
+
+/// One target and how its making goes.
+pub(super) struct Worker<R: Reconcile> {
+    target: Arc<Target<R>>,
+    announcer: Announcer,
+    wakes: Wakes,
+    polling: bool,
+    backoff: Backoff,
+    hopeless: u32,
+}
+
+impl<R: Reconcile> Worker<R> {
+    pub(super) fn new(target: Arc<Target<R>>, announcer: &Announcer, wakes: &Wakes, settings: &Settings) -> Self {
+        Worker {
+            target,
+            announcer: announcer.clone(),
+            wakes: wakes.clone(),
+            polling: settings.polling,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            hopeless: 0,
+        }
+    }
+
+    /// Works until nothing is open any more.
+    pub(super) async fn until_settled(&mut self, resync: Duration) -> Verdict {
+        loop {
+            let verdict = self.look(resync, |verdict| !verdict.open).await;
+            if !verdict.open {
+                return verdict;
+            }
+        }
+    }
+
+    /// Works for ever: what is open is tried again, what is settled is looked at again every `resync`.
+    pub(super) async fn keep(&mut self, resync: Duration) {
+        loop {
+            self.look(resync, |_| false).await;
+        }
+    }
+
+    /// One pass, then, unless it is `enough`, a pause until there is a reason to look again.
+    async fn look(&mut self, resync: Duration, enough: impl Fn(&Verdict) -> bool) -> Verdict {
+        let wakes = self.wakes.clone();
+        let (nudged, news) = (wakes.nudge.notified(), wakes.news.notified());
+        tokio::pin!(nudged, news);
+        // Registered before looking: what changes while it looks wakes it afterwards.
+        nudged.as_mut().enable();
+        news.as_mut().enable();
+        let verdict = self.round().await;
+        if enough(&verdict) {
+            return verdict;
+        }
+        if !verdict.open {
+            self.backoff.reset();
+        }
+        let delay = if verdict.open { self.backoff.next_delay() } else { resync };
+        let push = *self.announcer.bus().mode().borrow() == Mode::Push;
+        let timer = async {
+            if self.polling || !push {
+                tokio::time::sleep(delay).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = nudged => self.backoff.reset(),
+            () = news, if verdict.open => self.backoff.reset(),
+            () = timer => {}
+        }
+        verdict
+    }
+
+    /// One pass over the target.
+    async fn round(&mut self) -> Verdict {
+        let target = Arc::clone(&self.target);
+        let (name, reconcile, spec) = &*target;
+        let announcer = self.announcer.clone();
+        let mut begun = BTreeMap::new();
+        let made = converge(reconcile, spec, |step| {
+            info!(component = %crate::converge::Step::component(step), "{step}");
+            if begun.insert(crate::converge::Step::component(step).clone(), ()).is_none() {
+                let component = crate::converge::Step::component(step);
+                announcer.attempt(component, Phase::Working, step.to_string(), Evidence::default());
+            }
+        })
+        .await;
+        match made {
+            Ok(standings) => {
+                self.hopeless = 0;
+                self.announce(standings)
+            }
+            Err(error) => self.unseen(name, &error, R::components(spec)),
+        }
+    }
+
+    fn announce(&self, standings: BTreeMap<Component, Standing>) -> Verdict {
+        let mut verdict = Verdict { refused: Vec::new(), open: false };
+        for (component, standing) in standings {
+            match standing {
+                Standing::Ready { evidence, .. } => self.announcer.announce(&component, Phase::Ready, "", evidence),
+                Standing::Pending(text) => {
+                    verdict.open = true;
+                    self.announcer.announce(&component, Phase::Waiting, text, Evidence::default());
+                }
+                Standing::Reported(text) => self.announcer.announce(&component, Phase::Waiting, text, Evidence::default()),
+                Standing::Refused(text) => {
+                    verdict.refused.push(format!("{component}: {text}"));
+                    self.announcer.announce(&component, Phase::Failed, text, Evidence::default());
+                }
+                Standing::Failed { error, code, transient } => {
+                    let evidence = Evidence { error: error.clone(), error_code: code, ..Evidence::default() };
+                    if transient {
+                        verdict.open = true;
+                        debug!(%component, error, "will be tried again");
+                        self.announcer.announce(&component, Phase::Working, error, evidence);
+                    } else {
+                        verdict.refused.push(format!("{component}: {error}"));
+                        self.announcer.announce(&component, Phase::Failed, error, evidence);
+                    }
+                }
+            }
+        }
+        verdict
+    }
+
+    /// The target cannot be looked at: everything on it waits, or, when that will not change, failed.
+    fn unseen(&mut self, name: &Component, error: &R::Error, components: Vec<Component>) -> Verdict {
+        let text = format!("{name}: {}", chain(error));
+        let evidence = Evidence { error: text.clone(), error_code: error.code(), ..Evidence::default() };
+        if error.is_transient() {
+            self.hopeless = 0;
+        } else {
+            self.hopeless += 1;
+        }
+        let convinced = self.hopeless >= CONVINCED;
+        if self.hopeless == CONVINCED {
+            warn!(target = %name, "{text}");
+        }
+        let phase = if convinced { Phase::Failed } else { Phase::Waiting };
+        for component in &components {
+            self.announcer.announce(component, phase, text.clone(), evidence.clone());
+        }
+        Verdict { refused: if convinced { vec![text] } else { Vec::new() }, open: !convinced }
+    }
+}

@@ -1,0 +1,79 @@
+//! `rollcall init`: begins an environment, with a uid of its own.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+
+use chassis::Failure;
+use clap::Args;
+use uuid::Uuid;
+
+/// Begin an environment: mint its uid and write a first document.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The environment's name, for example openg2p-dev.
+    #[arg(long)]
+    name: String,
+    /// The namespace of its modules; the environment's name when absent.
+    #[arg(long)]
+    namespace: Option<String>,
+    /// The first fragment's name.
+    #[arg(long, default_value = "base")]
+    fragment: String,
+    /// The folder to write the document to.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+/// Writes the first document; an existing file is never overwritten.
+pub fn run(args: &Init) -> Result<(), Failure> {
+    let text = document(args, Uuid::new_v4());
+    let file = args.folder.join(format!("{}.yaml", args.fragment));
+    if let Err(problems) = chassis::documents::parse(&file.display().to_string(), &text)
+        .map(|document| lifecycle::document::check_fragment(&document))
+        .map_err(|problems| chassis::documents::refusal(&problems))
+        .and_then(|problems| match problems.first() {
+            None => Ok(()),
+            Some((key, message)) => Err(Failure::usage(format!("{key}: {message}"))),
+        })
+    {
+        return Err(problems);
+    }
+    std::fs::create_dir_all(&args.folder)
+        .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&file))
+        .and_then(|mut opened| opened.write_all(text.as_bytes()))
+        .map_err(|error| Failure::usage(format!("cannot write {}: {error}", file.display())))?;
+    crate::output::line(&format!("wrote {}; add your things to it, then: rollcall check {}", file.display(), args.folder.display()))
+}
+
+fn document(args: &Init, uid: Uuid) -> String {
+    let namespace = args.namespace.as_ref().unwrap_or(&args.name);
+    format!(
+        r#"rollcall: v1
+# The uid is this environment's identity: the same in all its fragments, kept across reinstalls, used for no other.
+environment: {{name: {name}, uid: {uid}}}
+fragment: {{name: {fragment}, namespace: {namespace}}}
+
+# Physical names. With {{environment}} in them, environments can share one server.
+naming: {{database: "{{name}}", role: "{{name}}", topic: "{{environment}}.{{name}}"}}
+
+# postgres:
+#   main:
+#     host: postgresql
+#     admin: {{user: postgres, password: {{secret: postgresql, key: postgres-password}}}}
+# databases:
+#   registry:
+#     server: main
+#     roles: {{app: {{name: registry_user, password: {{secret: registry-db, key: password}}, ddl: as-owner}}}}
+# secrets:
+#   postgresql: {{external: true}}
+#   registry-db: {{generate: {{password: {{kind: password}}}}}}
+# modules:
+#   registry:
+#     needs: [database/registry]
+#     ready: {{http: {{url: "http://registry:8080/health"}}}}
+"#,
+        name = args.name,
+        fragment = args.fragment,
+    )
+}

@@ -1,0 +1,98 @@
+//! `rollcall`: the command line for people, and every service in one binary.
+
+mod client;
+pub mod command;
+pub mod output;
+pub mod rehearse;
+mod state;
+
+use std::process::ExitCode;
+
+use chassis::{Context, Failure};
+use clap::{Parser, Subcommand};
+
+/// Brings an environment of many modules up in order: every dependency answers before the next one starts.
+#[derive(Debug, Parser)]
+#[command(name = "rollcall", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(command::init::Init),
+    /// Judge a complete set of documents without asking a server.
+    Check(command::Documents),
+    /// Print the JSON Schema of documents.
+    Schema,
+    Graph(command::graph::Args_),
+    Plan(command::plan::Plan),
+    Status(command::status::Status),
+    Explain(command::explain::Explain),
+    Watch(command::watch::Watch),
+    Timeline(command::timeline::Timeline),
+    Rehearse(rehearse::Rehearse),
+    /// Make databases, roles, grants and extensions.
+    PostgresInit(postgres_init::Args),
+    /// Make topics.
+    TopicProvisioner(topic_provisioner::Args),
+    /// Generate and copy Secrets.
+    SecretSyncer(secret_syncer::Args),
+    /// Wait until everything needed answers; or, as the hub, observe and wake.
+    WaitForDependency(wait_for_dependency::Args),
+    /// Tell the story of a bring-up: metrics and timeline.
+    TelemetryExporter(telemetry_exporter::Args),
+    /// A module of a rehearsal.
+    #[command(hide = true)]
+    StandIn(rehearse::StandIn),
+    /// The parent of a rehearsal's processes.
+    #[command(hide = true)]
+    SandboxSupervisor,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        // It must not change anything it passes on to its children, so it has neither settings nor telemetry.
+        Command::SandboxSupervisor => sandbox::supervise(),
+        command => chassis::run::run_with(service(&command), std::env::vars(), async move |context| {
+            dispatch(command, context).await
+        }),
+    }
+}
+
+/// The service a command is, or `rollcall` for the commands for people.
+fn service(command: &Command) -> &'static str {
+    match command {
+        Command::PostgresInit(_) => "postgres-init",
+        Command::TopicProvisioner(_) => "topic-provisioner",
+        Command::SecretSyncer(_) => "secret-syncer",
+        Command::WaitForDependency(_) => "wait-for-dependency",
+        Command::TelemetryExporter(_) => "telemetry-exporter",
+        Command::StandIn(_) => "stand-in",
+        _ => "rollcall",
+    }
+}
+
+async fn dispatch(command: Command, context: Context) -> Result<(), Failure> {
+    match command {
+        Command::Init(args) => command::init::run(&args),
+        Command::Check(args) => command::check::run(&args),
+        Command::Schema => command::schema::run(),
+        Command::Graph(args) => command::graph::run(&args),
+        Command::Plan(args) => command::plan::run(&args, &context).await,
+        Command::Status(args) => command::status::run(&args).await,
+        Command::Explain(args) => command::explain::run(&args).await,
+        Command::Watch(args) => command::watch::run(&args, &context).await,
+        Command::Timeline(args) => command::timeline::run(&args).await,
+        Command::Rehearse(args) => rehearse::run(args, context).await,
+        Command::PostgresInit(args) => postgres_init::run(args, context).await,
+        Command::TopicProvisioner(args) => topic_provisioner::run(args, context).await,
+        Command::SecretSyncer(args) => secret_syncer::run(args, context).await,
+        Command::WaitForDependency(args) => wait_for_dependency::run(args, context).await,
+        Command::TelemetryExporter(args) => telemetry_exporter::run(args, context).await,
+        Command::StandIn(args) => rehearse::stand_in(args, context).await,
+        Command::SandboxSupervisor => Err(Failure::internal("the supervisor has no context")),
+    }
+}

@@ -1,0 +1,40 @@
+//! Chaos: services and stand-ins are killed at random, from a seed, so that a run can be repeated.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IteratorRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::cast::Cast;
+
+/// How often somebody is killed, in milliseconds.
+const EVERY_MS: std::ops::Range<u64> = 300..1200;
+/// The longest a stand-in takes to start, in milliseconds.
+const DELAY_MS: u64 = 1500;
+
+/// Randomness from a seed.
+pub struct Chaos(StdRng);
+
+impl Chaos {
+    /// The same seed makes the same choices.
+    pub fn new(seed: u64) -> Chaos {
+        Chaos(StdRng::seed_from_u64(seed))
+    }
+
+    /// How long a stand-in's start takes.
+    pub fn delay(&mut self) -> Duration {
+        Duration::from_millis(self.0.random_range(0..DELAY_MS))
+    }
+
+    /// Kills one player after another, for ever. Gives the names to `told`.
+    pub async fn reign(&mut self, cast: &Cast, mut told: impl FnMut(&str)) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.0.random_range(EVERY_MS))).await;
+            let Some((name, player)) = cast.players().choose(&mut self.0) else { return };
+            told(name);
+            // One that has just died of itself is started again all the same.
+            let _ = player.kill().await;
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A component's state as the hub sends it, for people and for programs.
+
+use std::time::Duration;
+
+use lifecycle::Phase;
+use rollcall_proto::diagnostics::v1::ComponentState;
+use rollcall_proto::lifecycle::v1::Phase as WirePhase;
+use serde_json::{Value, json};
+
+/// The phase; none when it is one that this version does not know.
+pub fn phase_of(state: &ComponentState) -> Option<Phase> {
+    match state.phase() {
+        WirePhase::Unspecified => None,
+        WirePhase::Waiting => Some(Phase::Waiting),
+        WirePhase::Working => Some(Phase::Working),
+        WirePhase::Ready => Some(Phase::Ready),
+        WirePhase::Degraded => Some(Phase::Degraded),
+        WirePhase::Failed => Some(Phase::Failed),
+        WirePhase::Removed => Some(Phase::Removed),
+    }
+}
+
+/// How long it has been so, for people: `42s`.
+pub fn age(state: &ComponentState) -> String {
+    let Some(since) = &state.since else { return "-".to_owned() };
+    let since = Duration::new(u64::try_from(since.seconds).unwrap_or(0), 0);
+    let now = Duration::from_millis(chassis::clock::now().0);
+    humantime::format_duration(Duration::from_secs(now.saturating_sub(since).as_secs())).to_string().replace(' ', "")
+}
+
+/// The state as JSON.
+pub fn describe(state: &ComponentState) -> Value {
+    let evidence = state.evidence.as_ref();
+    json!({
+        "component": state.component,
+        "phase": phase_of(state).map_or("unknown", Phase::as_str),
+        "since": state.since.as_ref().map(|t| t.seconds),
+        "generation": state.generation,
+        "reason": state.reason,
+        "attempts": state.attempts,
+        "source": state.source,
+        "event": state.event_id,
+        "observable": state.observable,
+        "level": evidence.map(|e| e.level.clone()),
+        "error": evidence.map(|e| e.error.clone()),
+        "error_code": evidence.map(|e| e.error_code.clone()),
+        "incarnation": evidence.map(|e| e.incarnation.clone()),
+    })
+}

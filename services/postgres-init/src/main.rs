@@ -1,0 +1,5 @@
+//! The postgres-init binary.
+
+fn main() -> std::process::ExitCode {
+    chassis::run::main("postgres-init", postgres_init::run)
+}

@@ -1,0 +1,162 @@
+//! What should be, on each server: the databases, roles and extensions that the documents declare. Pure.
+
+use std::collections::BTreeMap;
+
+use lifecycle::document::{self, Ddl, Declared, Environment, Identity, Mode, SecretRef, observer_role};
+use lifecycle::{Component, Kind, sha256_hex};
+
+/// One key of a Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretKey {
+    /// The Secret, with its namespace.
+    pub secret: Component,
+    /// The key.
+    pub key: String,
+}
+
+/// A role that logs in, and where its password is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The role's name on the server.
+    pub role: String,
+    /// Its password.
+    pub password: SecretKey,
+}
+
+/// What should be on one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// The server.
+    pub component: Component,
+    /// The fragment that declares it.
+    pub fragment: String,
+    /// The namespace of that fragment, where its Secrets are.
+    pub namespace: String,
+    /// How it is reached.
+    pub connection: document::Postgres,
+    /// Who provisions it.
+    pub admin: Login,
+    /// The environment this is for.
+    pub environment: Identity,
+    /// The role through which the environment's hub observes.
+    pub observer: Option<Login>,
+    /// The databases, in the order of their components.
+    pub databases: Vec<DatabaseSpec>,
+    /// The server's own part (database `rollcall`, the observer) is only reported.
+    pub report_only: bool,
+}
+
+/// A database that should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseSpec {
+    /// The component.
+    pub component: Component,
+    /// The fragment that declares it.
+    pub fragment: String,
+    /// Its name on the server.
+    pub name: String,
+    /// The role that owns it; nobody logs in as it.
+    pub owner: String,
+    /// The role a module logs in with.
+    pub app: Login,
+    /// Whether the module acts as the owner.
+    pub ddl: Ddl,
+    /// Extensions, sorted.
+    pub extensions: Vec<String>,
+    /// It is only reported what would be done.
+    pub report_only: bool,
+}
+
+impl DatabaseSpec {
+    /// What is finished when this is finished: a hash over names and rights, never over a secret.
+    pub fn hash(&self) -> String {
+        let ddl = match self.ddl {
+            Ddl::None => "none",
+            Ddl::AsOwner => "as-owner",
+        };
+        let mut facts = vec!["database v1", self.name.as_str(), &self.owner, &self.app.role, ddl];
+        facts.extend(self.extensions.iter().map(String::as_str));
+        sha256_hex(&facts)
+    }
+}
+
+impl ServerSpec {
+    /// The part of this that is about one component.
+    #[must_use]
+    pub fn only(&self, component: &Component) -> ServerSpec {
+        ServerSpec {
+            observer: self.observer.clone().filter(|_| *component == self.component),
+            databases: self.databases.iter().filter(|d| d.component == *component).cloned().collect(),
+            ..self.clone()
+        }
+    }
+
+    /// The database that is this component.
+    pub fn database(&self, component: &Component) -> Option<&DatabaseSpec> {
+        self.databases.iter().find(|database| database.component == *component)
+    }
+}
+
+/// What should be on each server that these documents declare with an administrator. A database on a server that no
+/// document here declares is left to whoever has that document.
+pub fn specs(environment: &Environment) -> BTreeMap<Component, ServerSpec> {
+    let mut specs: BTreeMap<Component, ServerSpec> = environment
+        .postgres()
+        .filter_map(|server| Some((server.component.clone(), of_server(&server)?)))
+        .collect();
+    for database in environment.databases() {
+        if let Some(spec) = specs.get_mut(&Component::new(Kind::Postgres, &database.spec.server)) {
+            // Names that do not fit were refused with their document.
+            spec.databases.extend(of_database(&database));
+        }
+    }
+    specs
+}
+
+fn of_server(server: &Declared<'_, document::Postgres>) -> Option<ServerSpec> {
+    let document = &server.source.document;
+    let key = |reference: &SecretRef| SecretKey {
+        secret: server.secret(&reference.secret),
+        key: reference.key.clone(),
+    };
+    let admin = server.spec.admin.as_ref()?;
+    Some(ServerSpec {
+        component: server.component.clone(),
+        fragment: document.fragment.name.clone(),
+        namespace: document.fragment.namespace.clone(),
+        connection: server.spec.clone(),
+        admin: Login { role: admin.user.clone(), password: key(&admin.password) },
+        environment: document.environment.clone(),
+        observer: server.spec.observer.as_ref().map(|observer| Login {
+            role: observer_role(&document.environment.name),
+            password: key(&observer.password),
+        }),
+        databases: Vec::new(),
+        report_only: document.policy.mode == Mode::Report,
+    })
+}
+
+fn of_database(database: &Declared<'_, document::Database>) -> Option<DatabaseSpec> {
+    let document = &database.source.document;
+    let (naming, place, spec) = (&document.naming, document.place(), database.spec);
+    let key = database.component.name();
+    let app = &spec.roles.app;
+    let mut extensions = spec.extensions.clone();
+    extensions.sort();
+    Some(DatabaseSpec {
+        component: database.component.clone(),
+        fragment: document.fragment.name.clone(),
+        name: naming.database(spec.physical_base(key), place).ok()?,
+        owner: naming.role(&spec.owner_base(key), place).ok()?,
+        app: Login {
+            role: naming.role(&app.name, place).ok()?,
+            password: SecretKey {
+                secret: database.secret(&app.password.secret),
+                key: app.password.key.clone(),
+            },
+        },
+        ddl: app.ddl,
+        extensions,
+        report_only: document.policy.mode == Mode::Report,
+    })
+}

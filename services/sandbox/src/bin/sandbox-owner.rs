@@ -1,0 +1,20 @@
+//! Owns a sandbox until it is killed: the victim of this crate's tests. Its argument is the supervisor to execute.
+
+use std::time::Duration;
+
+use sandbox::{Error, Options, PostgresOptions, ProcessSpec, Sandbox, Supervisor};
+
+/// Asks for an end in vain, and has a child in a session of its own.
+const STUBBORN: &str = "trap '' TERM INT; setsid sleep 600 & while true; do sleep 600; done";
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let program = std::env::args().nth(1).unwrap_or_default();
+    let sandbox = Sandbox::start(Options::new(Supervisor::command(program, [] as [&str; 0]))).await?;
+    let postgres = sandbox.postgres(PostgresOptions::default()).await?;
+    let log = sandbox.dir().join("stubborn.log");
+    let _stubborn = sandbox.spawn(ProcessSpec::new("stubborn", "sh", log).args(["-c", STUBBORN])).await?;
+    postgres.ready(Duration::from_mins(2)).await?;
+    println!("{}", sandbox.dir().display());
+    std::future::pending().await
+}

@@ -1,0 +1,278 @@
+//! Laws of planning, over a store in memory: whatever is there, and wherever a run is cut off.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use chassis::SecretValue;
+use chassis::converge::{Reconcile, Standing, converge};
+use lifecycle::Component;
+use proptest::prelude::*;
+use secret_syncer::spec::{Origin, Owner, Selection, Spec};
+use secret_syncer::world::{Claim, Contents, Mark};
+use secret_syncer::{Backend, Error, Target, Wakes};
+use uuid::Uuid;
+
+/// A store in memory.
+#[derive(Default)]
+struct Memory(Mutex<BTreeMap<Component, Contents>>);
+
+impl Memory {
+    fn change<T>(&self, secret: &Component, change: impl FnOnce(&mut Contents) -> T) -> T {
+        change(self.0.lock().unwrap().entry(secret.clone()).or_default())
+    }
+
+    /// Everything in it, comparable.
+    fn image(&self) -> BTreeMap<Component, Image> {
+        let image = |contents: &Contents| Image {
+            keys: contents.keys.iter().map(|(key, value)| (key.clone(), bytes(value))).collect(),
+            mark: format!("{:?}", contents.mark),
+        };
+        self.0.lock().unwrap().iter().map(|(secret, contents)| (secret.clone(), image(contents))).collect()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Image {
+    keys: BTreeMap<String, Vec<u8>>,
+    mark: String,
+}
+
+fn bytes(value: &Result<SecretValue, &'static str>) -> Vec<u8> {
+    value.as_ref().map_or_else(|_| Vec::new(), |value| value.expose().to_vec())
+}
+
+fn own(contents: &Contents, claim: &Claim) -> Result<Mark, Error> {
+    match &contents.mark {
+        Some(Ok(mark)) if mark.is_of(claim) => Ok(mark.clone().under(claim)),
+        _ => Err(Error::Changed(claim.source.clone())),
+    }
+}
+
+impl Backend for &Memory {
+    async fn read(&self, secret: &Component) -> Result<Option<Contents>, Error> {
+        Ok(self.0.lock().unwrap().get(secret).cloned())
+    }
+
+    async fn create(&self, secret: &Component, key: &str, value: SecretValue) -> Result<(), Error> {
+        self.change(secret, |contents| contents.keys.entry(key.to_owned()).or_insert(Ok(value)).is_ok());
+        Ok(())
+    }
+
+    async fn claim(&self, secret: &Component, claim: &Claim) -> Result<(), Error> {
+        self.change(secret, |contents| {
+            let mark = if contents.mark.is_none() && contents.keys.is_empty() {
+                Mark::new(claim)
+            } else {
+                own(contents, claim)?
+            };
+            contents.mark = Some(Ok(mark));
+            Ok(())
+        })
+    }
+
+    async fn set(
+        &self,
+        secret: &Component,
+        claim: &Claim,
+        key: &str,
+        value: SecretValue,
+    ) -> Result<(), Error> {
+        self.change(secret, |contents| {
+            let mut mark = own(contents, claim)?;
+            if !mark.notes(key) && contents.keys.contains_key(key) {
+                return Err(Error::Changed(secret.clone()));
+            }
+            mark.note(key, &value);
+            contents.mark = Some(Ok(mark));
+            contents.keys.insert(key.to_owned(), Ok(value));
+            Ok(())
+        })
+    }
+
+    async fn remove(&self, secret: &Component, claim: &Claim, key: &str) -> Result<(), Error> {
+        self.change(secret, |contents| {
+            let mut mark = own(contents, claim)?;
+            if mark.notes(key) {
+                mark.forget(key);
+                contents.mark = Some(Ok(mark));
+                contents.keys.remove(key);
+            }
+            Ok(())
+        })
+    }
+
+    fn watch(&self) -> Result<Wakes, Error> {
+        Err(Error::Changed(target_name()))
+    }
+}
+
+fn target_name() -> Component {
+    "secret/app/target".parse().unwrap()
+}
+
+fn source_name() -> Component {
+    "secret/base/source".parse().unwrap()
+}
+
+fn owner(environment: u128) -> Owner {
+    Owner {
+        environment: Uuid::from_u128(environment),
+        name: format!("env{environment}"),
+        fragment: "app".to_owned(),
+    }
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned)
+}
+
+fn keys() -> impl Strategy<Value = BTreeMap<String, Result<SecretValue, &'static str>>> {
+    let value = prop::sample::select(vec!["", "one", "two"]).prop_map(|text| match text {
+        "" => Err("is empty"),
+        text => Ok(SecretValue::new(text)),
+    });
+    prop::collection::btree_map(key(), value, 0..4)
+}
+
+fn mark() -> impl Strategy<Value = Option<Result<Mark, String>>> {
+    let noted = prop::collection::btree_map(key(), prop::sample::select(vec!["one", "two"]), 0..4);
+    let mark = (1..3_u128, noted).prop_map(|(environment, noted)| {
+        let mut mark = Mark::new(&Claim { owner: owner(environment), source: source_name() });
+        for (key, value) in &noted {
+            mark.note(key, &SecretValue::new(*value));
+        }
+        Ok(mark)
+    });
+    prop_oneof![
+        2 => Just(None),
+        5 => mark.prop_map(Some),
+        1 => Just(Some(Err("cut off".to_owned()))),
+    ]
+}
+
+fn contents() -> impl Strategy<Value = Option<Contents>> {
+    prop::option::of((keys(), mark()).prop_map(|(keys, mark)| Contents { keys, mark, modified: 1 }))
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let origin = prop_oneof![
+        prop::collection::btree_set(key(), 0..4).prop_map(Origin::External),
+        prop::collection::btree_map(key(), 24..40_u16, 1..4).prop_map(Origin::Generated),
+        Just(Origin::Copied { from: source_name(), keys: Selection::All }),
+        prop::collection::btree_map(key(), key(), 1..4)
+            .prop_map(|keys| Origin::Copied { from: source_name(), keys: Selection::Renamed(keys) }),
+    ];
+    origin.prop_map(|origin| Spec { secret: target_name(), owner: owner(1), origin, report_only: false })
+}
+
+fn store(target: Option<Contents>, source: Option<Contents>) -> Memory {
+    let entries = [(target_name(), target), (source_name(), source)];
+    Memory(Mutex::new(entries.into_iter().filter_map(|(name, contents)| Some((name, contents?))).collect()))
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
+}
+
+async fn standing(store: &Memory, spec: &Spec) -> Standing {
+    let mut standings = converge(&Target::new(store), spec, |_| {}).await.unwrap();
+    standings.remove(&target_name()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn after_a_run_nothing_is_left_to_do_and_a_second_run_changes_nothing(
+        spec in spec(), target in contents(), source in contents(),
+    ) {
+        let store = store(target, source);
+        run(async {
+            let first = standing(&store, &spec).await;
+            prop_assert!(!matches!(&first, Standing::Failed { .. }), "{first:?}");
+            let once = store.image();
+            let target = Target::new(&store);
+            let plan = Target::<&Memory>::plan(&spec, &target.observe(&spec).await.unwrap());
+            prop_assert!(plan.steps.is_empty(), "{plan}");
+            standing(&store, &spec).await;
+            prop_assert_eq!(store.image(), once);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn what_is_not_ours_stays_as_it_is(spec in spec(), target in contents(), source in contents()) {
+        let mark = target.as_ref().and_then(|contents| contents.mark.clone());
+        let store = store(target, source);
+        let before = store.image();
+        run(async {
+            let standing = standing(&store, &spec).await;
+            let after = store.image();
+            prop_assert_eq!(after.get(&source_name()), before.get(&source_name()), "a source is never written");
+            if matches!(standing, Standing::Refused(_)) {
+                prop_assert_eq!(&after, &before, "a refusal touches nothing");
+            }
+            let claim = Claim { owner: owner(1), source: source_name() };
+            for (key, value) in before.get(&target_name()).into_iter().flat_map(|image| &image.keys) {
+                let ours = matches!(&mark, Some(Ok(mark)) if mark.is_of(&claim) && mark.notes(key));
+                if !ours || !matches!(spec.origin, Origin::Copied { .. }) {
+                    prop_assert_eq!(after[&target_name()].keys.get(key), Some(value), "key {}", key);
+                }
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_ready_secret_is_what_the_spec_says(spec in spec(), target in contents(), source in contents()) {
+        let store = store(target, source);
+        run(async {
+            if !matches!(standing(&store, &spec).await, Standing::Ready { .. }) {
+                return Ok(());
+            }
+            let image = store.image();
+            let has = |secret: Component, key: &str| {
+                image.get(&secret).and_then(|image| image.keys.get(key)).filter(|value| !value.is_empty())
+            };
+            match &spec.origin {
+                Origin::External(keys) => prop_assert!(keys.iter().all(|key| has(target_name(), key).is_some())),
+                Origin::Generated(keys) => prop_assert!(keys.keys().all(|key| has(target_name(), key).is_some())),
+                Origin::Copied { keys: Selection::All, .. } => for key in image[&source_name()].keys.keys() {
+                    prop_assert_eq!(has(target_name(), key), has(source_name(), key));
+                },
+                Origin::Copied { keys: Selection::Renamed(keys), .. } => for (new, old) in keys {
+                    prop_assert!(has(target_name(), new).is_some());
+                    prop_assert_eq!(has(target_name(), new), has(source_name(), old));
+                },
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_run_cut_off_anywhere_is_finished_by_the_next(
+        spec in spec(), target in contents(), source in contents(), steps in 0..5_usize,
+    ) {
+        let (cut, whole) = (store(target.clone(), source.clone()), store(target, source));
+        run(async {
+            let target = Target::new(&cut);
+            let plan = Target::<&Memory>::plan(&spec, &target.observe(&spec).await.unwrap());
+            for step in plan.steps.iter().take(steps) {
+                target.apply(&spec, step).await.unwrap();
+            }
+            let (a, b) = (standing(&cut, &spec).await, standing(&whole, &spec).await);
+            prop_assert_eq!(std::mem::discriminant(&a), std::mem::discriminant(&b));
+            let names = |store: &Memory| -> BTreeMap<Component, Vec<String>> {
+                store.image().into_iter().map(|(secret, image)| (secret, image.keys.into_keys().collect())).collect()
+            };
+            prop_assert_eq!(names(&cut), names(&whole));
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,134 @@
+//! A Secret holds its keys, and none of them is empty. Values are read and forgotten; nothing here shows one.
+
+use std::fmt;
+
+use chassis::SecretValue;
+use chassis::secret::{SecretError, SecretStore};
+use lifecycle::document::SecretRef;
+use lifecycle::{Component, Evidence};
+
+use super::{NotYet, State};
+
+/// One key of a Secret.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretKey {
+    /// The Secret, with its namespace.
+    pub secret: Component,
+    /// The key.
+    pub key: String,
+}
+
+impl SecretKey {
+    /// What a document in `namespace` refers to.
+    pub fn of(reference: &SecretRef, namespace: &str) -> Self {
+        SecretKey { secret: reference.secret.component(namespace), key: reference.key.clone() }
+    }
+
+    pub(super) fn read(&self, secrets: &SecretStore) -> Result<SecretValue, NotYet> {
+        secrets.read(&self.secret, &self.key).map_err(|error| unreadable(&error))
+    }
+}
+
+impl fmt::Display for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.secret, self.key)
+    }
+}
+
+/// Ready when the Secret holds every one of these keys and none is empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Secret {
+    /// The Secret, with its namespace.
+    pub secret: Component,
+    /// Its keys. When no document says which it has: at least one, whichever it is.
+    pub keys: Vec<String>,
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.keys.is_empty() { self.secret.fmt(f) } else { write!(f, "{}:{}", self.secret, self.keys.join(",")) }
+    }
+}
+
+impl Secret {
+    pub(super) fn look(&self, secrets: &SecretStore) -> Result<Evidence, NotYet> {
+        let found;
+        let keys = if self.keys.is_empty() {
+            found = self.any(secrets)?;
+            &found
+        } else {
+            &self.keys
+        };
+        for key in keys {
+            let value = SecretKey { secret: self.secret.clone(), key: key.clone() }.read(secrets)?;
+            if value.expose().is_empty() {
+                return Err(NotYet::new(State::Absent, format!("{} key `{key}` is empty", self.secret)));
+            }
+        }
+        Ok(Evidence::level("present"))
+    }
+
+    /// The keys that are there, at least one.
+    fn any(&self, secrets: &SecretStore) -> Result<Vec<String>, NotYet> {
+        let folder =
+            secrets.folder(&self.secret).ok_or_else(|| unreadable(&SecretError::NoStore(self.secret.clone())))?;
+        let missing = || SecretError::Missing { secret: self.secret.clone(), place: folder.display().to_string() };
+        let entries = std::fs::read_dir(&folder).map_err(|_| unreadable(&missing()))?;
+        let keys: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            // A mounted Secret keeps its old and new contents in folders that begin with a dot.
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        if keys.is_empty() {
+            return Err(NotYet::new(State::Absent, format!("{} holds no key", self.secret)));
+        }
+        Ok(keys)
+    }
+}
+
+/// What a secret that cannot be read means.
+pub(super) fn unreadable(error: &SecretError) -> NotYet {
+    let state = match error {
+        SecretError::Missing { .. } | SecretError::MissingKey { .. } => State::Absent,
+        SecretError::Unreadable { .. } => State::Denied,
+        SecretError::Unfit { .. } => State::Unhealthy,
+        _ => State::Unknown,
+    };
+    NotYet { never: !error.is_transient(), ..NotYet::new(state, error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_must_be_there_and_not_empty() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("dev/db");
+        std::fs::create_dir_all(&folder).unwrap();
+        let store = SecretStore::Root(root.path().to_owned());
+        let look = |keys: &[&str]| {
+            let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+            Secret { secret: "secret/dev/db".parse().unwrap(), keys }.look(&store)
+        };
+        std::fs::write(folder.join("full"), "hunter2").unwrap();
+        std::fs::write(folder.join("empty"), "").unwrap();
+        assert_eq!(look(&["full"]).unwrap().level, "present");
+        for keys in [&["full", "none"][..], &["empty"], &["full", "empty"]] {
+            let error = look(keys).unwrap_err();
+            assert_eq!((error.state, error.never), (State::Absent, false), "{error}");
+            assert!(!error.to_string().contains("hunter2"));
+        }
+        assert_eq!(look(&[]).unwrap_err().state, State::Absent, "without names every key counts");
+        std::fs::remove_file(folder.join("empty")).unwrap();
+        assert_eq!(look(&[]).unwrap().level, "present");
+        std::fs::remove_file(folder.join("full")).unwrap();
+        assert_eq!(look(&[]).unwrap_err().state, State::Absent, "nothing there is nothing seen");
+    }
+
+    #[test]
+    fn without_a_store_it_will_never_work() {
+        let probe = Secret { secret: "secret/dev/db".parse().unwrap(), keys: vec!["k".to_owned()] };
+        assert!(probe.look(&SecretStore::None).unwrap_err().never);
+    }
+}

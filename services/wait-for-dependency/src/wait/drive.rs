@@ -1,0 +1,265 @@
+//! Looking at one thing until it is ready: at once, then by polling, or when woken. The last look is always the waiter's
+//! own; news only says when to look.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::backoff::Backoff;
+use chassis::secret::SecretStore;
+use chassis::wire::ComponentState;
+use lifecycle::{Evidence, Phase};
+use tokio::sync::{mpsc, watch};
+
+use crate::probe::{NotYet, Probe, probe};
+
+/// How news reaches this waiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Link {
+    /// No hub is configured: it polls, which is normal.
+    Direct,
+    /// The hub was not reached yet.
+    Connecting,
+    /// The hub's stream lives.
+    Live,
+    /// The stream was lost.
+    Lost,
+}
+
+/// What a look may depend on besides the thing itself.
+#[derive(Debug, Clone)]
+pub(super) struct Signal {
+    /// How news reaches this waiter.
+    pub(super) link: Link,
+    /// What the hub said last; none before it did, or when it said it over a stream that was lost.
+    pub(super) hub: Option<Arc<ComponentState>>,
+    /// Grows with every piece of news.
+    pub(super) wakes: u64,
+}
+
+impl Signal {
+    /// Before any news.
+    pub(super) fn new(link: Link) -> Self {
+        Signal { link, hub: None, wakes: 0 }
+    }
+}
+
+/// Why it was looked.
+#[derive(Debug, Clone)]
+pub(super) enum Cause {
+    /// Because it began.
+    First,
+    /// Because time had passed.
+    Polling,
+    /// Because the hub said something.
+    Woken(Arc<ComponentState>),
+}
+
+/// What a look saw.
+#[derive(Debug)]
+pub(super) struct Update {
+    /// Which thing.
+    pub(super) index: usize,
+    /// What was seen.
+    pub(super) seen: Result<Evidence, NotYet>,
+    /// Why it was looked.
+    pub(super) cause: Cause,
+    /// What the hub had said when the look began.
+    pub(super) hub: Option<Arc<ComponentState>>,
+}
+
+/// How often it is looked without being woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rhythm {
+    /// Whether it polls at all. Off only to prove that news suffices.
+    pub(super) polling: bool,
+    /// The longest delay between looks; 1 s when absent.
+    pub(super) interval: Option<Duration>,
+}
+
+/// The longest delay until the next look; none when only news brings one. While the hub's stream lives, what the hub
+/// observes is not polled, but for what it called ready and the own look refused: there the two see differently.
+pub(super) fn pace(rhythm: Rhythm, signal: &Signal, refused: bool) -> Option<Duration> {
+    let cap = rhythm.interval.unwrap_or(Duration::from_secs(1));
+    match signal.link {
+        _ if !rhythm.polling => None,
+        Link::Live if !refused && signal.hub.as_ref().is_some_and(|state| state.observable) => None,
+        Link::Direct | Link::Connecting | Link::Live => Some(cap),
+        Link::Lost => Some(Duration::from_secs(5)),
+    }
+}
+
+/// Looks at `target` until it is ready, and tells each look.
+pub(super) async fn drive(
+    index: usize,
+    target: Probe,
+    secrets: Arc<SecretStore>,
+    rhythm: Rhythm,
+    mut signals: watch::Receiver<Signal>,
+    told: mpsc::Sender<Update>,
+) {
+    let mut cause = Cause::First;
+    let mut pauses = Pauses::default();
+    let mut refused = false;
+    loop {
+        // Marked as seen before the look: what comes during it brings another.
+        let signal = signals.borrow_and_update().clone();
+        let seen = probe(&target, &secrets).await;
+        let met = seen.is_ok();
+        refused |= matches!(&cause, Cause::Woken(state) if state.phase == Some(Phase::Ready)) && !met;
+        let update = Update { index, seen, cause, hub: signal.hub.clone() };
+        if told.send(update).await.is_err() || met {
+            return;
+        }
+        cause = match pause(rhythm, &mut signals, &signal, refused, &mut pauses).await {
+            Some(cause) => cause,
+            None => return,
+        };
+    }
+}
+
+/// Waits for the next reason to look; none when nobody waits any more.
+async fn pause(
+    rhythm: Rhythm,
+    signals: &mut watch::Receiver<Signal>,
+    seen: &Signal,
+    refused: bool,
+    pauses: &mut Pauses,
+) -> Option<Cause> {
+    loop {
+        let now = signals.borrow_and_update().clone();
+        if now.wakes != seen.wakes
+            && let Some(state) = now.hub
+        {
+            pauses.reset();
+            return Some(Cause::Woken(state));
+        }
+        let delay = async {
+            match pace(rhythm, &now, refused) {
+                Some(cap) => tokio::time::sleep(pauses.next(cap)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = signals.changed() => changed.ok()?,
+            () = delay => return Some(Cause::Polling),
+        }
+    }
+}
+
+/// Growing delays under a cap that may change.
+#[derive(Default)]
+struct Pauses(Option<(Duration, Backoff)>);
+
+impl Pauses {
+    fn next(&mut self, cap: Duration) -> Duration {
+        match &mut self.0 {
+            Some((known, backoff)) if *known == cap => backoff.next_delay(),
+            other => {
+                let (_, backoff) = other.insert((cap, Backoff::new(Duration::from_millis(100), cap)));
+                backoff.next_delay()
+            }
+        }
+    }
+
+    fn reset(&mut self) {
+        if let Some((_, backoff)) = &mut self.0 {
+            backoff.reset();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lifecycle::Moment;
+    use tokio::net::TcpListener;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::probe::Tcp;
+    use crate::probe::faults;
+
+    fn state(phase: Phase, observable: bool) -> Arc<ComponentState> {
+        Arc::new(ComponentState {
+            component: "module/x".parse().unwrap(),
+            phase: Some(phase),
+            since: Moment(1),
+            generation: 1,
+            evidence: Evidence::default(),
+            reason: String::new(),
+            attempts: 0,
+            source: String::new(),
+            event_id: None,
+            observable,
+        })
+    }
+
+    #[test]
+    fn the_pace_follows_the_design() {
+        let on = Rhythm { polling: true, interval: None };
+        let off = Rhythm { polling: false, interval: None };
+        let signal = |link, hub| Signal { link, hub, wakes: 0 };
+        let (second, five) = (Some(Duration::from_secs(1)), Some(Duration::from_secs(5)));
+        for (link, hub, refused, wanted) in [
+            (Link::Direct, None, false, second),
+            (Link::Connecting, None, false, second),
+            (Link::Live, None, false, second),
+            (Link::Live, Some(state(Phase::Working, true)), false, None),
+            (Link::Live, Some(state(Phase::Working, false)), false, second),
+            (Link::Live, Some(state(Phase::Ready, true)), true, second),
+            (Link::Lost, None, false, five),
+        ] {
+            assert_eq!(pace(on, &signal(link, hub.clone()), refused), wanted, "{link:?} {hub:?} {refused}");
+            assert_eq!(pace(off, &signal(link, hub), refused), None);
+        }
+        let slow = Rhythm { interval: Some(Duration::from_secs(7)), ..on };
+        assert_eq!(pace(slow, &signal(Link::Direct, None), false), Some(Duration::from_secs(7)));
+    }
+
+    async fn start(address: &str, polling: bool, link: Link) -> (watch::Sender<Signal>, mpsc::Receiver<Update>) {
+        let (signals, heard) = watch::channel(Signal::new(link));
+        let (told, updates) = mpsc::channel(8);
+        let target = Probe::Tcp(Tcp { address: address.to_owned() });
+        let rhythm = Rhythm { polling, interval: None };
+        tokio::spawn(drive(0, target, Arc::new(SecretStore::None), rhythm, heard, told));
+        (signals, updates)
+    }
+
+    #[tokio::test]
+    async fn without_polling_only_news_brings_a_look_and_the_look_decides() {
+        let address = faults::closed_port().await;
+        let (signals, mut updates) = start(&address, false, Link::Live).await;
+        let first = updates.recv().await.unwrap();
+        assert!(matches!(first.cause, Cause::First) && first.seen.is_err());
+
+        // News that is not true costs a look and releases nobody.
+        let tell = |phase| signals.send_modify(|signal| (signal.hub, signal.wakes) = (Some(state(phase, true)), signal.wakes + 1));
+        tell(Phase::Ready);
+        let second = updates.recv().await.unwrap();
+        assert!(matches!(second.cause, Cause::Woken(_)) && second.seen.is_err());
+
+        let _listener = TcpListener::bind(&address).await.unwrap();
+        assert!(timeout(Duration::from_millis(50), updates.recv()).await.is_err(), "it looked by itself");
+        tell(Phase::Ready);
+        assert!(updates.recv().await.unwrap().seen.is_ok());
+        assert!(updates.recv().await.is_none(), "it ends when it is met");
+    }
+
+    #[tokio::test]
+    async fn alone_it_polls_and_finds_what_comes_up() {
+        let address = faults::closed_port().await;
+        let (_signals, mut updates) = start(&address, true, Link::Direct).await;
+        assert!(updates.recv().await.unwrap().seen.is_err());
+        let _listener = TcpListener::bind(&address).await.unwrap();
+        let since = Instant::now();
+        while updates.recv().await.unwrap().seen.is_err() {}
+        assert!(since.elapsed() < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_nobody_waits_any_more() {
+        let (signals, mut updates) = start(&faults::closed_port().await, false, Link::Live).await;
+        updates.recv().await.unwrap();
+        drop(signals);
+        assert!(timeout(Duration::from_secs(5), updates.recv()).await.unwrap().is_none());
+    }
+}

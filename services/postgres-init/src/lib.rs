@@ -11,7 +11,7 @@ pub mod world;
 
 use std::sync::Arc;
 
-use chassis::provision::Command;
+use chassis::provision::{Command, Planned};
 use chassis::secret::SecretStore;
 use chassis::{Context, Failure};
 use lifecycle::Component;
@@ -44,8 +44,16 @@ pub struct Args {
 
 /// Runs the provisioner.
 pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
-    // An environment may span namespaces, and so may the passwords it refers to.
     let secrets = context.clone();
     let targets = move |environment: &Environment| targets(environment, &secrets.secrets_of(environment));
     chassis::provision::run(args.command, context, targets, Arc::new(Notify::new())).await
+}
+
+/// What would be done on each server; `offline` asks none.
+pub async fn plan(
+    environment: &Environment,
+    context: &Context,
+    offline: bool,
+) -> Result<Vec<Planned>, Failure> {
+    chassis::provision::plans(&targets(environment, &context.secrets_of(environment)), offline).await
 }

@@ -109,7 +109,7 @@ fn decide(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Decision
     }
     if world.registry != Registry::Ready && spec.report_only && !database.report_only {
         decision.pending.push(format!(
-            "database `{}`, where ownership is recorded, is not made: fragment `{}`, which declares {}, is in mode report",
+            "database `{}`, where ownership is recorded, is not as it should be: fragment `{}`, which declares {}, is in mode report",
             postgres::REGISTRY, spec.fragment, spec.component
         ));
     }
@@ -235,7 +235,8 @@ fn inside(decision: &mut Decision, database: &DatabaseSpec, world: &World) {
         Inside { public_open: opens_public(world) && !is_finished(database, world), ..Inside::default() };
     let seen = match world.inside.get(&database.name) {
         Some(Ok(seen)) => seen,
-        Some(Err(why)) => return decision.pending.push(why.clone()),
+        Some(Err(blind)) if blind.transient => return decision.pending.push(blind.why.clone()),
+        Some(Err(blind)) => return decision.refusals.push(blind.why.clone()),
         None => &nothing,
     };
     if seen.public_open && opens_public(world) {

@@ -160,3 +160,80 @@ fn of_database(database: &Declared<'_, document::Database>) -> Option<DatabaseSp
         report_only: document.policy.mode == Mode::Report,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use lifecycle::document::{Document, Source};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn specs_of(documents: &[Value]) -> BTreeMap<Component, ServerSpec> {
+        let sources = documents.iter().enumerate().map(|(i, document)| Source {
+            file: format!("{i}.yaml"),
+            document: serde_json::from_value::<Document>(document.clone()).unwrap(),
+        });
+        let merged = Environment::merge(sources);
+        assert!(merged.problems.is_empty(), "{:?}", merged.problems);
+        specs(&merged.environment.unwrap())
+    }
+
+    fn document(fragment: &str, rest: &Value) -> Value {
+        let mut document = json!({
+            "rollcall": "v1", "environment": {"name": "my-dev", "uid": "00000000-0000-4000-8000-00000000000a"},
+            "fragment": {"name": fragment, "namespace": format!("{fragment}-ns")},
+            "naming": {"database": "{environment}_{name}", "role": "{fragment}_{name}"},
+        });
+        for (key, value) in rest.as_object().unwrap() {
+            document[key] = value.clone();
+        }
+        document
+    }
+
+    fn base() -> Value {
+        document(
+            "base",
+            &json!({"postgres": {
+                "main": {"host": "db", "admin": {"user": "postgres", "password": {"secret": "pg", "key": "password"}},
+                         "observer": {"password": {"secret": "obs", "key": "password"}}},
+                "theirs": {"host": "elsewhere"}
+            }}),
+        )
+    }
+
+    fn registry() -> Value {
+        document(
+            "registry",
+            &json!({
+                "policy": {"mode": "report"},
+                "uses": {"postgres": {"main": {"host": "db"}}},
+                "databases": {"registry": {"server": "main", "extensions": ["unaccent", "pg_trgm"],
+                    "roles": {"app": {"name": "user", "password": {"secret": "base-ns/x", "key": "k"}}}}}
+            }),
+        )
+    }
+
+    #[test]
+    fn a_database_goes_to_the_server_that_another_fragment_declares() {
+        let specs = specs_of(&[base(), registry()]);
+        assert_eq!(specs.len(), 1, "a server without an administrator is not ours to provision");
+        let server = &specs[&"postgres/main".parse().unwrap()];
+        assert_eq!(server.observer.as_ref().unwrap().role, "rollcall_observer_my_dev");
+        assert_eq!(server.admin.password.secret.to_string(), "secret/base-ns/pg");
+        let database = &server.databases[0];
+        assert_eq!(
+            (database.name.as_str(), database.owner.as_str(), database.app.role.as_str()),
+            ("my-dev_registry", "registry_registry_owner", "registry_user")
+        );
+        assert_eq!(database.app.password.secret.to_string(), "secret/base-ns/x");
+        assert_eq!(database.extensions, ["pg_trgm", "unaccent"]);
+        assert!(database.report_only && !server.report_only);
+        assert!(server.only(&server.component).databases.is_empty());
+        assert!(server.only(&database.component).observer.is_none());
+    }
+
+    #[test]
+    fn without_the_fragment_that_declares_the_server_its_databases_are_left_alone() {
+        assert!(specs_of(&[registry()]).is_empty());
+    }
+}

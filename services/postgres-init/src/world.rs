@@ -24,12 +24,12 @@ use tokio::time::Instant;
 use crate::ident::IdentError;
 use crate::plan::{self, Step};
 use crate::spec::{SecretKey, ServerSpec};
-use facts::World;
+use facts::{Password, Shared, World};
 
 /// How long logging in may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long the server may work on a statement; and, with the way there and back, how long it is waited for.
-const STATEMENT: Duration = Duration::from_secs(60);
+const STATEMENT: Duration = Duration::from_mins(1);
 const ANSWER: Duration = Duration::from_secs(65);
 /// How long an idle session is used again.
 const KEPT: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub enum Error {
     Postgres(#[from] postgres::Error),
     /// A secret.
     #[error(transparent)]
-    Secret(#[from] SecretError),
+    Secret(Box<SecretError>),
     /// A name that cannot be quoted.
     #[error(transparent)]
     Ident(#[from] IdentError),
@@ -73,6 +73,12 @@ pub enum Error {
         /// Why not.
         said: String,
     },
+}
+
+impl From<SecretError> for Error {
+    fn from(error: SecretError) -> Self {
+        Error::Secret(Box::new(error))
+    }
 }
 
 impl Error {
@@ -136,12 +142,12 @@ impl PostgresTarget {
         Ok(session)
     }
 
-    fn server(&self, spec: &ServerSpec) -> Result<Server, SecretError> {
-        Server::resolve(&spec.component, &spec.connection, &spec.namespace, &self.secrets)
+    fn server(&self, spec: &ServerSpec) -> Result<Server, Error> {
+        Ok(Server::resolve(&spec.component, &spec.connection, &spec.namespace, &self.secrets)?)
     }
 
-    fn password(&self, key: &SecretKey) -> Result<chassis::SecretValue, SecretError> {
-        self.secrets.password(&key.secret, &key.key)
+    fn password(&self, key: &SecretKey) -> Result<chassis::SecretValue, Error> {
+        Ok(self.secrets.password(&key.secret, &key.key)?)
     }
 
     /// A session in database `rollcall`: the idle one, or a new one.
@@ -177,7 +183,8 @@ impl PostgresTarget {
             Err(Error::Refused(note.text.clone()))
         } else if let Some(note) = plan.pending.first() {
             Err(Error::Pending(note.text.clone()))
-        } else if plan.steps.contains(step) {
+        } else if plan.steps.contains(step) || step.change.is_inside() {
+            // What is inside was not looked at again: these changes do no harm where they are made already.
             Ok(self.change(spec, &world, &mut session, step).await?)
         } else {
             Ok(())
@@ -201,6 +208,21 @@ impl Reconcile for PostgresTarget {
 
     fn reports_only(spec: &ServerSpec, component: &Component) -> bool {
         spec.database(component).map_or(spec.report_only, |database| database.report_only)
+    }
+
+    /// A new server of the newest version that has every extension, and Secrets that are all there.
+    fn nothing(spec: &ServerSpec) -> World {
+        let logins = spec.databases.iter().map(|database| &database.app).chain(&spec.observer);
+        World {
+            shared: Shared {
+                version: 180_000,
+                superuser: true,
+                available: spec.databases.iter().flat_map(|database| database.extensions.clone()).collect(),
+                ..Shared::default()
+            },
+            passwords: logins.map(|login| (login.role.clone(), Password::Given)).collect(),
+            ..World::default()
+        }
     }
 
     async fn observe(&self, spec: &ServerSpec) -> Result<World, Error> {

@@ -95,7 +95,7 @@ pub struct Error {
     /// What kind of thing went wrong.
     pub kind: ErrorKind,
     /// Where.
-    pub place: Place,
+    pub place: Box<Place>,
     /// The SQLSTATE; empty when the server did not speak.
     pub code: String,
     /// The peer's own words.
@@ -116,7 +116,7 @@ pub(crate) enum During {
 impl Error {
     /// An error that the caller found out itself.
     pub fn new(kind: ErrorKind, place: &Place, said: impl Into<String>) -> Self {
-        Error { kind, place: place.clone(), code: String::new(), said: said.into() }
+        Error { kind, place: Box::new(place.clone()), code: String::new(), said: said.into() }
     }
 
     pub(crate) fn judge(error: &sqlx::Error, place: &Place, during: During) -> Self {
@@ -124,7 +124,7 @@ impl Error {
             sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
                 Some(error) => Error {
                     kind: judge_state(error.code(), error.routine(), error.schema(), during),
-                    place: place.clone(),
+                    place: Box::new(place.clone()),
                     code: error.code().to_owned(),
                     said: match error.detail() {
                         Some(detail) => format!("{} ({detail})", error.message()),
@@ -237,7 +237,7 @@ mod tests {
         };
         let error = Error {
             kind: ErrorKind::Login,
-            place,
+            place: Box::new(place),
             code: "28P01".into(),
             said: "password authentication failed".into(),
         };
@@ -254,7 +254,7 @@ mod tests {
         let place = Place { server: String::new(), role: String::new(), database: String::new() };
         let error = |code: &str| Error {
             kind: judge_state(code, None, None, During::Statement),
-            place: place.clone(),
+            place: Box::new(place.clone()),
             code: code.into(),
             said: String::new(),
         };

@@ -7,15 +7,15 @@ pub mod plan;
 pub mod spec;
 pub mod world;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chassis::exit::chain;
-use chassis::provision::Command;
-use chassis::{Context, Exit, Failure};
+use chassis::provision::{Command, Planned};
+use chassis::{Context, Failure};
 use lifecycle::Component;
 use lifecycle::document::Environment;
 use tokio::sync::Notify;
+use tracing::warn;
 
 pub use spec::Spec;
 pub use world::{Backend, Directory, Error, Target, Wakes};
@@ -35,7 +35,7 @@ pub fn watch(root: &Path) -> Result<Wakes, Error> {
     Directory::new(root).watch()
 }
 
-/// Generate and copy Secrets.
+/// Generate Secrets, copy Secrets, and keep the copies like their sources.
 #[derive(Debug, clap::Parser)]
 #[command(name = "secret-syncer", version)]
 pub struct Args {
@@ -45,20 +45,46 @@ pub struct Args {
 
 /// Runs the provisioner over the store at ROLLCALL_SECRETS_ROOT.
 pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
-    let root = context.settings.secrets_root.clone().ok_or_else(|| {
-        Failure::usage("ROLLCALL_SECRETS_ROOT is not set; name the folder that holds <namespace>/<secret>/<key>")
-    })?;
     let nudge = Arc::new(Notify::new());
+    // What would be done where nothing is can be said without a store.
+    let offline = matches!(args.command, Command::Plan { offline: true, .. });
+    let root = if offline { PathBuf::new() } else { root(&context)? };
     // A plan touches nothing, not even by watching.
     if !matches!(args.command, Command::Plan { .. }) {
-        let mut wakes = watch(&root).map_err(|error| Failure::new(Exit::Internal, chain(&error)))?;
-        let nudge = Arc::clone(&nudge);
-        tokio::spawn(async move {
-            while wakes.wake().await {
+        wake(&root, Arc::clone(&nudge));
+    }
+    chassis::provision::run(args.command, context, move |environment| targets(environment, &root), nudge)
+        .await
+}
+
+/// Nudges on every change in the store, for as long as the process lives.
+fn wake(root: &Path, nudge: Arc<Notify>) {
+    match watch(root) {
+        Ok(mut wakes) => drop(tokio::spawn(async move {
+            loop {
+                wakes.next().await;
                 nudge.notify_waiters();
             }
-        });
+        })),
+        // Everything is looked at again now and then all the same.
+        Err(error) => warn!("changes of Secrets are noticed late: {}", chassis::exit::chain(&error)),
     }
-    let targets = move |environment: &Environment| targets(environment, &root);
-    chassis::provision::run(args.command, context, targets, nudge).await
+}
+
+/// What would be done with each Secret; `offline` looks at none.
+pub async fn plan(
+    environment: &Environment,
+    context: &Context,
+    offline: bool,
+) -> Result<Vec<Planned>, Failure> {
+    let root = if offline { PathBuf::new() } else { root(context)? };
+    chassis::provision::plans(&targets(environment, &root), offline).await
+}
+
+fn root(context: &Context) -> Result<PathBuf, Failure> {
+    context.settings.secrets_root.clone().ok_or_else(|| {
+        Failure::usage(
+            "ROLLCALL_SECRETS_ROOT is not set; name the folder that holds <namespace>/<secret>/<key>",
+        )
+    })
 }

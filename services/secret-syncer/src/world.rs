@@ -203,6 +203,10 @@ impl<B: Backend> Reconcile for Target<B> {
         spec.report_only
     }
 
+    fn nothing(_: &Spec) -> World {
+        World::default()
+    }
+
     async fn observe(&self, spec: &Spec) -> Result<World, Error> {
         let contents = self.backend.read(&spec.secret).await?;
         let source = match spec.source() {

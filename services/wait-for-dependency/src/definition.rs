@@ -7,7 +7,8 @@ use lifecycle::document::{self, Document, Environment, KafkaTls, Ready, Source};
 use lifecycle::{Component, Kind};
 
 use crate::probe::{
-    Authority, Encryption, Grpc, Http, Kafka, Keycloak, Login, Observed, Password, Probe, Secret, SecretKey, Server, Tcp,
+    Authority, Encryption, Grpc, Http, Kafka, Keycloak, Login, Observed, Password, Probe, Secret, SecretKey,
+    Server, Tcp,
 };
 
 /// How something is observed from here: by a probe, or why not.
@@ -29,7 +30,9 @@ pub fn for_waiter(environment: &Environment, source: &Source, component: &Compon
         }
         Kind::Database => login(environment, own, component),
         Kind::Topic => topic(environment, own, component),
-        Kind::Secret => Ok(Probe::Secret(Secret { secret: component.clone(), keys: keys(environment, component) })),
+        Kind::Secret => {
+            Ok(Probe::Secret(Secret { secret: component.clone(), keys: keys(environment, component) }))
+        }
         Kind::Module => {
             let own_view = own.uses.modules.get(name).and_then(|used| used.ready.as_ref());
             let declared = environment.module(name);
@@ -49,16 +52,21 @@ pub fn for_hub(environment: &Environment, component: &Component) -> Definition {
     let name = component.name();
     match component.kind() {
         Kind::Postgres => {
-            let server = environment.postgres().find(|s| s.component == *component).ok_or_else(|| nobody(component))?;
+            let server = environment
+                .postgres()
+                .find(|s| s.component == *component)
+                .ok_or_else(|| nobody(component))?;
             Ok(Probe::Server(server_of(server.spec, &server.source.document)))
         }
         Kind::Kafka => {
-            let cluster = environment.kafka().find(|c| c.component == *component).ok_or_else(|| nobody(component))?;
+            let cluster =
+                environment.kafka().find(|c| c.component == *component).ok_or_else(|| nobody(component))?;
             Ok(Probe::Kafka(kafka_of(cluster.spec, &cluster.source.document, None)))
         }
         Kind::Database => observed(environment, component),
         Kind::Topic => {
-            let declared = environment.topics().find(|t| t.component == *component).ok_or_else(|| nobody(component))?;
+            let declared =
+                environment.topics().find(|t| t.component == *component).ok_or_else(|| nobody(component))?;
             topic(environment, &declared.source.document, component)
         }
         Kind::Secret => Err("the hub holds no Secrets; each waiter reads its own".to_owned()),
@@ -102,7 +110,8 @@ fn ready_probe(ready: &Ready) -> Option<Probe> {
 }
 
 fn endpoint(environment: &Environment, component: &Component) -> Definition {
-    let endpoint = environment.endpoints().find(|e| e.component == *component).ok_or_else(|| nobody(component))?;
+    let endpoint =
+        environment.endpoints().find(|e| e.component == *component).ok_or_else(|| nobody(component))?;
     ready_probe(endpoint.spec).ok_or_else(|| says_nothing(component))
 }
 
@@ -121,8 +130,14 @@ fn seen_by<'a, T>(
 }
 
 fn server_of(spec: &document::Postgres, document: &Document) -> Server {
-    let authority = spec.tls.ca.as_ref().map(|ca| Authority::Secret(SecretKey::of(ca, &document.fragment.namespace)));
-    Server { host: spec.host.clone(), port: spec.port, encryption: Encryption::from(spec.tls.mode), authority }
+    let authority =
+        spec.tls.ca.as_ref().map(|ca| Authority::Secret(SecretKey::of(ca, &document.fragment.namespace)));
+    Server {
+        host: spec.host.clone(),
+        port: spec.port,
+        encryption: Encryption::from(spec.tls.mode),
+        authority,
+    }
 }
 
 fn kafka_of(spec: &document::Kafka, document: &Document, topic: Option<String>) -> Kafka {
@@ -139,22 +154,25 @@ fn kafka_of(spec: &document::Kafka, document: &Document, topic: Option<String>) 
 
 /// The login of a database's app role, at the server as `viewer` sees it, under the names that its own fragment gives.
 fn login(environment: &Environment, viewer: &Document, component: &Component) -> Definition {
-    let database = environment.databases().find(|d| d.component == *component).ok_or_else(|| nobody(component))?;
+    let database =
+        environment.databases().find(|d| d.component == *component).ok_or_else(|| nobody(component))?;
     let (document, spec) = (&database.source.document, database.spec);
     let used = viewer.uses.postgres.get(&spec.server).or_else(|| viewer.postgres.get(&spec.server));
-    let server = match used {
-        Some(server) => server_of(server, viewer),
-        None => {
-            let view = seen_by(document, environment, &spec.server, |d| &d.uses.postgres, |d| &d.postgres);
-            let (document, server) = view.ok_or_else(|| nobody(&Component::new(Kind::Postgres, &spec.server)))?;
-            server_of(server, document)
-        }
+    let server = if let Some(server) = used {
+        server_of(server, viewer)
+    } else {
+        let view = seen_by(document, environment, &spec.server, |d| &d.uses.postgres, |d| &d.postgres);
+        let (document, server) = view.ok_or_else(|| nobody(&Component::new(Kind::Postgres, &spec.server)))?;
+        server_of(server, document)
     };
     let place = document.place();
     let app = &spec.roles.app;
     Ok(Probe::Login(Login {
         server,
-        database: document.naming.database(spec.physical_base(component.name()), place).map_err(|e| e.to_string())?,
+        database: document
+            .naming
+            .database(spec.physical_base(component.name()), place)
+            .map_err(|e| e.to_string())?,
         role: document.naming.role(&app.name, place).map_err(|e| e.to_string())?,
         password: Password::Secret(SecretKey::of(&app.password, place.namespace)),
     }))
@@ -162,7 +180,8 @@ fn login(environment: &Environment, viewer: &Document, component: &Component) ->
 
 /// A database through the observer of its environment.
 fn observed(environment: &Environment, component: &Component) -> Definition {
-    let database = environment.databases().find(|d| d.component == *component).ok_or_else(|| nobody(component))?;
+    let database =
+        environment.databases().find(|d| d.component == *component).ok_or_else(|| nobody(component))?;
     let server = Component::new(Kind::Postgres, &database.spec.server);
     let declared = environment.postgres().find(|s| s.component == server).ok_or_else(|| nobody(&server))?;
     let observer = declared.spec.observer.as_ref().ok_or_else(|| {
@@ -180,10 +199,11 @@ fn observed(environment: &Environment, component: &Component) -> Definition {
 fn topic(environment: &Environment, viewer: &Document, component: &Component) -> Definition {
     let topic = environment.topics().find(|t| t.component == *component).ok_or_else(|| nobody(component))?;
     let (document, spec) = (&topic.source.document, topic.spec);
-    let used = viewer.uses.kafka.get(&spec.kafka).or_else(|| viewer.kafka.get(&spec.kafka)).map(|c| (viewer, c));
+    let used =
+        viewer.uses.kafka.get(&spec.kafka).or_else(|| viewer.kafka.get(&spec.kafka)).map(|c| (viewer, c));
     let view = used.or_else(|| seen_by(document, environment, &spec.kafka, |d| &d.uses.kafka, |d| &d.kafka));
     let (seen_in, cluster) = view.ok_or_else(|| nobody(&Component::new(Kind::Kafka, &spec.kafka)))?;
-    let base = spec.name.as_deref().unwrap_or(component.name());
+    let base = spec.name.as_deref().unwrap_or_else(|| component.name());
     let name = document.naming.topic(base, document.place()).map_err(|e| e.to_string())?;
     // The topic's own leaders are what counts; how many brokers there are is `kafka/…`'s affair.
     Ok(Probe::Kafka(Kafka { expect_brokers: 1, ..kafka_of(cluster, seen_in, Some(name)) }))
@@ -287,9 +307,18 @@ modules:
     #[test]
     fn a_waiter_with_its_own_fragment_only_knows_what_that_says() {
         let environment = environment(&[REGISTRY]);
-        assert_eq!(waiter(&environment, "database/registry"), "postgresql://r_app@pg.infra:6432/dev-a_registry");
-        assert_eq!(waiter(&environment, "endpoint/smtp"), "wait for nobody: no fragment declares endpoint/smtp");
-        assert_eq!(waiter(&environment, "database/keycloak"), "wait for nobody: no fragment declares database/keycloak");
+        assert_eq!(
+            waiter(&environment, "database/registry"),
+            "postgresql://r_app@pg.infra:6432/dev-a_registry"
+        );
+        assert_eq!(
+            waiter(&environment, "endpoint/smtp"),
+            "wait for nobody: no fragment declares endpoint/smtp"
+        );
+        assert_eq!(
+            waiter(&environment, "database/keycloak"),
+            "wait for nobody: no fragment declares database/keycloak"
+        );
     }
 
     #[test]
@@ -311,7 +340,9 @@ modules:
     #[test]
     fn tls_and_the_number_of_brokers_are_kept() {
         let environment = environment(&[BASE, REGISTRY]);
-        let Ok(Probe::Server(server)) = for_hub(&environment, &"postgres/main".parse().unwrap()) else { panic!() };
+        let Ok(Probe::Server(server)) = for_hub(&environment, &"postgres/main".parse().unwrap()) else {
+            panic!()
+        };
         assert_eq!(server.encryption, Encryption::VerifyFull);
         assert_eq!(server.authority, Some(Authority::Secret("secret/infra/pg-ca:ca.crt".into_key())));
         let Ok(Probe::Kafka(kafka)) = for_hub(&environment, &"kafka/main".parse().unwrap()) else { panic!() };

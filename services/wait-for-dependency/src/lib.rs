@@ -1,14 +1,18 @@
 //! Waiting for dependencies: the ad-hoc waiter, the waiter from documents, and the hub that observes for all of them.
 
 pub mod definition;
+pub mod hub;
 pub mod probe;
 pub mod wait;
 
 use chassis::{Context, Failure};
 
+/// What this service is called.
+pub const SERVICE: &str = "wait-for-dependency";
+
 /// Waits for dependencies, or serves those who wait.
 #[derive(Debug, clap::Parser)]
-#[command(name = "wait-for-dependency", version)]
+#[command(name = SERVICE, version)]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -17,11 +21,14 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Wait(Box<wait::WaitArgs>),
+    /// The hub: observes an environment and wakes those who wait, until it is asked to stop
+    Serve(hub::ServeArgs),
 }
 
 /// Runs the command.
 pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     match args.command {
         Command::Wait(args) => wait::wait(*args, context).await,
+        Command::Serve(args) => hub::serve(args, context).await,
     }
 }

@@ -1,5 +1,5 @@
 //! The binary: everything is in the library.
 
 fn main() -> std::process::ExitCode {
-    chassis::run::main("wait-for-dependency", wait_for_dependency::run)
+    chassis::run::main(wait_for_dependency::SERVICE, wait_for_dependency::run)
 }

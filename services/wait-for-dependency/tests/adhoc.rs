@@ -1,4 +1,10 @@
 //! The ad-hoc waiter as people meet it: the binary itself, its exit codes and what it says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what does not hold fails the test"
+)]
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -9,7 +15,12 @@ const PLANTED: &str = "hunter2-planted";
 
 fn wait(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wait-for-dependency"));
-    command.arg("wait").args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("ROLLCALL_LOG_FORMAT", "text");
+    command
+        .arg("wait")
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("ROLLCALL_LOG_FORMAT", "text");
     command
 }
 
@@ -62,7 +73,8 @@ fn several_targets_are_all_waited_for() {
     let health = server(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     let url = format!("http://{health}/");
     assert_eq!(run(&["--tcp", &open, "--http", &url]).0, Some(0));
-    let (code, _, said) = run(&["--tcp", &open, "--http", &url, "--tcp", &closed_port(), "--timeout", "300ms"]);
+    let (code, _, said) =
+        run(&["--tcp", &open, "--http", &url, "--tcp", &closed_port(), "--timeout", "300ms"]);
     assert_eq!(code, Some(124), "{said}");
     assert!(said.contains("1 of 3 not ready"), "{said}");
 }
@@ -70,7 +82,8 @@ fn several_targets_are_all_waited_for() {
 #[test]
 fn the_deadline_is_124_and_names_target_state_and_cause() {
     let closed = closed_port();
-    let failing = server(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let failing =
+        server(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     let url = format!("http://{failing}/health");
     let (code, _, said) = run(&["--tcp", &closed, "--http", &url, "--timeout", "400ms"]);
     assert_eq!(code, Some(124));
@@ -86,7 +99,10 @@ fn the_command_takes_the_process_over_with_its_exit_code() {
     let (code, out, _) = run(&["--tcp", &address, "--", "sh", "-c", "echo $0 ran; exit 7", "it"]);
     assert_eq!((code, out.as_str()), (Some(7), "it ran\n"));
 
-    let child = wait(&["--tcp", &address, "--quiet", "--", "sh", "-c", "echo $$"]).stdout(Stdio::piped()).spawn().unwrap();
+    let child = wait(&["--tcp", &address, "--quiet", "--", "sh", "-c", "echo $$"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
     assert_eq!(finished(&output).1.trim(), pid.to_string(), "the command keeps the process id");
@@ -145,7 +161,10 @@ fn a_password_is_neither_said_nor_seen_in_a_childs_arguments() {
     let inline = format!("postgresql://app:{PLANTED}@{closed}/registry");
     let (code, out, said) = run(&["--postgres", &inline, "--timeout", "300ms", "--output", "json"]);
     assert_eq!(code, Some(124));
-    assert!(said.contains("holds a password") && said.contains(&format!("postgresql://app@{closed}/registry")), "{said}");
+    assert!(
+        said.contains("holds a password") && said.contains(&format!("postgresql://app@{closed}/registry")),
+        "{said}"
+    );
     assert!(!said.contains(PLANTED) && !out.contains(PLANTED), "{said}{out}");
 
     // A login needs a server; an open port is enough to see what the command after it is started with.
@@ -165,11 +184,13 @@ fn a_secret_must_be_there_and_can_be_waited_for() {
         command.env("ROLLCALL_SECRETS_DIR", dir.path());
         command
     };
-    let (code, _, said) = finished(&secrets(&["--secret", "db:password", "--timeout", "200ms"]).output().unwrap());
+    let (code, _, said) =
+        finished(&secrets(&["--secret", "db:password", "--timeout", "200ms"]).output().unwrap());
     assert_eq!(code, Some(124));
     assert!(said.contains("has no key `password`"), "{said}");
 
-    let child = secrets(&["--secret", "db:password", "--timeout", "30s"]).stderr(Stdio::piped()).spawn().unwrap();
+    let child =
+        secrets(&["--secret", "db:password", "--timeout", "30s"]).stderr(Stdio::piped()).spawn().unwrap();
     let child = after_it_said("absent", child);
     std::fs::write(dir.path().join("db/password"), PLANTED).unwrap();
     let (code, _, said) = finished(&child.wait_with_output().unwrap());
@@ -179,7 +200,8 @@ fn a_secret_must_be_there_and_can_be_waited_for() {
     // A password that could never log in will never work: it ends although no deadline was given.
     std::fs::write(dir.path().join("db/password"), format!("{PLANTED}\n")).unwrap();
     let target = format!("postgresql://app@{}/x", closed_port());
-    let (code, _, said) = finished(&secrets(&["--postgres", &target, "--password-secret", "db:password"]).output().unwrap());
+    let (code, _, said) =
+        finished(&secrets(&["--postgres", &target, "--password-secret", "db:password"]).output().unwrap());
     assert_eq!(code, Some(65), "{said}");
     assert!(said.contains("line break") && !said.contains(PLANTED), "{said}");
 }
@@ -199,7 +221,11 @@ fn what_comes_up_later_releases() {
 #[test]
 fn asked_to_stop_it_ends_promptly_and_says_what_it_waited_for() {
     let address = closed_port();
-    let child = wait(&["--tcp", &address, "--", "echo", "ran"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = wait(&["--tcp", &address, "--", "echo", "ran"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let child = after_it_said("Connection refused", child);
     let begun = Instant::now();
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();

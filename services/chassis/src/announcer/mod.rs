@@ -86,12 +86,24 @@ impl Announcer {
 
     /// The component is in this phase. The same phase again keeps its `since`; tries are counted by
     /// [`attempt`](Announcer::attempt) alone.
-    pub fn announce(&self, component: &Component, phase: Phase, reason: impl Into<String>, evidence: Evidence) {
+    pub fn announce(
+        &self,
+        component: &Component,
+        phase: Phase,
+        reason: impl Into<String>,
+        evidence: Evidence,
+    ) {
         self.0.announce(component, phase, reason.into(), evidence, 0);
     }
 
     /// As [`announce`](Announcer::announce), and it is one more try of the work that leads to ready.
-    pub fn attempt(&self, component: &Component, phase: Phase, reason: impl Into<String>, evidence: Evidence) {
+    pub fn attempt(
+        &self,
+        component: &Component,
+        phase: Phase,
+        reason: impl Into<String>,
+        evidence: Evidence,
+    ) {
         self.0.announce(component, phase, reason.into(), evidence, 1);
     }
 
@@ -202,8 +214,13 @@ impl Inner {
         }
         let time = clock::now();
         for Held { event, .. } in state.held.values() {
-            let told = state.roster.get(&event.component);
-            if told.is_none_or(|told| Event { time: event.time, ..told.clone() } != *event) {
+            // Another instance of this service may have said it, at another time.
+            let said = state.roster.get(&event.component).is_some_and(|told| {
+                let evidence = Evidence { latency: event.evidence.latency, ..told.evidence.clone() };
+                let same = Event { evidence, time: event.time, source: event.source.clone(), ..told.clone() };
+                service(&told.source) == service(&event.source) && same == *event
+            });
+            if !said {
                 self.bus.publish(&News::Event(Event { time, ..event.clone() }));
             }
         }

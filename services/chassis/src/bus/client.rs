@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{ConsumerContext, StreamConsumer};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, StreamConsumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::FutureProducer;
 
 /// The environment's lifecycle topic.
@@ -18,6 +18,19 @@ pub fn lifecycle_topic(environment_name: &str) -> String {
 
 /// Who made which topic; belongs to no environment.
 pub const OWNERSHIP_TOPIC: &str = "rollcall.ownership";
+
+/// What every client begins with.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("client.id", "rollcall"),
+    ("socket.keepalive.enable", "true"),
+    ("socket.timeout.ms", "10000"),
+    ("socket.connection.setup.timeout.ms", "5000"),
+    ("reconnect.backoff.ms", "100"),
+    ("reconnect.backoff.max.ms", "2000"),
+    // How long a topic may be missing before librdkafka believes it: it decides how soon a wiped broker is noticed.
+    ("topic.metadata.propagation.max.ms", "5000"),
+    ("topic.metadata.refresh.interval.ms", "30000"),
+];
 
 /// How to reach a cluster: its brokers, and what else a client must be told (TLS, SASL) in librdkafka's own names.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,23 +57,16 @@ impl Cluster {
         &self.brokers
     }
 
-    fn config(&self) -> ClientConfig {
+    /// `defaults` may be changed by properties, what this sets itself may not.
+    fn config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
-        for (key, value) in &self.properties {
+        let properties = self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        for (key, value) in DEFAULTS.iter().chain(defaults).copied().chain(properties) {
             config.set(key, value);
         }
         config
             .set("bootstrap.servers", &self.brokers)
-            .set("client.id", "rollcall")
             .set("allow.auto.create.topics", "false")
-            .set("socket.keepalive.enable", "true")
-            .set("socket.timeout.ms", "10000")
-            .set("socket.connection.setup.timeout.ms", "5000")
-            .set("reconnect.backoff.ms", "100")
-            .set("reconnect.backoff.max.ms", "2000")
-            // How long a topic may be missing before librdkafka believes it: it decides how soon a wiped broker is noticed.
-            .set("topic.metadata.propagation.max.ms", "5000")
-            .set("topic.metadata.refresh.interval.ms", "30000")
             // Client metrics pushed to brokers are of no use to anybody here.
             .set("enable.metrics.push", "false")
             .set_log_level(RDKafkaLogLevel::Warning);
@@ -68,23 +74,36 @@ impl Cluster {
     }
 
     pub(super) fn admin(&self, context: &QuietContext) -> Result<AdminClient<QuietContext>, KafkaError> {
-        self.config().create_with_context(context.clone())
+        self.config(&[]).create_with_context(context.clone())
     }
 
-    pub(super) fn producer(&self, context: &QuietContext) -> Result<FutureProducer<QuietContext>, KafkaError> {
-        self.config()
+    pub(super) fn producer(
+        &self,
+        context: &QuietContext,
+    ) -> Result<FutureProducer<QuietContext>, KafkaError> {
+        self.config(&[("linger.ms", "0"), ("message.timeout.ms", "10000")])
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("linger.ms", "0")
-            .set("message.timeout.ms", "10000")
             .create_with_context(context.clone())
+    }
+
+    /// A client that only asks. Without a group it is let go of at once, where a consumer takes a tenth of a second.
+    pub(super) fn asker(&self, context: &QuietContext) -> Result<BaseConsumer<QuietContext>, KafkaError> {
+        self.config(&[]).create_with_context(context.clone())
     }
 
     pub(super) fn consumer(
         &self,
         context: &QuietContext,
     ) -> Result<StreamConsumer<QuietContext>, KafkaError> {
-        self.config()
+        let defaults = [
+            ("fetch.min.bytes", "1"),
+            // A long poll: it returns at once when there is news, and an idle reader costs a request in five seconds.
+            ("fetch.wait.max.ms", "5000"),
+            ("fetch.error.backoff.ms", "200"),
+            ("queued.max.messages.kbytes", "4096"),
+        ];
+        self.config(&defaults)
             // librdkafka hands out no messages without a group name. The group is never joined: partitions are assigned,
             // nothing is committed.
             .set("group.id", "rollcall")
@@ -92,11 +111,6 @@ impl Cluster {
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
-            .set("fetch.min.bytes", "1")
-            // A long poll: it returns at once when there is news, and an idle reader costs a request in five seconds.
-            .set("fetch.wait.max.ms", "5000")
-            .set("fetch.error.backoff.ms", "200")
-            .set("queued.max.messages.kbytes", "4096")
             .create_with_context(context.clone())
     }
 }
@@ -144,7 +158,11 @@ impl ClientContext for QuietContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // "All brokers are down" follows what says why.
+        if last.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *last = Some(reason.to_owned());
+        }
     }
 }
 

@@ -155,11 +155,10 @@ impl Fold {
         self.tell();
     }
 
-    /// Says whether that was news.
-    pub(super) fn set_link(&self, link: Link) -> bool {
+    pub(super) fn set_link(&self, link: Link) {
         let mut inner = self.lock();
         if inner.link == link {
-            return false;
+            return;
         }
         let mode = match &link {
             Link::Live => Some(Mode::Push),
@@ -177,7 +176,6 @@ impl Fold {
             });
         }
         self.tell();
-        true
     }
 }
 

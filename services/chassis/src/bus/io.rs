@@ -1,5 +1,6 @@
 //! Reading a whole topic once, and writing single records that are known to have arrived.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -11,7 +12,7 @@ use rdkafka::topic_partition_list::Offset;
 use tokio::time::Instant;
 
 use super::client::{Cluster, QuietContext};
-use super::topic::{BusError, judged};
+use super::topic::{BusError, REQUEST, judged};
 
 /// One record as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,10 +28,13 @@ pub struct Kept {
 /// Reads partition 0 of a topic from its beginning to its end: every record that compaction left, in order.
 pub async fn read_to_end(cluster: &Cluster, topic: &str, deadline: Duration) -> Result<Vec<Kept>, BusError> {
     let context = QuietContext::default();
-    let consumer = assigned(cluster, &context, topic)?;
     let give_up = Instant::now() + deadline;
-    let mut kept = Vec::new();
+    let (consumer, end) = assigned(cluster, &context, topic).await?;
+    let mut kept = Vec::<Kept>::new();
     let result = loop {
+        if kept.last().map_or(0, |last| last.offset + 1) >= end {
+            break Ok(kept);
+        }
         match tokio::time::timeout_at(give_up, consumer.recv()).await {
             Err(_) => {
                 let timed_out = KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut);
@@ -50,22 +54,29 @@ pub async fn read_to_end(cluster: &Cluster, topic: &str, deadline: Duration) -> 
     result
 }
 
-/// A consumer that reads partition 0 from the beginning.
-pub(super) fn assigned(
+/// A consumer that reads partition 0 from the beginning, and the offset at which the partition ends now: reading has caught up
+/// there. (`PartitionEOF` says so as well, but only after a long poll has passed without news.)
+pub(super) async fn assigned(
     cluster: &Cluster,
     context: &QuietContext,
     topic: &str,
-) -> Result<StreamConsumer<QuietContext>, BusError> {
+) -> Result<(Arc<StreamConsumer<QuietContext>>, u64), BusError> {
     let failed = |error: &KafkaError| judged(cluster, context, topic, "read", error);
-    let consumer = cluster.consumer(context).map_err(|error| failed(&error))?;
+    let consumer = Arc::new(cluster.consumer(context).map_err(|error| failed(&error))?);
+    let (asking, name) = (Arc::clone(&consumer), topic.to_owned());
+    // librdkafka's call blocks.
+    let marks = tokio::task::spawn_blocking(move || asking.fetch_watermarks(&name, 0, REQUEST)).await;
+    let marks = marks.unwrap_or(Err(KafkaError::Canceled));
+    let (low, high) = marks.map_err(|error| failed(&error))?;
     let mut partitions = TopicPartitionList::new();
     partitions.add_partition_offset(topic, 0, Offset::Beginning).map_err(|error| failed(&error))?;
     consumer.assign(&partitions).map_err(|error| failed(&error))?;
-    Ok(consumer)
+    let end = if low >= high { 0 } else { u64::try_from(high).unwrap_or(0) };
+    Ok((consumer, end))
 }
 
 /// Lets go of a consumer where it may block.
-pub(super) fn release(consumer: StreamConsumer<QuietContext>) {
+pub(super) fn release(consumer: Arc<StreamConsumer<QuietContext>>) {
     drop(tokio::task::spawn_blocking(move || drop(consumer)));
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::sync::watch;
 
 use super::client::{Cluster, QuietContext};
@@ -109,7 +109,8 @@ impl Sender {
         let mut size = self.outbox.size();
         let mut changes = self.fold.changes();
         let context = QuietContext::default();
-        let mut producer = None;
+        // Made at once: an idempotent producer needs half a second before its first record, which passes while the reader reads.
+        let mut producer = self.cluster.producer(&context).ok();
         let mut troubled = false;
         loop {
             if size.wait_for(|size| *size > 0).await.is_err() {
@@ -165,8 +166,8 @@ impl Sender {
                 Err(_) => result = Err(KafkaError::Canceled),
             }
         }
-        // After a fatal error an idempotent producer works no more; a new one costs little.
-        if result.is_ok() {
+        // After a fatal error an idempotent producer works no more.
+        if producer.client().fatal_error().is_none() {
             *slot = Some(producer);
         } else {
             drop(tokio::task::spawn_blocking(move || drop(producer)));
@@ -174,11 +175,7 @@ impl Sender {
         result
     }
 
-    fn record<'a>(
-        &'a self,
-        letter: &'a Letter,
-        headers: &OwnedHeaders,
-    ) -> FutureRecord<'a, str, [u8]> {
+    fn record<'a>(&'a self, letter: &'a Letter, headers: &OwnedHeaders) -> FutureRecord<'a, str, [u8]> {
         let mut record =
             FutureRecord::to(&self.topic).partition(0).key(letter.key.as_str()).headers(headers.clone());
         if let Some(value) = &letter.value {

@@ -3,6 +3,8 @@
 //! Reading anew is the one answer to every trouble (a broker gone, a topic wiped or made again): the topic is small, and
 //! whoever hears the same news twice is not harmed.
 
+use std::convert::Infallible;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +45,12 @@ impl Reader {
             let reason = error.to_string();
             let refused = matches!(error, BusError::Foreign { .. } | BusError::Shape { .. });
             let link = if refused { Link::Refused(reason) } else { Link::Lost(reason) };
-            if self.fold.set_link(link) {
+            let was = self.fold.link();
+            self.fold.set_link(link.clone());
+            // The reason changes with every try (how often, how long); that it is away is said once.
+            if mem::discriminant(&was) == mem::discriminant(&link) {
+                tracing::debug!(topic = self.topic, %error, "bus: not followed");
+            } else {
                 tracing::warn!(topic = self.topic, %error, "bus: not followed, news will be late");
             }
             let delay = if refused { refusals.next_delay() } else { backoff.next_delay() };
@@ -51,32 +58,39 @@ impl Reader {
         }
     }
 
-    async fn session(&self, backoff: &mut Backoff) -> Result<std::convert::Infallible, BusError> {
+    async fn session(&self, backoff: &mut Backoff) -> Result<Infallible, BusError> {
         let context = QuietContext::default();
         if self.ensure {
             ensure_topic(&self.cluster, &self.topic, SNAPSHOT).await?;
         } else {
             look(&self.cluster, &context, &self.topic).await?;
         }
-        let consumer = assigned(&self.cluster, &context, &self.topic)?;
+        let (consumer, end) = assigned(&self.cluster, &context, &self.topic).await?;
         self.fold.begin();
-        let result = self.follow(&consumer, &context, backoff).await;
+        let error = self.follow(&consumer, end, &context, backoff).await;
         release(consumer);
-        result
+        error
     }
 
     async fn follow(
         &self,
         consumer: &StreamConsumer<QuietContext>,
+        end: u64,
         context: &QuietContext,
         backoff: &mut Backoff,
-    ) -> Result<std::convert::Infallible, BusError> {
+    ) -> Result<Infallible, BusError> {
         let failed = |error: &KafkaError| judged(&self.cluster, context, &self.topic, "read", error);
         let snapshot = tokio::time::sleep(SNAPSHOT);
         tokio::pin!(snapshot);
+        let (mut next, mut unread) = (0, 0);
         let mut caught_up = false;
-        let mut unread = 0u64;
         loop {
+            if !caught_up && next >= end {
+                caught_up = true;
+                backoff.reset();
+                self.fold.set_link(Link::Live);
+                tracing::info!(topic = self.topic, unread, "bus: followed");
+            }
             let received = tokio::select! {
                 received = consumer.recv() => received,
                 () = &mut snapshot, if !caught_up => {
@@ -85,15 +99,12 @@ impl Reader {
                 }
             };
             match received {
-                Ok(message) => self.hear(&message, &mut unread)?,
-                Err(KafkaError::PartitionEOF(_)) => {
-                    if !caught_up {
-                        caught_up = true;
-                        backoff.reset();
-                        self.fold.set_link(Link::Live);
-                        tracing::info!(topic = self.topic, unread, "bus: followed");
-                    }
+                Ok(message) => {
+                    self.hear(&message, &mut unread)?;
+                    next = u64::try_from(message.offset()).unwrap_or(0) + 1;
                 }
+                // The log may end in records that no reader is shown.
+                Err(KafkaError::PartitionEOF(_)) => next = next.max(end),
                 Err(error) if is_passing(&error) => {}
                 Err(error) => return Err(failed(&error)),
             }

@@ -26,7 +26,8 @@ fn kafka() -> Kafka {
 }
 
 fn cluster(kafka: &Kafka) -> Cluster {
-    Cluster::new(kafka.bootstrap_servers())
+    // The mock's long poll does not end when news comes.
+    Cluster::new(kafka.bootstrap_servers()).with("fetch.wait.max.ms", "50")
 }
 
 fn bus(kafka: &Kafka, shutdown: &Shutdown) -> Bus {
@@ -117,7 +118,10 @@ async fn a_record_that_is_not_understood_stops_nothing() {
     write(&kafka, "database/a@1#ready", Some(b"")).await;
     write_event(&kafka, &event("b", Phase::Ready, 2)).await;
     let heard = caught_up(&mut bus(&kafka, &shutdown).subscribe()).await;
-    assert!(matches!(&heard[..], [BusUpdate::Event { event, .. }] if event.component.name() == "b"), "{heard:?}");
+    assert!(
+        matches!(&heard[..], [BusUpdate::Event { event, .. }] if event.component.name() == "b"),
+        "{heard:?}"
+    );
 }
 
 #[tokio::test]
@@ -127,11 +131,12 @@ async fn a_topic_of_a_foreign_environment_is_never_written() {
     write_event(&kafka, &foreign).await;
     let bus = bus(&kafka, &shutdown);
     bus.publish(&News::Event(event("b", Phase::Ready, 2)));
-    assert_eq!(soon("a refusal", bus.flush(Duration::from_secs(60))).await, 1);
+    assert_eq!(soon("a refusal", bus.flush(Duration::from_mins(1))).await, 1);
     let mode = bus.mode().borrow().clone();
     assert!(matches!(&mode, Mode::Degraded(why) if why.contains("belongs to environment")), "{mode:?}");
     assert!(matches!(heard(&mut bus.subscribe()).await, BusUpdate::Lost(_)));
-    let kept = soon("reading", read_to_end(&cluster(&kafka), &topic(), Duration::from_secs(10))).await.unwrap();
+    let kept =
+        soon("reading", read_to_end(&cluster(&kafka), &topic(), Duration::from_secs(10))).await.unwrap();
     assert_eq!(kept.iter().map(|kept| kept.key.as_str()).collect::<Vec<_>>(), ["database/a@1#ready"]);
 }
 
@@ -162,7 +167,7 @@ async fn what_was_published_while_the_broker_was_away_arrives_once_it_is_back() 
 async fn without_a_bus_nothing_happens() {
     let bus = Bus::none();
     bus.publish(&News::Event(event("a", Phase::Ready, 1)));
-    assert_eq!(bus.flush(Duration::from_secs(60)).await, 0);
+    assert_eq!(bus.flush(Duration::from_mins(1)).await, 0);
     assert_eq!(*bus.mode().borrow(), Mode::Direct);
 }
 
@@ -191,7 +196,10 @@ async fn a_subscriber_that_falls_behind_misses_no_last_word() {
     }
     assert!(matches!(heard(&mut updates).await, BusUpdate::Lost(_)));
     let anew = caught_up(&mut updates).await;
-    assert!(matches!(&anew[..], [BusUpdate::Event { event, .. }] if event.component.name() == "a"), "{anew:?}");
+    assert!(
+        matches!(&anew[..], [BusUpdate::Event { event, .. }] if event.component.name() == "a"),
+        "{anew:?}"
+    );
 }
 
 #[test]

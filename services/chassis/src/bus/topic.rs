@@ -1,6 +1,5 @@
 //! Making and checking the compacted topics that Rollcall itself keeps.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -113,13 +112,11 @@ pub(super) struct Seen {
 
 /// Asks the cluster about a topic.
 pub(super) async fn look(cluster: &Cluster, context: &QuietContext, topic: &str) -> Result<Seen, BusError> {
-    let consumer = Arc::new(
-        cluster.consumer(context).map_err(|error| judged(cluster, context, topic, "client", &error))?,
-    );
+    let asker = cluster.asker(context).map_err(|error| judged(cluster, context, topic, "client", &error))?;
     let name = topic.to_owned();
     // librdkafka's metadata call blocks, and so does letting go of its client.
     let answer = tokio::task::spawn_blocking(move || {
-        let metadata = consumer.fetch_metadata(Some(&name), REQUEST)?;
+        let metadata = asker.fetch_metadata(Some(&name), REQUEST)?;
         let found = metadata.topics().iter().find(|topic| topic.name() == name);
         let (partitions, error) = match found {
             None => (None, None),
@@ -130,18 +127,17 @@ pub(super) async fn look(cluster: &Cluster, context: &QuietContext, topic: &str)
         Ok((Seen { brokers: metadata.brokers().len(), partitions }, error))
     })
     .await;
-    let (seen, error) = match answer {
-        Ok(answer) => answer.map_err(|error| judged(cluster, context, topic, "metadata", &error))?,
-        Err(_) => {
-            let reason = "the request was given up".to_owned();
-            return Err(BusError::Unreachable { brokers: cluster.brokers().to_owned(), reason });
-        }
+    let Ok(answer) = answer else {
+        let reason = "the request was given up".to_owned();
+        return Err(BusError::Unreachable { brokers: cluster.brokers().to_owned(), reason });
     };
+    let (seen, error) = answer.map_err(|error| judged(cluster, context, topic, "metadata", &error))?;
     match error {
-        None => Ok(seen),
-        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => Ok(Seen { partitions: None, ..seen }),
+        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => {
+            Ok(Seen { partitions: None, ..seen })
+        }
         // No leader yet: the topic exists.
-        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) => Ok(seen),
+        None | Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) => Ok(seen),
         Some(error) => {
             Err(BusError::Kafka { topic: topic.to_owned(), action: "metadata", code: error.into() })
         }
@@ -207,7 +203,12 @@ pub async fn ensure_topic(cluster: &Cluster, topic: &str, deadline: Duration) ->
     }
 }
 
-async fn create(cluster: &Cluster, context: &QuietContext, topic: &str, brokers: usize) -> Result<(), BusError> {
+async fn create(
+    cluster: &Cluster,
+    context: &QuietContext,
+    topic: &str,
+    brokers: usize,
+) -> Result<(), BusError> {
     let failed = |error: &KafkaError| judged(cluster, context, topic, "create", error);
     let admin = cluster.admin(context).map_err(|error| failed(&error))?;
     let replicas = i32::try_from(brokers.clamp(1, 3)).unwrap_or(1);
@@ -237,8 +238,13 @@ async fn check_policy(cluster: &Cluster, context: &QuietContext, topic: &str) ->
     let config = match answers.into_iter().next() {
         Some(Ok(config)) => config,
         // A principal that may read and write need not be allowed to describe settings; news only costs time.
-        Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed)) => {
-            tracing::warn!(topic, "may not describe the topic's settings: whether it is compacted is not checked");
+        Some(Err(
+            RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed,
+        )) => {
+            tracing::warn!(
+                topic,
+                "may not describe the topic's settings: whether it is compacted is not checked"
+            );
             return Ok(());
         }
         Some(Err(code)) => {

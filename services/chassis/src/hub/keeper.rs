@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use rollcall_proto::diagnostics::v1 as pb;
 use tokio::sync::Notify;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use super::{Announcement, Inner, Registration, announced, describe};
 use crate::backoff::Backoff;
@@ -36,6 +36,17 @@ pub(super) async fn keep(client: Weak<Inner>, wake: Arc<Notify>) {
     }
 }
 
+/// What the hub calls wrong in itself is not sent again: it would stand before everything else for ever.
+fn given_up(what: &str, result: Result<(), Status>) -> Result<(), Status> {
+    match result {
+        Err(status) if status.code() == Code::InvalidArgument => {
+            tracing::warn!(what, error = describe(&status), "hub: not taken");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         // So that the keeper sees that nobody is left.
@@ -48,7 +59,7 @@ impl Inner {
     async fn send_due(&self) -> Result<bool, Status> {
         let fragments = self.take_fragments();
         if let Some(fragments) = fragments {
-            let result = self.register_now(&fragments).await;
+            let result = given_up("registration", self.register_now(&fragments).await);
             if result.is_err() {
                 self.lock().register = true;
             }
@@ -56,7 +67,7 @@ impl Inner {
             return result.map(|()| true);
         }
         let Some(announcement) = self.take_announcement() else { return Ok(false) };
-        let result = self.announce_now(&announcement).await;
+        let result = given_up("announcement", self.announce_now(&announcement).await);
         if result.is_err() {
             self.lock().announce.insert(announcement.component);
         }

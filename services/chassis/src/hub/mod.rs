@@ -59,6 +59,7 @@ pub struct Registration {
 
 /// What a watcher hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "nearly every update is a state")]
 pub enum HubUpdate {
     /// A component's state, now or changed.
     State(ComponentState),

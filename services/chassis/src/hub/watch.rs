@@ -80,7 +80,9 @@ fn read(client: &Inner, message: pb::WatchResponse) -> Option<HubUpdate> {
             let mode = match caught_up.mode() {
                 pb::Mode::Push => Mode::Push,
                 pb::Mode::Direct => Mode::Direct,
-                pb::Mode::Degraded | pb::Mode::Unspecified => Mode::Degraded("the hub has lost its bus".to_owned()),
+                pb::Mode::Degraded | pb::Mode::Unspecified => {
+                    Mode::Degraded("the hub has lost its bus".to_owned())
+                }
             };
             Some(HubUpdate::CaughtUp { generation: caught_up.generation, mode })
         }

@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::announcer::Announcer;
 use crate::bus::BusUpdate;
-use crate::converge::{Fault, Plan, Reconcile, decide};
+use crate::converge::{Fault, Reconcile, decide};
 use crate::diagnostics::DiagnosticsService;
 use crate::exit::{Exit, Failure, chain};
 use crate::grpc::Server;
@@ -94,8 +94,7 @@ where
         }
         Command::Plan { documents, offline, output } => {
             let environment = documents::load_complete(&documents)?;
-            let plans = plans(&targets(&environment), offline).await?;
-            print(&plans, output)
+            print(&plans(&targets(&environment), offline).await?, output)
         }
         Command::Serve { documents } => {
             let (environment, problems) = documents::load_partial(&documents)?;
@@ -238,12 +237,31 @@ fn wakes(announcer: &Announcer, nudge: Arc<Notify>) -> Wakes {
     wakes
 }
 
-/// The plan of each target.
-async fn plans<R: Reconcile>(targets: &[Target<R>], offline: bool) -> Result<Vec<(Component, Plan<R::Step>)>, Failure> {
+/// The plan for one target, printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// What is looked at: a server, a cluster, a Secret.
+    pub target: Component,
+    /// Nothing would be done, and nothing is refused or undecided.
+    pub settled: bool,
+    /// The plan for people.
+    pub text: String,
+    /// The plan for programs.
+    pub json: serde_json::Value,
+}
+
+/// What would be done with each target: against the world, or `offline` against nothing.
+pub async fn plans<R: Reconcile>(targets: &[Target<R>], offline: bool) -> Result<Vec<Planned>, Failure> {
     let mut plans = Vec::new();
     for (component, target, spec) in targets {
         let world = if offline { R::nothing(spec) } else { look(component, target, spec).await? };
-        plans.push((component.clone(), decide::<R>(spec, &world)));
+        let plan = decide::<R>(spec, &world);
+        plans.push(Planned {
+            target: component.clone(),
+            settled: plan.is_settled(),
+            text: plan.to_string(),
+            json: account::json(component, &plan),
+        });
     }
     Ok(plans)
 }
@@ -255,12 +273,13 @@ async fn look<R: Reconcile>(component: &Component, target: &R, spec: &R::Spec) -
     })
 }
 
-fn print<S: crate::converge::Step>(plans: &[(Component, Plan<S>)], output: Output) -> Result<(), Failure> {
+/// Prints plans to standard output.
+pub fn print(plans: &[Planned], output: Output) -> Result<(), Failure> {
     let text = match output {
-        Output::Text => plans.iter().map(|(component, plan)| format!("{component}\n{plan}")).collect(),
+        Output::Text => plans.iter().map(|plan| format!("{}\n{}", plan.target, plan.text)).collect(),
         Output::Json => {
-            let plans: Vec<_> = plans.iter().map(|(component, plan)| account::json(component, plan)).collect();
-            serde_json::to_string_pretty(&plans).map_err(Failure::internal)?
+            let values: Vec<&serde_json::Value> = plans.iter().map(|plan| &plan.json).collect();
+            serde_json::to_string_pretty(&values).map_err(Failure::internal)?
         }
     };
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {

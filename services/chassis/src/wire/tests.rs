@@ -127,7 +127,10 @@ fn a_record_is_judged_field_by_field() {
         (pb::Event { phase: 0, ..event() }, "phase 0"),
         (pb::Event { since: None, ..event() }, "since is missing"),
         (pb::Event { since: Some(Timestamp { seconds: -1, nanos: 0 }), ..event() }, "since is out of range"),
-        (pb::Event { time: Some(Timestamp { seconds: 1, nanos: -1_000_000 }), ..event() }, "time is out of range"),
+        (
+            pb::Event { time: Some(Timestamp { seconds: 1, nanos: -1_000_000 }), ..event() },
+            "time is out of range",
+        ),
         (pb::Event { environment: None, ..event() }, "environment is missing"),
         (pb::Event { component: "nonsense".to_owned(), ..event() }, "component"),
     ] {

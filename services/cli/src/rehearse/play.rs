@@ -111,7 +111,7 @@ async fn perform(args: &Rehearse, stage: &Stage, show: &Show) -> Result<(), Fail
     };
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(args.deadline, play) => outcome,
-        failure = background => failure.map(Ok).unwrap_or_else(|f| Ok(Err(f))),
+        failure = background => Ok(failure),
     };
     match outcome {
         Ok(result) => result?,

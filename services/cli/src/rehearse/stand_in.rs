@@ -4,12 +4,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chassis::hub::{Announcement, HubClient};
 use chassis::secret::SecretStore;
-use chassis::{Context, Exit, Failure};
+use chassis::{Context, Exit, Failure, clock};
 use clap::Args;
-use lifecycle::document::Environment;
-use lifecycle::{Component, Evidence, Kind, Need, Phase};
-use tracing::info;
+use lifecycle::document::{Declared, Environment, Module};
+use lifecycle::{Component, Graph, Kind, Need, OnRestart, Phase};
+use tracing::{info, warn};
+use wait_for_dependency::{definition, probe};
 
 use super::work;
 
@@ -44,7 +46,7 @@ pub async fn run(args: StandIn, context: Context) -> Result<(), Failure> {
         .module(&name)
         .ok_or_else(|| Failure::usage(format!("no document declares module/{name}")))?;
     let secrets = context.secrets(&module.source.document.fragment.namespace);
-    check_needs(&environment, &name, &secrets).await?;
+    check_needs(&environment, &module, &secrets).await?;
     work::at(&environment, &name, &secrets).await?;
     tokio::time::sleep(Duration::from_millis(args.delay_ms)).await;
     let Some(ready) = module.spec.ready.clone() else {
@@ -52,32 +54,44 @@ pub async fn run(args: StandIn, context: Context) -> Result<(), Failure> {
         context.shutdown.requested().await;
         return Ok(());
     };
-    announce(&context, &module.component);
+    // The client goes on telling for as long as it is held: the hub may be away just now.
+    let _hub = announce(&context, &module.component)?;
     super::answer::serve(&ready, &context).await
 }
 
 /// Every start need must be met now, without waiting: that is what the waiter promised.
-async fn check_needs(environment: &Environment, module: &str, secrets: &SecretStore) -> Result<(), Failure> {
-    let seen = wait_for_dependency::look(environment, module, secrets).await?;
-    for (component, result) in seen {
-        match result {
+async fn check_needs(environment: &Environment, module: &Declared<'_, Module>, secrets: &SecretStore) -> Result<(), Failure> {
+    let graph = Graph::of(environment);
+    for need in graph.start_needs(&module.component) {
+        let component = &need.component;
+        let broken = |why: String| {
+            let message = format!("{} was started although {component} is not ready: {why}", module.component);
+            Failure::new(Exit::Deadlock, message)
+        };
+        let definition = definition::for_waiter(environment, module.source, component).map_err(broken)?;
+        match probe::probe(&definition, secrets).await {
             Ok(evidence) => info!(%component, level = evidence.level, "met"),
-            Err(not_yet) => {
-                return Err(Failure::new(
-                    Exit::Deadlock,
-                    format!("module/{module} was started although {component} is not ready: {not_yet}"),
-                ));
-            }
+            // A module that is allowed to start again without this need may find it unmet.
+            Err(not_yet) if need.on_restart == OnRestart::Report => warn!(%component, "not met: {not_yet}"),
+            Err(not_yet) => return Err(broken(not_yet.to_string())),
         }
     }
     Ok(())
 }
 
 /// Tells the hub that the module is up, as a sidecar would, so that the hub looks at once.
-fn announce(context: &Context, component: &Component) {
-    if let Some(hub) = context.hub() {
-        hub.announce(component, Phase::Working, "answers its health check", &[]);
-    }
+fn announce(context: &Context, component: &Component) -> Result<Option<HubClient>, Failure> {
+    let Some(uri) = &context.settings.hub else { return Ok(None) };
+    let hub = HubClient::new(uri, context.source()).map_err(Failure::usage)?;
+    hub.announce(Announcement {
+        component: component.clone(),
+        phase: Phase::Working,
+        reason: "answers its health check".to_owned(),
+        unmet: Vec::new(),
+        attempts: 1,
+        since: clock::now(),
+    });
+    Ok(Some(hub))
 }
 
 /// What a module works with: its start needs of one kind.
@@ -86,6 +100,3 @@ pub(super) fn needs_of(environment: &Environment, module: &str, kind: Kind) -> V
     let start = needs.into_iter().filter(|need: &Need| need.when == lifecycle::When::Start);
     start.map(|need| need.component).filter(|component| component.kind() == kind).collect()
 }
-
-/// Keeps the type of a look in one place.
-pub type Seen = (Component, Result<Evidence, String>);

@@ -98,6 +98,13 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Whether it is made inside a database, over a connection to it.
+    pub fn is_inside(&self) -> bool {
+        matches!(self, Change::ClosePublic { .. } | Change::Extension { .. } | Change::Privileges { .. })
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.change {

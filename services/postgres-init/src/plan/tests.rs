@@ -6,7 +6,7 @@ mod model;
 use lifecycle::document::Ddl;
 
 use super::*;
-use crate::world::facts::Kind;
+use crate::world::facts::{Blind, Kind};
 use model::{app, database, finished, spec, world};
 
 fn only(spec: &ServerSpec, world: &World) -> Plan<Step> {
@@ -233,7 +233,10 @@ fn before_version_15_schema_public_is_closed() {
 fn a_database_that_cannot_be_looked_into_waits_and_one_that_was_closed_is_not_opened() {
     let spec = spec(Ddl::AsOwner, &["pg_trgm"]);
     let mut found = finished(&spec);
-    found.inside.insert("registry".to_owned(), Err("too many connections".to_owned()));
+    let blind = |transient| Err(Blind { why: "too many connections".to_owned(), transient });
+    found.inside.insert("registry".to_owned(), blind(false));
+    assert_eq!(refusal(&spec, &found), "too many connections");
+    found.inside.insert("registry".to_owned(), blind(true));
     assert_eq!(plan(&spec, &found).pending[0].text, "too many connections");
     let mut found = finished(&spec);
     found.shared.databases[0].open = false;

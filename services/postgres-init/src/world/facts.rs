@@ -14,7 +14,7 @@ pub struct World {
     /// The ownership records of what the spec names.
     pub records: Vec<Record>,
     /// What was seen inside databases, by their names, or why nothing was; those that were not looked into are absent.
-    pub inside: BTreeMap<String, Result<Inside, String>>,
+    pub inside: BTreeMap<String, Result<Inside, Blind>>,
     /// How passwords stand, by role.
     pub passwords: BTreeMap<String, Password>,
     /// How long looking took.
@@ -88,6 +88,8 @@ pub enum Registry {
     Missing,
     /// It was begun and not finished.
     Unfinished,
+    /// It has its records, and is open to everybody.
+    Open,
     /// It is as it should be.
     Ready,
     /// Somebody else's database has this name; says why.
@@ -140,6 +142,15 @@ pub struct Inside {
     pub public_open: bool,
     /// What the login role will be able to do with what the owner makes, as `r:SELECT`; and `public:USAGE`.
     pub privileges: BTreeSet<String>,
+}
+
+/// Why a database could not be looked into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blind {
+    /// The error.
+    pub why: String,
+    /// Trying again may help.
+    pub transient: bool,
 }
 
 /// How a role's password stands.

@@ -1,11 +1,12 @@
 //! Looks, and only looks.
 
+use chassis::converge::Fault;
 use futures_util::stream::{self, StreamExt};
 use postgres::{ErrorKind, REGISTRY, Session};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::facts::{Inside, Record, Registry, Shared, World};
+use super::facts::{Blind, Inside, Record, Registry, Shared, World};
 use super::questions::{INSIDE, RECORDS, SHARED};
 use super::{Error, PostgresTarget, TRIES, registry};
 use crate::plan;
@@ -75,7 +76,7 @@ impl PostgresTarget {
             world.registry = registry::state(session).await?;
         }
         world.shared = Shared { system_identifier, ..shared(spec, session).await? };
-        if world.registry == Registry::Ready {
+        if matches!(world.registry, Registry::Ready | Registry::Open) {
             world.records = records(spec, session).await?;
         }
         session.execute("COMMIT").await?;
@@ -95,7 +96,11 @@ impl PostgresTarget {
                 .collect();
             let looks = stream::iter(wanted).map(|database| async move {
                 let seen = self.look_into(spec, &database).await;
-                (database.name, seen.map_err(|error| chassis::exit::chain(&error)))
+                let blind = |error: Error| Blind {
+                    why: chassis::exit::chain(&error),
+                    transient: error.is_transient(),
+                };
+                (database.name, seen.map_err(blind))
             });
             world.inside = looks.buffer_unordered(AT_ONCE).collect().await;
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chassis::SecretValue;
+use chassis::converge::Fault;
 use futures_util::stream::{self, StreamExt};
 use postgres::{ErrorKind, REGISTRY, Server, Session};
 
@@ -40,7 +41,7 @@ impl PostgresTarget {
             };
             match password {
                 Ok(value) => {
-                    compare.push(Asked { role: login.role.clone(), database: database.to_owned(), value })
+                    compare.push(Asked { role: login.role.clone(), database: database.to_owned(), value });
                 }
                 Err(stands) => drop(found.insert(login.role.clone(), stands)),
             }

@@ -54,7 +54,7 @@ SELECT json_build_object(
     FROM pg_namespace n, pg_roles o WHERE n.nspname = 'public' AND o.rolname = $2), false),
   'privileges', coalesce((
     SELECT json_agg(p) FROM (
-      SELECT d.defaclobjtype || ':' || a.privilege_type AS p
+      SELECT d.defaclobjtype::text || ':' || a.privilege_type AS p
       FROM pg_default_acl d, aclexplode(d.defaclacl) a, pg_roles o, pg_roles r
       WHERE d.defaclnamespace = 0 AND d.defaclrole = o.oid AND o.rolname = $2 AND a.grantee = r.oid AND r.rolname = $3
       UNION

@@ -12,7 +12,7 @@ use super::{Error, PostgresTarget};
 use crate::spec::ServerSpec;
 
 /// How long somebody else's lock is waited for.
-const LOCK: Duration = Duration::from_secs(60);
+const LOCK: Duration = Duration::from_mins(1);
 /// The class of our advisory locks: "roll" and "cal\0" in ASCII. The first is for what all databases share.
 const SERVER: i32 = 0x726f_6c6c;
 const DATABASE: i32 = 0x6361_6c00;
@@ -70,12 +70,13 @@ async fn call(session: &mut Session, function: &'static str, key: Key<'_>) -> Re
 /// How database `rollcall` stands, seen from inside it.
 pub(super) async fn state(session: &mut Session) -> Result<Registry, Error> {
     let (connection, within) = session.parts();
-    let (foreign, ready): (Option<String>, bool) =
+    let (foreign, complete, closed): (Option<String>, bool, bool) =
         within.judge(sqlx::query_as(STATE).fetch_one(connection)).await?;
-    Ok(match foreign {
-        Some(why) => Registry::Foreign(why),
-        None if ready => Registry::Ready,
-        None => Registry::Unfinished,
+    Ok(match (foreign, complete, closed) {
+        (Some(why), ..) => Registry::Foreign(why),
+        (None, true, true) => Registry::Ready,
+        (None, true, false) => Registry::Open,
+        (None, false, _) => Registry::Unfinished,
     })
 }
 
@@ -85,7 +86,7 @@ SELECT CASE
          WHEN owned IS NOT NULL AND owned_by <> datdba THEN 'its table of records belongs to somebody else'
          WHEN owned IS NULL AND strangers > 0 THEN 'it holds other things'
        END,
-       owned IS NOT NULL AND to_regclass('rollcall.mine') IS NOT NULL AND closed
+       owned IS NOT NULL AND to_regclass('rollcall.mine') IS NOT NULL, closed
 FROM (
   SELECT d.datdba, o.rolname AS owner, o.rolsuper OR o.rolname = current_user AS trusted,
          to_regclass('rollcall.owned') AS owned,
@@ -152,11 +153,11 @@ impl PostgresTarget {
             Registry::Foreign(why) => {
                 return Err(Error::Refused(format!("database `{REGISTRY}` is not Rollcall's own: {why}")));
             }
-            Registry::Missing | Registry::Unfinished => {}
+            Registry::Missing | Registry::Unfinished | Registry::Open => {}
         }
         may_make(spec)?;
         lock(&mut session, Key::Server).await?;
-        if state(&mut session).await? == Registry::Unfinished {
+        if matches!(state(&mut session).await?, Registry::Unfinished | Registry::Open) {
             let superuser: bool = {
                 let (connection, within) = session.parts();
                 let asked = sqlx::query_scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user");

@@ -37,7 +37,11 @@ impl fmt::Display for Grpc {
 
 impl Grpc {
     fn address(&self) -> String {
-        format!("{}:{}", self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or_default())
+        format!(
+            "{}:{}",
+            self.url.host_str().unwrap_or_default(),
+            self.url.port_or_known_default().unwrap_or_default()
+        )
     }
 
     pub(super) async fn look(&self) -> Result<Evidence, NotYet> {
@@ -48,15 +52,19 @@ impl Grpc {
             Err(error) => return Err(net::judge(&error, &self.address()).await),
         };
         let request = HealthCheckRequest { service: self.service.clone() };
-        let answer = HealthClient::new(channel).check(request).await.map_err(|status| self.refusal(&status))?;
+        let answer =
+            HealthClient::new(channel).check(request).await.map_err(|status| self.refusal(&status))?;
         match answer.into_inner().status() {
             ServingStatus::Serving => Ok(Evidence::level("serving")),
-            status => Err(NotYet::new(State::Unhealthy, format!("says {}", status.as_str_name())).code(status.as_str_name())),
+            status => Err(NotYet::new(State::Unhealthy, format!("says {}", status.as_str_name()))
+                .code(status.as_str_name())),
         }
     }
 
     fn endpoint(&self) -> Result<Endpoint, NotYet> {
-        let wrong = |error: tonic::transport::Error| NotYet::new(State::Unknown, chassis::exit::chain(&error)).never();
+        let wrong = |error: tonic::transport::Error| {
+            NotYet::new(State::Unknown, chassis::exit::chain(&error)).never()
+        };
         let endpoint = Endpoint::from_shared(self.url.to_string()).map_err(wrong)?;
         if self.url.scheme() != "https" {
             return Ok(endpoint);
@@ -100,7 +108,9 @@ mod tests {
         reporter.set_service_status("down", tonic_health::ServingStatus::NotServing).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
+        tokio::spawn(
+            Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)),
+        );
 
         assert_eq!(look(&address, "up").await.unwrap().level, "serving");
         let down = look(&address, "down").await.unwrap_err();
@@ -115,7 +125,9 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let routes = tonic::service::Routes::default();
-        tokio::spawn(Server::builder().add_routes(routes).serve_with_incoming(TcpListenerStream::new(listener)));
+        tokio::spawn(
+            Server::builder().add_routes(routes).serve_with_incoming(TcpListenerStream::new(listener)),
+        );
         assert!(look(&address, "").await.unwrap_err().error.contains("does not implement"));
     }
 
@@ -123,7 +135,8 @@ mod tests {
     async fn each_fault_of_the_network_is_told_apart() {
         assert_eq!(look(&faults::closed_port().await, "").await.unwrap_err().state, State::Refused);
         assert_eq!(look("no-such-host.invalid:1", "").await.unwrap_err().state, State::Unresolved);
-        let http = faults::serve(Fault::Answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned())).await;
+        let http =
+            faults::serve(Fault::Answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned())).await;
         assert_eq!(look(&http.address, "").await.unwrap_err().state, State::Rejecting);
     }
 

@@ -111,12 +111,17 @@ pub(super) async fn json(mut response: Response) -> Result<Value, NotYet> {
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() > BODY_MAX => {
-                return Err(NotYet::new(State::Unhealthy, format!("its body is longer than {BODY_MAX} bytes")));
+                return Err(NotYet::new(
+                    State::Unhealthy,
+                    format!("its body is longer than {BODY_MAX} bytes"),
+                ));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,
             Err(error) if error.is_timeout() => return Err(NotYet::timed_out()),
-            Err(error) => return Err(NotYet::new(State::Rejecting, chassis::exit::chain(&error.without_url()))),
+            Err(error) => {
+                return Err(NotYet::new(State::Rejecting, chassis::exit::chain(&error.without_url())));
+            }
         }
     }
     serde_json::from_slice(&body)
@@ -129,8 +134,15 @@ pub(super) fn expect(body: &Value, pointer: &str, wanted: &str) -> Result<(), No
     let found = match body.pointer(pointer) {
         Some(Value::String(text)) => text.clone(),
         Some(value @ (Value::Bool(_) | Value::Number(_))) => value.to_string(),
-        Some(_) => return Err(NotYet::new(State::Unhealthy, format!("{pointer} is not text, wanted `{wanted}`"))),
-        None => return Err(NotYet::new(State::Unhealthy, format!("its body has no {pointer}, wanted `{wanted}`"))),
+        Some(_) => {
+            return Err(NotYet::new(State::Unhealthy, format!("{pointer} is not text, wanted `{wanted}`")));
+        }
+        None => {
+            return Err(NotYet::new(
+                State::Unhealthy,
+                format!("its body has no {pointer}, wanted `{wanted}`"),
+            ));
+        }
     };
     if found == wanted {
         return Ok(());
@@ -204,7 +216,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_redirect_is_not_followed_and_is_named() {
-        let redirect = "HTTP/1.1 302 Found\r\nlocation: http://user:pw@elsewhere/login\r\ncontent-length: 0\r\n\r\n";
+        let redirect =
+            "HTTP/1.1 302 Found\r\nlocation: http://user:pw@elsewhere/login\r\ncontent-length: 0\r\n\r\n";
         let error = against(redirect, None, &[]).await.unwrap_err();
         assert_eq!((error.state, error.code.as_str()), (State::Unhealthy, "302"));
         assert!(error.error.contains("elsewhere/login; redirects are not followed"), "{error}");
@@ -230,7 +243,13 @@ mod tests {
             assert_eq!(error.state, State::Unhealthy);
             assert!(error.error.contains(says), "{error}");
         }
-        assert!(against(&answer("200 OK", "UP"), None, &[("/status", "UP")]).await.unwrap_err().error.contains("not JSON"));
+        assert!(
+            against(&answer("200 OK", "UP"), None, &[("/status", "UP")])
+                .await
+                .unwrap_err()
+                .error
+                .contains("not JSON")
+        );
     }
 
     #[tokio::test]
@@ -252,7 +271,8 @@ mod tests {
     async fn no_answer_and_a_stalled_body_time_out() {
         let silent = faults::serve(Fault::NeverAccept).await;
         assert_eq!(look(&silent.address, None, &[]).await.unwrap_err().state, State::TimedOut);
-        let stalled = faults::serve(Fault::Stall("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_owned())).await;
+        let stalled =
+            faults::serve(Fault::Stall("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_owned())).await;
         assert_eq!(look(&stalled.address, None, &[("/a", "b")]).await.unwrap_err().state, State::TimedOut);
     }
 
@@ -266,7 +286,8 @@ mod tests {
     async fn a_certificate_nobody_signed_is_rejected() {
         let peer = faults::serve(Fault::Answer("not tls".to_owned())).await;
         let url = format!("https://{}/", peer.address).parse().unwrap();
-        let error = faults::look(Probe::Http(Http { url, status: None, json: BTreeMap::new() })).await.unwrap_err();
+        let error =
+            faults::look(Probe::Http(Http { url, status: None, json: BTreeMap::new() })).await.unwrap_err();
         assert!(matches!(error.state, State::Rejecting | State::Unknown), "{error:?}");
     }
 }

@@ -79,15 +79,16 @@ impl Kafka {
 
     /// Asks for metadata until it is there, the deadline passes, or no broker is left to ask.
     fn ask(&self, config: &ClientConfig) -> Result<Evidence, NotYet> {
-        let until = Instant::now() + DEADLINE - Duration::from_millis(100);
+        let until = Instant::now() + DEADLINE.saturating_sub(Duration::from_millis(100));
         let client = BaseConsumer::from_config_and_context(config, Heard::default())
             .map_err(|error| NotYet::new(State::Unknown, error).never())?;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let error = match client.fetch_metadata(self.topic.as_deref(), left.min(Duration::from_millis(500))) {
-                Ok(metadata) => return self.judge(&metadata, &client),
-                Err(error) => error,
-            };
+            let error =
+                match client.fetch_metadata(self.topic.as_deref(), left.min(Duration::from_millis(500))) {
+                    Ok(metadata) => return self.judge(&metadata, &client),
+                    Err(error) => error,
+                };
             // Errors of connections are told on a queue of their own.
             while client.poll(Duration::ZERO).is_some() {}
             if let Some(found) = client.context().verdict() {
@@ -111,11 +112,9 @@ impl Kafka {
         }
         let mut evidence = Evidence::level("brokers").with("brokers", brokers.to_string());
         if let Some(name) = &self.topic {
-            let topic = metadata
-                .topics()
-                .iter()
-                .find(|topic| topic.name() == name)
-                .ok_or_else(|| NotYet::new(State::Absent, format!("the cluster says nothing about topic `{name}`")))?;
+            let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or_else(|| {
+                NotYet::new(State::Absent, format!("the cluster says nothing about topic `{name}`"))
+            })?;
             served(topic)?;
             evidence = Evidence { level: "leaders".to_owned(), ..evidence }
                 .with("partitions", topic.partitions().len().to_string());
@@ -149,11 +148,17 @@ fn served(topic: &MetadataTopic) -> Result<(), NotYet> {
     for partition in topic.partitions() {
         let id = partition.id();
         if partition.leader() < 0 {
-            return Err(NotYet::new(State::Unhealthy, format!("topic `{name}` partition {id} has no leader"))
-                .code("LeaderNotAvailable"));
+            return Err(NotYet::new(
+                State::Unhealthy,
+                format!("topic `{name}` partition {id} has no leader"),
+            )
+            .code("LeaderNotAvailable"));
         }
         if partition.isr().is_empty() {
-            return Err(NotYet::new(State::Unhealthy, format!("topic `{name}` partition {id} has no in-sync replica")));
+            return Err(NotYet::new(
+                State::Unhealthy,
+                format!("topic `{name}` partition {id} has no in-sync replica"),
+            ));
         }
     }
     Ok(())
@@ -217,7 +222,13 @@ mod tests {
 
     async fn look(brokers: &str, expect_brokers: u16, topic: Option<&str>) -> Result<Evidence, NotYet> {
         let brokers = brokers.split(',').map(str::to_owned).collect();
-        faults::look(Probe::Kafka(Kafka { brokers, expect_brokers, tls: None, topic: topic.map(str::to_owned) })).await
+        faults::look(Probe::Kafka(Kafka {
+            brokers,
+            expect_brokers,
+            tls: None,
+            topic: topic.map(str::to_owned),
+        }))
+        .await
     }
 
     #[tokio::test]
@@ -235,7 +246,9 @@ mod tests {
     #[tokio::test]
     async fn a_topic_that_is_not_there_is_absent() {
         let cluster = MockCluster::new(1).unwrap();
-        cluster.topic_error("events", rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+        cluster
+            .topic_error("events", rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+            .unwrap();
         let error = look(&cluster.bootstrap_servers(), 1, Some("events")).await.unwrap_err();
         assert_eq!(error.state, State::Absent, "{error}");
     }

@@ -55,15 +55,25 @@ impl Keycloak {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
-                return Err(NotYet::new(State::Absent, format!("realm `{}` is not there (404 for {url})", self.realm)).code(404));
+                return Err(NotYet::new(
+                    State::Absent,
+                    format!("realm `{}` is not there (404 for {url})", self.realm),
+                )
+                .code(404));
             }
-            status => return Err(NotYet::new(State::Unhealthy, format!("answers {status} for {url}")).code(status.as_u16())),
+            status => {
+                return Err(NotYet::new(State::Unhealthy, format!("answers {status} for {url}"))
+                    .code(status.as_u16()));
+            }
         }
         let body = json(response).await?;
         let issuer = body.get("issuer").and_then(Value::as_str).unwrap_or_default();
         if !issuer.ends_with(&format!("/realms/{}", self.realm)) {
             let issuer: String = issuer.chars().take(200).collect();
-            return Err(NotYet::new(State::Unhealthy, format!("its issuer is `{issuer}`, wanted one that ends with /realms/{}", self.realm)));
+            return Err(NotYet::new(
+                State::Unhealthy,
+                format!("its issuer is `{issuer}`, wanted one that ends with /realms/{}", self.realm),
+            ));
         }
         Ok(Evidence::level("realm").with("issuer", issuer))
     }
@@ -94,7 +104,8 @@ mod tests {
             None => None,
         };
         let url = |peer: &faults::Peer| format!("http://{}/auth", peer.address).parse().unwrap();
-        let probe = Keycloak { url: url(&peer), realm: "staff".to_owned(), management: other.as_ref().map(url) };
+        let probe =
+            Keycloak { url: url(&peer), realm: "staff".to_owned(), management: other.as_ref().map(url) };
         faults::look(Probe::Keycloak(probe)).await
     }
 
@@ -119,7 +130,9 @@ mod tests {
     async fn the_management_interface_counts_when_it_is_given() {
         let right = r#"{"issuer": "https://id.example/realms/staff"}"#;
         assert!(against("200 OK", right, Some(("200 OK", r#"{"status": "UP"}"#))).await.is_ok());
-        let error = against("200 OK", right, Some(("503 Service Unavailable", r#"{"status": "DOWN"}"#))).await.unwrap_err();
+        let error = against("200 OK", right, Some(("503 Service Unavailable", r#"{"status": "DOWN"}"#)))
+            .await
+            .unwrap_err();
         assert!(error.error.contains("management interface answers 503"), "{error}");
         assert!(against("200 OK", right, Some(("200 OK", r#"{"status": "DOWN"}"#))).await.is_err());
     }

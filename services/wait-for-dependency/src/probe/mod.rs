@@ -2,6 +2,7 @@
 //! one bounded look. A probe passes only on the answer it asks for; whatever else happens is "not yet", with the state
 //! it was found in and the error in the peer's own words.
 
+mod greeting;
 mod grpc;
 mod http;
 mod kafka;
@@ -110,9 +111,13 @@ impl State {
         match self {
             State::Unresolved => "check the host's name; does its Service exist, and in which namespace?",
             State::Refused => "check that it is started and that host and port are right",
-            State::TimedOut => "check that it does not hang, and that no firewall or NetworkPolicy drops the packets",
+            State::TimedOut => {
+                "check that it does not hang, and that no firewall or NetworkPolicy drops the packets"
+            }
             State::Rejecting => "look into its log: it is reached and does not serve",
-            State::Denied => "check user, password and permissions; or what would make the role has not run yet",
+            State::Denied => {
+                "check user, password and permissions; or what would make the role has not run yet"
+            }
             State::Absent => "check the name; or what would make it has not run yet",
             State::Unhealthy => "look into its log: it answers and says that it is not ready",
             State::Unknown => "mend what keeps the waiter itself from looking",

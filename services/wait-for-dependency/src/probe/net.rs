@@ -54,8 +54,9 @@ pub(super) fn judge<'a>(
     let wrapped = find::<io::Error>(error).map(|error| (state(error), error.raw_os_error().is_some()));
     async move {
         match wrapped {
-            Some((state, true)) => NotYet::new(state, text),
-            Some((state @ (State::TimedOut | State::Refused), false)) => NotYet::new(state, text),
+            Some((state, true) | (state @ (State::TimedOut | State::Refused), false)) => {
+                NotYet::new(state, text)
+            }
             _ => match resolve(address).await {
                 Err(unresolved) => unresolved,
                 Ok(_) => NotYet::new(State::Rejecting, text),

@@ -46,7 +46,11 @@ pub struct Secret {
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.keys.is_empty() { self.secret.fmt(f) } else { write!(f, "{}:{}", self.secret, self.keys.join(",")) }
+        if self.keys.is_empty() {
+            self.secret.fmt(f)
+        } else {
+            write!(f, "{}:{}", self.secret, self.keys.join(","))
+        }
     }
 }
 
@@ -70,9 +74,11 @@ impl Secret {
 
     /// The keys that are there, at least one.
     fn any(&self, secrets: &SecretStore) -> Result<Vec<String>, NotYet> {
-        let folder =
-            secrets.folder(&self.secret).ok_or_else(|| unreadable(&SecretError::NoStore(self.secret.clone())))?;
-        let missing = || SecretError::Missing { secret: self.secret.clone(), place: folder.display().to_string() };
+        let folder = secrets
+            .folder(&self.secret)
+            .ok_or_else(|| unreadable(&SecretError::NoStore(self.secret.clone())))?;
+        let missing =
+            || SecretError::Missing { secret: self.secret.clone(), place: folder.display().to_string() };
         let entries = std::fs::read_dir(&folder).map_err(|_| unreadable(&missing()))?;
         let keys: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -92,7 +98,7 @@ pub(super) fn unreadable(error: &SecretError) -> NotYet {
         SecretError::Missing { .. } | SecretError::MissingKey { .. } => State::Absent,
         SecretError::Unreadable { .. } => State::Denied,
         SecretError::Unfit { .. } => State::Unhealthy,
-        _ => State::Unknown,
+        SecretError::NoStore(_) => State::Unknown,
     };
     NotYet { never: !error.is_transient(), ..NotYet::new(state, error) }
 }

@@ -86,7 +86,10 @@ fn hear(update: Update, board: &mut Board, reporter: Reporter, fail_fast: bool) 
             if hopeless {
                 reporter.ended(board, "never", now);
                 let line = board.entry(update.index).line(now);
-                return Err(Failure::new(Exit::NeverWorks, format!("will not become ready by itself: {line}")));
+                return Err(Failure::new(
+                    Exit::NeverWorks,
+                    format!("will not become ready by itself: {line}"),
+                ));
             }
         }
     }
@@ -133,12 +136,14 @@ fn targets(args: &WaitArgs, context: &Context) -> Result<Vec<Probe>, Failure> {
 /// PGPASSWORD.
 fn logins(args: &WaitArgs, namespace: Option<&str>) -> Result<Vec<crate::probe::Login>, Failure> {
     let files = args.password_file.iter().map(|path| Ok(Password::File(path.clone())));
-    let keys = args.password_secret.iter().map(|text| target::secret_key(text, namespace).map(Password::Secret));
+    let keys =
+        args.password_secret.iter().map(|text| target::secret_key(text, namespace).map(Password::Secret));
     let given = files
         .chain(keys)
         .collect::<Result<Vec<_>, String>>()
         .map_err(|error| Failure::usage(format!("--password-secret: {error}")))?;
-    if given.len() > 1 && given.len() != args.postgres.len() || !given.is_empty() && args.postgres.is_empty() {
+    if given.len() > 1 && given.len() != args.postgres.len() || !given.is_empty() && args.postgres.is_empty()
+    {
         return Err(Failure::usage(format!(
             "--password-file, --password-secret: {} given for {} --postgres; give one for all, or one for each in their order",
             given.len(),
@@ -156,7 +161,10 @@ fn logins(args: &WaitArgs, namespace: Option<&str>) -> Result<Vec<crate::probe::
             );
         }
         if !parsed.ignored.is_empty() {
-            tracing::warn!("--postgres {login}: parameters that say nothing about reaching it are ignored: {}", parsed.ignored.join(", "));
+            tracing::warn!(
+                "--postgres {login}: parameters that say nothing about reaching it are ignored: {}",
+                parsed.ignored.join(", ")
+            );
         }
         if let Some(password) = given.get(i).or_else(|| given.first()) {
             login.password = password.clone();

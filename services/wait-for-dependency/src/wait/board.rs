@@ -43,7 +43,8 @@ impl Board {
     pub(super) fn not_yet(&mut self, index: usize, seen: NotYet, now: Instant) -> bool {
         let entry = &mut self.entries[index];
         entry.looks += 1;
-        let same = entry.last.as_ref().is_some_and(|last| (last.state, &last.code) == (seen.state, &seen.code));
+        let same =
+            entry.last.as_ref().is_some_and(|last| (last.state, &last.code) == (seen.state, &seen.code));
         if !same {
             entry.since = now;
         }
@@ -114,7 +115,8 @@ impl Entry {
             (Some(last), _) => last.state.as_str(),
             (None, _) => State::Unknown.as_str(),
         };
-        let (error, code) = self.last.as_ref().filter(|_| !self.met).map_or(("", ""), |l| (&l.error, &l.code));
+        let (error, code) =
+            self.last.as_ref().filter(|_| !self.met).map_or(("", ""), |l| (&l.error, &l.code));
         json!({
             "target": self.label,
             "state": state,

@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(pace(slow, &signal(Link::Direct, None), false), Some(Duration::from_secs(7)));
     }
 
-    async fn start(address: &str, polling: bool, link: Link) -> (watch::Sender<Signal>, mpsc::Receiver<Update>) {
+    fn start(address: &str, polling: bool, link: Link) -> (watch::Sender<Signal>, mpsc::Receiver<Update>) {
         let (signals, heard) = watch::channel(Signal::new(link));
         let (told, updates) = mpsc::channel(8);
         let target = Probe::Tcp(Tcp { address: address.to_owned() });
@@ -227,12 +227,16 @@ mod tests {
     #[tokio::test]
     async fn without_polling_only_news_brings_a_look_and_the_look_decides() {
         let address = faults::closed_port().await;
-        let (signals, mut updates) = start(&address, false, Link::Live).await;
+        let (signals, mut updates) = start(&address, false, Link::Live);
         let first = updates.recv().await.unwrap();
         assert!(matches!(first.cause, Cause::First) && first.seen.is_err());
 
         // News that is not true costs a look and releases nobody.
-        let tell = |phase| signals.send_modify(|signal| (signal.hub, signal.wakes) = (Some(state(phase, true)), signal.wakes + 1));
+        let tell = |phase| {
+            signals.send_modify(|signal| {
+                (signal.hub, signal.wakes) = (Some(state(phase, true)), signal.wakes + 1);
+            });
+        };
         tell(Phase::Ready);
         let second = updates.recv().await.unwrap();
         assert!(matches!(second.cause, Cause::Woken(_)) && second.seen.is_err());
@@ -247,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn alone_it_polls_and_finds_what_comes_up() {
         let address = faults::closed_port().await;
-        let (_signals, mut updates) = start(&address, true, Link::Direct).await;
+        let (_signals, mut updates) = start(&address, true, Link::Direct);
         assert!(updates.recv().await.unwrap().seen.is_err());
         let _listener = TcpListener::bind(&address).await.unwrap();
         let since = Instant::now();
@@ -257,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_ends_when_nobody_waits_any_more() {
-        let (signals, mut updates) = start(&faults::closed_port().await, false, Link::Live).await;
+        let (signals, mut updates) = start(&faults::closed_port().await, false, Link::Live);
         updates.recv().await.unwrap();
         drop(signals);
         assert!(timeout(Duration::from_secs(5), updates.recv()).await.unwrap().is_none());

@@ -50,7 +50,9 @@ impl Dsn {
         let host = decoded(url.host_str().unwrap_or_default(), "host")?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host).to_owned();
         if host.is_empty() || host.starts_with('/') {
-            return Err(format!("names no host (a socket says nothing about whether others reach it); {SHAPE}"));
+            return Err(format!(
+                "names no host (a socket says nothing about whether others reach it); {SHAPE}"
+            ));
         }
         if host.contains(',') {
             return Err("names several hosts; give one --postgres for each".to_owned());
@@ -121,7 +123,9 @@ impl Read {
             }
             "sslrootcert" if value != "system" => self.authority = Some(Authority::File(value.into())),
             "sslrootcert" => {}
-            "host" | "port" | "dbname" => return Err(format!("says {key} as a parameter; write it into the address")),
+            "host" | "port" | "dbname" => {
+                return Err(format!("says {key} as a parameter; write it into the address"));
+            }
             "sslcert" | "sslkey" => return Err(format!("{key}: client certificates are not supported")),
             other => self.ignored.push(other.to_owned()),
         }
@@ -149,11 +153,16 @@ mod tests {
             ("postgres://app@db", "postgresql://app@db:5432/app"),
             ("postgresql://app:p%40ss@db/registry?sslmode=verify-full", "postgresql://app@db:5432/registry"),
             ("postgresql://a%40b@[::1]:1/x%2Fy", "postgresql://a@b@[::1]:1/x/y"),
-            ("jdbc:postgresql://db:5432/registry?user=app&password=hunter2&currentSchema=x", "postgresql://app@db:5432/registry"),
+            (
+                "jdbc:postgresql://db:5432/registry?user=app&password=hunter2&currentSchema=x",
+                "postgresql://app@db:5432/registry",
+            ),
         ] {
             assert_eq!(parse(text).unwrap().login.to_string(), shown, "{text}");
         }
-        let parsed = parse("postgresql://app:p%40ss@db/x?sslmode=verify-full&sslrootcert=/ca.crt&application_name=y").unwrap();
+        let parsed =
+            parse("postgresql://app:p%40ss@db/x?sslmode=verify-full&sslrootcert=/ca.crt&application_name=y")
+                .unwrap();
         assert_eq!(parsed.login.password, Password::Given(SecretValue::new("p@ss")));
         assert_eq!(parsed.login.server.encryption, Encryption::VerifyFull);
         assert_eq!(parsed.login.server.authority, Some(Authority::File("/ca.crt".into())));

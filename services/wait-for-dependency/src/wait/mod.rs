@@ -6,6 +6,7 @@ mod board;
 mod documents;
 mod drive;
 mod dsn;
+mod gate;
 mod report;
 mod target;
 
@@ -26,11 +27,15 @@ pub use report::Output;
 pub async fn wait(args: WaitArgs, context: Context) -> Result<(), Failure> {
     // An address here is a forgotten flag; reading it as a file would repeat its password.
     if args.documents.iter().any(|path| path.to_string_lossy().contains("://")) {
-        return Err(Failure::usage("an address stands where documents are named; write its flag before it, such as --http or --postgres"));
+        return Err(Failure::usage(
+            "an address stands where documents are named; write its flag before it, such as --http or --postgres",
+        ));
     }
     match &args.module {
         Some(_) if args.has_targets() => {
-            return Err(Failure::usage("--module: its needs stand in documents; it cannot be combined with targets"));
+            return Err(Failure::usage(
+                "--module: its needs stand in documents; it cannot be combined with targets",
+            ));
         }
         Some(module) => documents::wait(module, &args, &context).await?,
         None if !args.documents.is_empty() => {
@@ -56,14 +61,17 @@ fn timing(args: &WaitArgs, context: &Context) -> Result<Timing, Failure> {
     };
     let interval = duration("--interval", &args.interval)?;
     if interval < Duration::from_millis(10) {
-        return Err(Failure::usage("--interval: give at least 10ms; a dependency that starts has better things to do"));
+        return Err(Failure::usage(
+            "--interval: give at least 10ms; a dependency that starts has better things to do",
+        ));
     }
     Ok(Timing { timeout, interval: Some(interval) })
 }
 
 fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
-    humantime::parse_duration(text)
-        .map_err(|error| Failure::usage(format!("{flag}: `{text}` is not a duration such as 90s or 5m: {error}")))
+    humantime::parse_duration(text).map_err(|error| {
+        Failure::usage(format!("{flag}: `{text}` is not a duration such as 90s or 5m: {error}"))
+    })
 }
 
 /// Asked to stop while waiting.

@@ -100,7 +100,10 @@ pub(super) fn woken(cause: &Cause) -> String {
             let phase = state.phase.map_or("no phase", lifecycle::Phase::as_str);
             match state.event_id {
                 Some(id) => format!("woken by event {id} ({phase}, from {})", state.source),
-                None => format!("woken by the hub's own probe ({phase})"),
+                None if state.phase == Some(lifecycle::Phase::Ready) => {
+                    format!("woken by the hub's own look ({phase})")
+                }
+                None => format!("woken by news from the hub ({phase})"),
             }
         }
     }

@@ -32,7 +32,9 @@ fn split_status(text: &str) -> (&str, Option<u16>) {
 pub(super) fn grpc(text: &str) -> Result<Probe, String> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
-        Some((scheme, _)) => return Err(format!("`{scheme}://` is not spoken here; write host:port or https://host:port")),
+        Some((scheme, _)) => {
+            return Err(format!("`{scheme}://` is not spoken here; write host:port or https://host:port"));
+        }
         None => ("http", text),
     };
     let (place, service) = rest.split_once('/').unwrap_or((rest, ""));
@@ -84,8 +86,7 @@ pub(super) fn secret(text: &str, namespace: Option<&str>) -> Result<Probe, Strin
 
 /// `[namespace/]name:key`, in `namespace` where none is written.
 pub(super) fn secret_key(text: &str, namespace: Option<&str>) -> Result<SecretKey, String> {
-    let (name, key) =
-        text.rsplit_once(':').ok_or_else(|| format!("`{text}` is not [namespace/]name:key"))?;
+    let (name, key) = text.rsplit_once(':').ok_or_else(|| format!("`{text}` is not [namespace/]name:key"))?;
     let is_key = |key: &str| key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if key.is_empty() || key.starts_with("..") || !is_key(key) {
         return Err(format!("`{key}` is no key of a Secret: letters, digits, `-`, `_` and `.`"));
@@ -116,7 +117,8 @@ fn address(text: &str) -> Result<String, String> {
 
 /// Checks an http address.
 fn url_of(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("is not an address: {error}; write http://host:port/path"))?;
+    let url: Url =
+        text.parse().map_err(|error| format!("is not an address: {error}; write http://host:port/path"))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
         scheme => Err(format!("`{scheme}:` is not an http address; write http://host:port/path")),
@@ -182,7 +184,10 @@ mod tests {
             (secret("db:key", None), "no namespace"),
         ] {
             let text = shown(probe);
-            assert!(text.contains(says) || says == "not there" && text.contains("realms/master"), "{says}: {text}");
+            assert!(
+                text.contains(says) || says == "not there" && text.contains("realms/master"),
+                "{says}: {text}"
+            );
             assert!(!text.contains("hunter2"), "{text}");
         }
     }

@@ -52,20 +52,22 @@ fn mischief() -> impl Strategy<Value = Mischief> {
     ]
 }
 
-fn at<T>(items: &mut [T], i: usize) -> Option<&mut T> {
-    let n = items.len();
-    if n == 0 { None } else { items.get_mut(i % n) }
+/// Changes one of the items, if there are any.
+fn at<T>(items: &mut [T], i: usize, change: impl FnOnce(&mut T)) {
+    if !items.is_empty() {
+        change(&mut items[i % items.len()]);
+    }
 }
 
 fn suffer(world: &mut World, spec: &ServerSpec, mischief: &Mischief) {
     match mischief {
         Mischief::ForgetRecord(i) if !world.records.is_empty() => {
-            drop(world.records.remove(i % world.records.len()))
+            drop(world.records.remove(i % world.records.len()));
         }
         Mischief::ForeignRecord(i) => {
-            at(&mut world.records, *i).into_iter().for_each(|r| r.environment_uid = OTHER.to_owned());
+            at(&mut world.records, *i, |r| r.environment_uid = OTHER.to_owned());
         }
-        Mischief::OtherOid(i) => at(&mut world.records, *i).into_iter().for_each(|r| r.oid += 5000),
+        Mischief::OtherOid(i) => at(&mut world.records, *i, |r| r.oid += 5000),
         Mischief::DropDatabase(i) if !world.shared.databases.is_empty() => {
             let gone = world.shared.databases.remove(i % world.shared.databases.len());
             world.inside.remove(&gone.name);
@@ -86,25 +88,23 @@ fn suffer(world: &mut World, spec: &ServerSpec, mischief: &Mischief) {
                 world.shared.databases.iter_mut().for_each(|d| d.grants.retain(|g| !g.starts_with(&own)));
             }
         }
-        Mischief::Powers(i) => at(&mut world.shared.roles, *i).into_iter().for_each(|role| {
+        Mischief::Powers(i) => at(&mut world.shared.roles, *i, |role| {
             role.powers.insert("CREATEDB".to_owned());
             role.login = !role.login;
         }),
         Mischief::Unfinish(i) => {
-            at(&mut world.records, *i).into_iter().for_each(|r| (r.finished, r.spec_hash) = (false, None));
+            at(&mut world.records, *i, |r| (r.finished, r.spec_hash) = (false, None));
         }
         Mischief::Open(i) => {
-            at(&mut world.shared.databases, *i)
-                .into_iter()
-                .for_each(|d| d.grants.extend(["=CONNECT".to_owned()]));
+            at(&mut world.shared.databases, *i, |d| d.grants.extend(["=CONNECT".to_owned()]));
         }
-        Mischief::Close(i) => at(&mut world.shared.databases, *i).into_iter().for_each(|d| d.open = false),
+        Mischief::Close(i) => at(&mut world.shared.databases, *i, |d| d.open = false),
         Mischief::Empty(i) => {
             let name = spec.databases[i % spec.databases.len()].name.clone();
             world.inside.entry(name).and_modify(|seen| *seen = Ok(Inside::default()));
         }
         Mischief::Steal(i) => {
-            at(&mut world.shared.databases, *i).into_iter().for_each(|d| d.owner = "dba".to_owned())
+            at(&mut world.shared.databases, *i, |d| d.owner = "dba".to_owned());
         }
         Mischief::PasswordDiffers(i) => {
             let role = spec.databases[i % spec.databases.len()].app.role.clone();

@@ -1,0 +1,244 @@
+//! A real server, documents, Secrets, and a look at what is there.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chassis::SecretValue;
+use chassis::converge::{Plan, Reconcile, Standing, converge};
+use chassis::secret::SecretStore;
+use lifecycle::Component;
+use lifecycle::document::{Document, Environment, Source, TlsMode};
+use postgres::{Server, Session};
+use postgres_init::{PostgresTarget, ServerSpec, Step, targets};
+use sandbox::{Options, PostgresOptions, Sandbox, Supervisor};
+use serde_json::{Value, json};
+
+const READY: Duration = Duration::from_mins(1);
+
+/// The sandbox's supervisor is this very test program: it runs the one test that calls it. The harness writes to
+/// standard output too, so only the supervisor's own lines are let through.
+pub fn supervisor() -> Supervisor {
+    let test = std::env::current_exe().expect("a path").display().to_string();
+    let run = r#""$0" -q --ignored --exact supervises --nocapture | grep -E --line-buffered '^[{"]'"#;
+    Supervisor::command("sh", ["-c".to_owned(), run.to_owned(), test])
+}
+
+/// A server, and the Secrets of everybody who uses it.
+pub struct World {
+    sandbox: Sandbox,
+    pub server: sandbox::Postgres,
+    pub secrets: tempfile::TempDir,
+}
+
+impl World {
+    pub async fn start(version: u16) -> World {
+        World::with(version, &[]).await
+    }
+
+    pub async fn with(version: u16, settings: &[(&str, &str)]) -> World {
+        let sandbox = Sandbox::start(Options::new(supervisor())).await.expect("a sandbox starts");
+        let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let server =
+            sandbox.postgres(PostgresOptions { version, settings, ..PostgresOptions::default() }).await;
+        let server = server.expect("a server is made");
+        server.ready(READY).await.expect("it is ready");
+        let world = World { sandbox, server, secrets: tempfile::tempdir().expect("a directory") };
+        world.secret("pg", world.server.password());
+        world.secret("observer", "observes-only");
+        world
+    }
+
+    pub async fn stop(self) {
+        self.sandbox.stop().await.expect("it stops");
+    }
+
+    /// Writes key `password` of a Secret in namespace `dev`.
+    pub fn secret(&self, name: &str, value: &str) {
+        let folder = self.secrets.path().join("dev").join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("password"), value).expect("written");
+    }
+
+    pub fn store(&self) -> SecretStore {
+        SecretStore::Root(self.secrets.path().to_owned())
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.server.log()).expect("a log")
+    }
+
+    fn at(&self) -> Server {
+        Server {
+            component: "postgres/main".parse().expect("a component"),
+            host: "127.0.0.1".to_owned(),
+            port: self.server.port(),
+            tls: TlsMode::Disable,
+            ca: None,
+        }
+    }
+
+    pub fn address(&self) -> Server {
+        self.at()
+    }
+
+    /// Logs in as anybody.
+    pub async fn login(
+        &self,
+        role: &str,
+        password: &str,
+        database: &str,
+    ) -> Result<Session, postgres::Error> {
+        let password = SecretValue::new(password);
+        Session::open(&self.at(), role, Some(&password), database, "test", Duration::from_secs(5)).await
+    }
+
+    /// Runs statements as the superuser.
+    pub async fn run(&self, database: &str, sql: &str) {
+        let mut session = self.login("postgres", self.server.password(), database).await.expect("a login");
+        session.execute(sql).await.expect(sql);
+        session.close().await;
+    }
+
+    /// One text, asked by the superuser.
+    pub async fn ask(&self, database: &str, sql: &'static str) -> String {
+        let mut session = self.login("postgres", self.server.password(), database).await.expect("a login");
+        let (connection, within) = session.parts();
+        let answer: Option<String> =
+            within.judge(sqlx::query_scalar(sql).fetch_one(connection)).await.expect(sql);
+        session.close().await;
+        answer.unwrap_or_default()
+    }
+
+    /// What every shared row that is ours was last written by.
+    pub async fn written(&self) -> String {
+        self.ask(
+            "rollcall",
+            "SELECT string_agg(row, E'\\n' ORDER BY row) FROM (
+               SELECT 'database ' || datname || xmin AS row FROM pg_database
+               UNION ALL SELECT 'role ' || rolname || xmin || coalesce(rolpassword, '') FROM pg_authid
+               UNION ALL SELECT 'member ' || roleid || member || xmin FROM pg_auth_members
+               UNION ALL SELECT 'comment ' || objoid || xmin FROM pg_shdescription
+               UNION ALL SELECT 'setting ' || setdatabase || setrole || xmin FROM pg_db_role_setting
+               UNION ALL SELECT 'record ' || kind || name || xmin FROM rollcall.owned) rows",
+        )
+        .await
+    }
+
+    /// The server's own part of a document.
+    pub fn server_part(&self) -> Value {
+        json!({"main": {
+            "host": "127.0.0.1", "port": self.server.port(), "tls": {"mode": "disable"},
+            "admin": {"user": "postgres", "password": {"secret": "pg", "key": "password"}},
+            "observer": {"password": {"secret": "observer", "key": "password"}}
+        }})
+    }
+
+    /// A document of environment `name`; its Secrets get passwords unless they have one.
+    pub fn document(&self, name: &str, databases: &[Db]) -> Value {
+        for db in databases {
+            if !self.secrets.path().join("dev").join(&db.secret).exists() {
+                self.secret(&db.secret, &format!("password-of-{}", db.secret));
+            }
+        }
+        let databases: BTreeMap<&str, Value> =
+            databases.iter().map(|db| (db.name.as_str(), db.part())).collect();
+        json!({
+            "rollcall": "v1", "environment": {"name": name, "uid": uid(name)},
+            "fragment": {"name": "base", "namespace": "dev"},
+            "postgres": self.server_part(), "databases": databases,
+        })
+    }
+
+    pub fn target(&self, document: &Value) -> (PostgresTarget, ServerSpec) {
+        let (_, target, spec) = targets(&environment(document), &self.store()).pop().expect("one server");
+        (target, spec)
+    }
+
+    /// One whole run.
+    pub async fn converge(&self, document: &Value) -> BTreeMap<Component, Standing> {
+        let (target, spec) = self.target(document);
+        converge(&target, &spec, |_| ()).await.expect("the server can be observed")
+    }
+
+    /// One whole run after which all must be ready.
+    pub async fn settle(&self, document: &Value) {
+        for (component, standing) in self.converge(document).await {
+            assert!(matches!(standing, Standing::Ready { .. }), "{component}: {standing:?}");
+        }
+    }
+
+    pub async fn plan(&self, document: &Value) -> Plan<Step> {
+        let (target, spec) = self.target(document);
+        PostgresTarget::plan(&spec, &target.observe(&spec).await.expect("it can be observed"))
+    }
+}
+
+/// A uid that is the same for the same name.
+pub fn uid(name: &str) -> String {
+    let hash = lifecycle::sha256_hex(&[name]);
+    format!("{}-{}-4{}-8{}-{}", &hash[..8], &hash[8..12], &hash[12..15], &hash[15..18], &hash[18..30])
+}
+
+pub fn environment(document: &Value) -> Environment {
+    let document: Document = serde_json::from_value(document.clone()).expect("a document");
+    let merged = Environment::merge([Source { file: "test.yaml".to_owned(), document }]);
+    assert!(merged.problems.is_empty(), "{:?}", merged.problems);
+    merged.environment.expect("an environment")
+}
+
+/// A database of a document.
+pub struct Db {
+    pub name: String,
+    pub secret: String,
+    pub as_owner: bool,
+    pub extensions: Vec<String>,
+}
+
+impl Db {
+    pub fn new(name: &str) -> Db {
+        Db { name: name.to_owned(), secret: format!("{name}-db"), as_owner: true, extensions: Vec::new() }
+    }
+
+    pub fn extension(mut self, name: &str) -> Db {
+        self.extensions.push(name.to_owned());
+        self
+    }
+
+    pub fn without_ddl(self) -> Db {
+        Db { as_owner: false, ..self }
+    }
+
+    fn part(&self) -> Value {
+        json!({
+            "server": "main", "extensions": self.extensions,
+            "roles": {"app": {
+                "name": format!("{}_user", self.name), "password": {"secret": self.secret, "key": "password"},
+                "ddl": if self.as_owner { "as-owner" } else { "none" }
+            }}
+        })
+    }
+}
+
+/// How one component stands.
+pub fn standing<'a>(standings: &'a BTreeMap<Component, Standing>, component: &str) -> &'a Standing {
+    &standings[&component.parse::<Component>().expect("a component")]
+}
+
+pub fn is_ready(standings: &BTreeMap<Component, Standing>, component: &str) -> bool {
+    matches!(standing(standings, component), Standing::Ready { .. })
+}
+
+/// The text of a refusal.
+pub fn refused(standings: &BTreeMap<Component, Standing>, component: &str) -> String {
+    match standing(standings, component) {
+        Standing::Refused(text) => text.clone(),
+        other => panic!("{component}: {other:?}"),
+    }
+}

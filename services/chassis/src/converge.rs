@@ -3,9 +3,10 @@
 //! Deciding is apart from doing: [`Reconcile::plan`] has no `self`, so it has no client and can do no I/O.
 //! Verifying is observing and planning again, expecting nothing left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
+use futures_util::{StreamExt, TryStreamExt};
 use lifecycle::{Component, Evidence};
 
 /// One idempotent change to one component: applying it twice is applying it once.
@@ -79,9 +80,9 @@ impl<S: Step> fmt::Display for Plan<S> {
 }
 
 /// Something that can be looked at and changed: the type that holds the client.
-pub trait Reconcile: Sync {
+pub trait Reconcile: Send + Sync {
     /// What should be.
-    type Spec: Sync;
+    type Spec: Send + Sync;
     /// What is.
     type World: Send + Sync;
     /// One change.
@@ -91,6 +92,8 @@ pub trait Reconcile: Sync {
 
     /// The components a spec is about.
     fn components(spec: &Self::Spec) -> Vec<Component>;
+    /// The part of a spec that is about one of its components.
+    fn only(spec: &Self::Spec, component: &Component) -> Self::Spec;
     /// Whether the component's fragment is in mode `report`: what would be done is said and not done.
     fn reports_only(spec: &Self::Spec, component: &Component) -> bool;
     /// What is there when nothing is there yet: the world of a plan made without asking anybody.
@@ -142,57 +145,102 @@ pub fn decide<R: Reconcile>(spec: &R::Spec, world: &R::World) -> Plan<R::Step> {
     plan
 }
 
-/// Makes the world as the spec says, once, and says how each component stands. A component's failed step keeps its later
-/// steps from being made; its neighbours go on. Fails only when the world cannot be observed.
+/// What [`converge`] tells while it works.
+#[derive(Debug)]
+pub enum Told<'a, S> {
+    /// This step is being made.
+    Step(&'a S),
+    /// This is how a component stands, now that nothing more is done about it.
+    Standing(Component, Standing),
+}
+
+/// How many components are worked on side by side: more of a server's work at once makes each slower.
+const SIDE_BY_SIDE: usize = 4;
+
+/// Makes the world as the spec says, once, and tells how each component stands as soon as that is known. The steps of
+/// `first` come before all others; the other components are worked on side by side. A component's failed step keeps its
+/// later steps from being made; its neighbours go on. Fails only when the world cannot be observed.
 pub async fn converge<R: Reconcile>(
     target: &R,
     spec: &R::Spec,
-    mut tell: impl FnMut(&R::Step),
-) -> Result<BTreeMap<Component, Standing>, R::Error> {
-    let plan = R::plan(spec, &target.observe(spec).await?);
-    let mut failed = BTreeMap::new();
-    let mut changed = BTreeSet::new();
-    for step in &plan.steps {
-        if failed.contains_key(step.component()) || R::reports_only(spec, step.component()) {
-            continue;
+    first: &Component,
+    tell: &(impl Fn(Told<'_, R::Step>) + Sync),
+) -> Result<(), R::Error> {
+    let world = target.observe(spec).await?;
+    let mut plan = R::plan(spec, &world);
+    let mut work: BTreeMap<Component, Vec<R::Step>> = BTreeMap::new();
+    for step in std::mem::take(&mut plan.steps) {
+        work.entry(step.component().clone()).or_default().push(step);
+    }
+    for component in R::components(spec) {
+        let waiting = plan.refusals.iter().chain(&plan.pending).any(|note| note.component == component);
+        if waiting && work.contains_key(&component) {
+            // Refused or undecided as a whole: none of its steps is made.
+            work.remove(&component);
         }
-        tell(step);
-        changed.insert(step.component().clone());
+        if !work.contains_key(&component) {
+            tell(Told::Standing(component.clone(), standing::<R>(spec, &world, &plan, &component, false)));
+        }
+    }
+    if let Some(steps) = work.remove(first) {
+        make(target, spec, first, &steps, tell).await?;
+    }
+    futures_util::stream::iter(work)
+        .map(|(component, steps)| async move { make(target, spec, &component, &steps, tell).await })
+        .buffer_unordered(SIDE_BY_SIDE)
+        .try_collect::<()>()
+        .await
+}
+
+/// Makes one component's steps, verifies it, and tells how it stands.
+async fn make<R: Reconcile>(
+    target: &R,
+    spec: &R::Spec,
+    component: &Component,
+    steps: &[R::Step],
+    tell: &(impl Fn(Told<'_, R::Step>) + Sync),
+) -> Result<(), R::Error> {
+    if R::reports_only(spec, component) {
+        let would: Vec<String> = steps.iter().map(ToString::to_string).collect();
+        let text = format!("mode is report; would {}", would.join(", "));
+        tell(Told::Standing(component.clone(), Standing::Reported(text)));
+        return Ok(());
+    }
+    for step in steps {
+        tell(Told::Step(step));
         if let Err(error) = target.apply(spec, step).await {
-            let standing = Standing::Failed {
+            let failed = Standing::Failed {
                 error: format!("{step}: {}", crate::exit::chain(&error)),
                 code: error.code(),
                 transient: error.is_transient(),
             };
-            failed.insert(step.component().clone(), standing);
+            tell(Told::Standing(component.clone(), failed));
+            return Ok(());
         }
     }
+    let only = R::only(spec, component);
+    let world = target.observe(&only).await?;
+    let rest = R::plan(&only, &world);
+    tell(Told::Standing(component.clone(), standing::<R>(&only, &world, &rest, component, true)));
+    Ok(())
+}
 
-    let world = target.observe(spec).await?;
-    let rest = R::plan(spec, &world);
-    let find = |notes: &[Note], component: &Component| {
-        notes.iter().find(|note| note.component == *component).map(|note| note.text.clone())
-    };
-    let standing = |component: Component| {
-        let standing = if let Some(text) = find(&rest.refusals, &component) {
-            Standing::Refused(text)
-        } else if let Some(failed) = failed.remove(&component) {
-            failed
-        } else if let Some(text) = find(&rest.pending, &component) {
-            Standing::Pending(text)
-        } else if let Some(step) = rest.steps.iter().find(|step| *step.component() == component) {
-            if R::reports_only(spec, &component) {
-                Standing::Reported(format!("mode is report; would {step}"))
-            } else {
-                Standing::Pending(format!("still to do after this run: {step}"))
-            }
-        } else {
-            Standing::Ready {
-                changed: changed.contains(&component),
-                evidence: R::evidence(spec, &world, &component),
-            }
-        };
-        (component, standing)
-    };
-    Ok(R::components(spec).into_iter().map(standing).collect())
+/// How a component stands in a world, by the plan for it.
+fn standing<R: Reconcile>(
+    spec: &R::Spec,
+    world: &R::World,
+    plan: &Plan<R::Step>,
+    component: &Component,
+    changed: bool,
+) -> Standing {
+    let find = |notes: &[Note]| notes.iter().find(|note| note.component == *component).map(|note| note.text.clone());
+    if let Some(text) = find(&plan.refusals) {
+        Standing::Refused(text)
+    } else if let Some(text) = find(&plan.pending) {
+        Standing::Pending(text)
+    } else if let Some(step) = plan.steps.iter().find(|step| step.component() == component) {
+        Standing::Pending(format!("still to do after this run: {step}"))
+    } else {
+        Standing::Ready { changed, evidence: R::evidence(spec, world, component) }
+    }
 }

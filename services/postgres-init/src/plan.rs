@@ -121,6 +121,8 @@ fn decide(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Decision
     }
     seal(&mut decision, database, exists, world);
     inside(&mut decision, database, world);
+    // Last: that the login works is how a module sees that its database is finished.
+    admit(&mut decision, database, exists, world);
     if !is_finished(database, world) {
         decision.steps.push(Change::Finish { name: database.name.clone() });
     }
@@ -182,14 +184,17 @@ fn memberships(decision: &mut Decision, role: &RoleFacts, expected: &BTreeSet<St
     }
 }
 
-/// Who may connect, whom the login role acts as, and the record.
-fn seal(decision: &mut Decision, database: &DatabaseSpec, exists: Option<&DatabaseFacts>, world: &World) {
+/// What the login role may do with the database itself, as `grantee=PRIVILEGE`.
+fn admission(database: &DatabaseSpec) -> BTreeSet<String> {
     let app = &database.app.role;
-    let wanted = BTreeSet::from([format!("{app}=CONNECT"), format!("{app}=TEMPORARY")]);
+    BTreeSet::from([format!("{app}=CONNECT"), format!("{app}=TEMPORARY")])
+}
+
+/// That not everybody may connect, and the record.
+fn seal(decision: &mut Decision, database: &DatabaseSpec, exists: Option<&DatabaseFacts>, world: &World) {
+    let wanted = admission(database);
     let grants = exists.map(|database| &database.grants);
-    let open = grants.is_none_or(|grants| {
-        grants.iter().any(|grant| grant.starts_with('=')) || !grants.is_superset(&wanted)
-    });
+    let open = grants.is_none_or(|grants| grants.iter().any(|grant| grant.starts_with('=')));
     // The record of a database that vanished unfinished names an oid that is gone.
     let recorded = world.database_record(&database.name).is_some() && exists.is_some();
     if recorded && exists.is_some_and(|facts| !facts.open) {
@@ -209,7 +214,11 @@ fn seal(decision: &mut Decision, database: &DatabaseSpec, exists: Option<&Databa
             database.name
         ));
     }
+}
 
+/// Whom the login role acts as, and that it may connect. An owner may always connect, and so may who acts as one.
+fn admit(decision: &mut Decision, database: &DatabaseSpec, exists: Option<&DatabaseFacts>, world: &World) {
+    let app = &database.app.role;
     let begins_as_owner = format!("{}={}", database.name, database.owner);
     let (member, acts) = world.role(app).map_or((false, false), |role| {
         (
@@ -226,6 +235,9 @@ fn seal(decision: &mut Decision, database: &DatabaseSpec, exists: Option<&Databa
             decision.steps.push(change(|role, owner| Change::NotAsOwner { role, owner }));
         }
         _ => {}
+    }
+    if exists.is_none_or(|facts| !facts.grants.is_superset(&admission(database))) {
+        decision.steps.push(Change::Admit { role: app.clone(), name: database.name.clone() });
     }
 }
 

@@ -31,8 +31,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How long the server may work on a statement; and, with the way there and back, how long it is waited for.
 const STATEMENT: Duration = Duration::from_mins(1);
 const ANSWER: Duration = Duration::from_secs(65);
-/// How long an idle session is used again.
+/// How long an idle session is used again, and how many are kept: as many as work side by side.
 const KEPT: Duration = Duration::from_secs(5);
+const KEPT_AT_MOST: usize = 4;
 /// How often a change is tried when somebody else changes the same thing.
 const TRIES: usize = 8;
 
@@ -109,7 +110,7 @@ impl Fault for Error {
 /// A server that is looked at and changed.
 pub struct PostgresTarget {
     secrets: SecretStore,
-    idle: Mutex<Option<(Session, Instant)>>,
+    idle: Mutex<Vec<(Session, Instant)>>,
 }
 
 impl fmt::Debug for PostgresTarget {
@@ -121,7 +122,7 @@ impl fmt::Debug for PostgresTarget {
 impl PostgresTarget {
     /// A server whose credentials are read from `secrets`, anew for each connection.
     pub fn new(secrets: SecretStore) -> Self {
-        PostgresTarget { secrets, idle: Mutex::new(None) }
+        PostgresTarget { secrets, idle: Mutex::default() }
     }
 
     /// Logs in as the administrator.
@@ -150,7 +151,7 @@ impl PostgresTarget {
         Ok(self.secrets.password(&key.secret, &key.key)?)
     }
 
-    /// A session in database `rollcall`: the idle one, or a new one.
+    /// A session in database `rollcall`: an idle one, or a new one.
     async fn session(&self, spec: &ServerSpec) -> Result<Session, Error> {
         match self.idle() {
             Some(session) => Ok(session),
@@ -159,14 +160,17 @@ impl PostgresTarget {
     }
 
     fn idle(&self) -> Option<Session> {
-        let kept = self.idle.lock().ok()?.take();
-        kept.filter(|(_, since)| since.elapsed() < KEPT).map(|(session, _)| session)
+        let mut idle = self.idle.lock().ok()?;
+        idle.retain(|(_, since)| since.elapsed() < KEPT);
+        idle.pop().map(|(session, _)| session)
     }
 
     /// Keeps a session in database `rollcall` that is in order.
     fn keep(&self, session: Session) {
-        if let Ok(mut idle) = self.idle.lock() {
-            *idle = Some((session, Instant::now()));
+        if let Ok(mut idle) = self.idle.lock()
+            && idle.len() < KEPT_AT_MOST
+        {
+            idle.push((session, Instant::now()));
         }
     }
 
@@ -204,6 +208,10 @@ impl Reconcile for PostgresTarget {
     fn components(spec: &ServerSpec) -> Vec<Component> {
         let databases = spec.databases.iter().map(|database| database.component.clone());
         std::iter::once(spec.component.clone()).chain(databases).collect()
+    }
+
+    fn only(spec: &ServerSpec, component: &Component) -> ServerSpec {
+        spec.only(component)
     }
 
     fn reports_only(spec: &ServerSpec, component: &Component) -> bool {

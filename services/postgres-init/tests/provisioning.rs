@@ -4,7 +4,7 @@
 mod common;
 
 use chassis::SecretValue;
-use chassis::converge::{Reconcile, Standing, converge};
+use chassis::converge::{Reconcile, Standing};
 use common::{Db, World, is_ready};
 use postgres::{ErrorKind, probe};
 use postgres_init::PostgresTarget;
@@ -95,7 +95,7 @@ async fn probes_see_what_modules_and_the_hub_need() {
     assert_eq!(unfinished.kind, ErrorKind::NotProvisioned);
     assert!(unfinished.is_transient() && unfinished.to_string().contains("not finished"), "{unfinished}");
 
-    let standings = converge(&target, &spec, |_| ()).await.unwrap();
+    let standings = common::standings(&target, &spec).await;
     assert!(is_ready(&standings, "database/registry"));
     let seen = probe::observed(&server, "dev", &observer, &registry).await.unwrap();
     assert_eq!(seen.level, "provisioned");

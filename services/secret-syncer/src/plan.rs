@@ -136,7 +136,7 @@ impl fmt::Display for Step {
 /// A plan for one Secret.
 pub type Plan = converge::Plan<Step>;
 
-/// Decides what to do about one Secret. A refusal leaves it alone as a whole.
+/// Decides what to do about one Secret. What is refused, or waits for something, is left alone as a whole.
 pub fn plan(spec: &Spec, world: &World) -> Plan {
     let mut plan = Deciding { spec, world, plan: Plan::default() };
     match &spec.origin {
@@ -145,8 +145,10 @@ pub fn plan(spec: &Spec, world: &World) -> Plan {
         Origin::Copied { from, keys } => plan.copied(from, keys),
     }
     if !plan.plan.refusals.is_empty() {
-        plan.plan.steps.clear();
         plan.plan.pending.clear();
+    }
+    if !plan.plan.refusals.is_empty() || !plan.plan.pending.is_empty() {
+        plan.plan.steps.clear();
     }
     plan.plan
 }

@@ -199,6 +199,10 @@ impl<B: Backend> Reconcile for Target<B> {
         vec![spec.secret.clone()]
     }
 
+    fn only(spec: &Spec, _: &Component) -> Spec {
+        spec.clone()
+    }
+
     fn reports_only(spec: &Spec, _: &Component) -> bool {
         spec.report_only
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use chassis::converge::Standing;
 use lifecycle::Component;
 use secret_syncer::{Directory, Target, targets, watch};
-use support::{Child, environment, run, spawn, standings, standings_of, write};
+use support::{Child, environment, run, spawn, standing, standings, standings_of, write};
 
 const GENERATED: &str = "secrets: {db: {generate: {password: {kind: password, length: 40}}}}";
 const COPIED: &str = "secrets: {copy: {copy: {from: base/origin, keys: {new: old}}}}";
@@ -319,8 +319,8 @@ fn a_change_wakes_and_looking_does_not() {
         loop {
             tokio::time::timeout(soon, wakes.next()).await.expect("the source that appeared wakes");
             let (_, target, spec) = targets(&environment, &store).remove(0);
-            let standing = chassis::converge::converge(&target, &spec, |_| {}).await.unwrap();
-            if matches!(standing[&spec.secret], Standing::Ready { .. }) {
+            let standing = standing(&target, &spec).await.unwrap();
+            if matches!(standing, Standing::Ready { .. }) {
                 break;
             }
         }
@@ -328,7 +328,7 @@ fn a_change_wakes_and_looking_does_not() {
         let quiet = async {
             while tokio::time::timeout(Duration::from_secs(1), wakes.next()).await.is_ok() {
                 let (_, target, spec) = targets(&environment, &store).remove(0);
-                chassis::converge::converge(&target, &spec, |_| {}).await.unwrap();
+                standing(&target, &spec).await.unwrap();
             }
         };
         tokio::time::timeout(Duration::from_secs(10), quiet).await.expect("looking does not wake");

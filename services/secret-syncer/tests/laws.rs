@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use chassis::SecretValue;
-use chassis::converge::{Reconcile, Standing, converge};
+use chassis::converge::{Reconcile, Standing, Told, converge};
 use lifecycle::Component;
 use proptest::prelude::*;
 use secret_syncer::spec::{Origin, Owner, Selection, Spec};
@@ -181,8 +181,14 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 }
 
 async fn standing(store: &Memory, spec: &Spec) -> Standing {
-    let mut standings = converge(&Target::new(store), spec, |_| {}).await.unwrap();
-    standings.remove(&target_name()).unwrap()
+    let last = Mutex::new(None);
+    let tell = |told: Told<'_, _>| {
+        if let Told::Standing(_, standing) = told {
+            *last.lock().unwrap() = Some(standing);
+        }
+    };
+    converge(&Target::new(store), spec, &spec.secret, &tell).await.unwrap();
+    last.into_inner().unwrap().unwrap()
 }
 
 proptest! {

@@ -29,6 +29,29 @@ pub struct World {
     pub claims: BTreeMap<String, Vec<Claim>>,
 }
 
+impl World {
+    /// The same, of one topic only.
+    #[must_use]
+    pub fn only(&self, topic: &str) -> World {
+        World {
+            cluster_id: self.cluster_id.clone(),
+            brokers: self.brokers,
+            topics: self
+                .topics
+                .get_key_value(topic)
+                .map(|(name, topic)| (name.clone(), topic.clone()))
+                .into_iter()
+                .collect(),
+            claims: self
+                .claims
+                .get_key_value(topic)
+                .map(|(name, claims)| (name.clone(), claims.clone()))
+                .into_iter()
+                .collect(),
+        }
+    }
+}
+
 /// One topic as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Topic {
@@ -179,10 +202,9 @@ impl Deciding<'_> {
         let name = &self.topic.name;
         let seen = self.world.topics.get(name);
         match (standing(self.world, name, self.spec.environment.uid), seen) {
-            (Standing::Theirs { owner, withdraw }, _) => {
-                if withdraw {
-                    self.step(Action::Withdraw { owner: owner.name.clone() });
-                }
+            // Refused as soon as that is done.
+            (Standing::Theirs { owner, withdraw: true }, _) => self.step(Action::Withdraw { owner: owner.name }),
+            (Standing::Theirs { owner, withdraw: false }, _) => {
                 let example = "naming: {topic: \"{environment}.{name}\"}";
                 self.refuse(format!(
                     "topic `{name}` belongs to {}; give this environment names of its own, for example with `{example}`",
@@ -277,21 +299,22 @@ impl Deciding<'_> {
             }
         }
         let (has, asked) = (seen.partitions.len(), self.topic.partitions);
-        let grows = has < asked as usize;
-        if grows {
-            self.step(Action::AddPartitions { from: has, to: asked });
-        } else if has > asked as usize {
+        if has > asked as usize {
             self.drift(format!(
                 "topic `{name}` has {has} partitions, {asked} are asked for; partitions are never removed"
             ));
         }
         self.settings(seen);
-        let waits = self.unready(seen);
+        if self.unready(seen) {
+            return;
+        }
         let recorded = claim.state == State::Made
             && claim.hash == self.topic.hash()
             && claim.fragment == self.topic.fragment;
-        // The record is the last thing written: what is not ready is not made yet.
-        if !waits && !grows && !recorded {
+        if has < asked as usize {
+            self.step(Action::AddPartitions { from: has, to: asked });
+        } else if !recorded {
+            // The record is the last thing written: what is not ready is not made yet.
             self.step(Action::Record);
         }
     }

@@ -18,6 +18,20 @@ pub struct Spec {
     pub topics: BTreeMap<Component, TopicSpec>,
 }
 
+impl Spec {
+    /// The same, of one topic only.
+    #[must_use]
+    pub fn only(&self, component: &Component) -> Spec {
+        let topic = self.topics.get(component).cloned();
+        Spec {
+            cluster: self.cluster.clone(),
+            environment: self.environment.clone(),
+            connection: self.connection.clone(),
+            topics: topic.map(|topic| (component.clone(), topic)).into_iter().collect(),
+        }
+    }
+}
+
 /// How a cluster is reached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Connection {

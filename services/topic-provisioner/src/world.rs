@@ -15,6 +15,7 @@ use lifecycle::{Component, Evidence};
 use rdkafka::admin::NewPartitions;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::plan::ownership::{State, fold};
 use crate::plan::{self, Action, Step, World};
@@ -26,6 +27,8 @@ use records::Records;
 const REQUEST: Duration = Duration::from_secs(10);
 /// How long a topic just made may take to have leaders before the next look takes over.
 const SETTLE: Duration = Duration::from_secs(5);
+/// How long what was seen after creating many is taken for what is.
+const BATCH: Duration = Duration::from_secs(5);
 
 /// What goes wrong with a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +141,26 @@ impl Fault for Error {
     }
 }
 
+/// What was created together with the first topic that asked for it.
+#[derive(Default)]
+struct Batch {
+    /// When; what nobody asked for soon is forgotten.
+    at: Option<Instant>,
+    /// How each creation went.
+    outcomes: BTreeMap<Component, Result<(), Error>>,
+    /// What a look afterwards saw of each.
+    seen: BTreeMap<Component, World>,
+}
+
+impl Batch {
+    fn fresh(&mut self) -> &mut Self {
+        if self.at.is_none_or(|at| at.elapsed() > BATCH) {
+            *self = Batch::default();
+        }
+        self
+    }
+}
+
 /// A cluster whose topics are made to be as documents say.
 pub struct KafkaTarget {
     cluster: Component,
@@ -145,8 +168,8 @@ pub struct KafkaTarget {
     secrets: SecretStore,
     /// Kept from look to look: a client is two threads and a handful of connections.
     client: Mutex<Option<Arc<Client>>>,
-    /// How the creations of this pass went that are not told yet: all are made with the first.
-    created: Mutex<BTreeMap<Component, Result<(), Error>>>,
+    /// The topics created together, until each was asked for.
+    batch: Mutex<Batch>,
 }
 
 impl KafkaTarget {
@@ -157,7 +180,7 @@ impl KafkaTarget {
             connection: spec.connection.clone(),
             secrets,
             client: Mutex::new(None),
-            created: Mutex::new(BTreeMap::new()),
+            batch: Mutex::new(Batch::default()),
         }
     }
 
@@ -181,16 +204,21 @@ impl KafkaTarget {
         looked
     }
 
-    /// Makes every topic that a fresh look says is to be created, with the first step that asks for one.
+    /// Makes every topic that a fresh look says is to be created, with the first step that asks for one, and looks once
+    /// for all of them afterwards.
     async fn create(&self, spec: &Spec, step: &Step) -> Result<(), Error> {
-        let mut created = self.created.lock().await;
-        if let Some(outcome) = created.remove(&step.topic) {
+        let mut batch = self.batch.lock().await;
+        if let Some(outcome) = batch.fresh().outcomes.remove(&step.topic) {
             return outcome;
         }
         let world = self.look(spec).await?;
-        *created = create::all(&*self.client().await?, spec, &world).await?;
-        // What is not to be created any more was made by somebody else, and the look that follows judges by whom.
-        created.remove(&step.topic).unwrap_or(Ok(()))
+        let mut outcomes = create::all(&*self.client().await?, spec, &world).await?;
+        // What is not to be created any more was made by somebody else; a look at it judges by whom.
+        let outcome = outcomes.remove(&step.topic).unwrap_or(Ok(()));
+        let world = self.look(spec).await?;
+        let seen = spec.topics.iter().map(|(component, topic)| (component.clone(), world.only(&topic.name)));
+        *batch = Batch { at: Some(Instant::now()), outcomes, seen: seen.collect() };
+        outcome
     }
 
     async fn add_partitions(&self, spec: &Spec, step: &Step, to: u32) -> Result<(), Error> {
@@ -239,6 +267,10 @@ impl Reconcile for KafkaTarget {
         spec.topics.keys().cloned().collect()
     }
 
+    fn only(spec: &Spec, component: &Component) -> Spec {
+        spec.only(component)
+    }
+
     fn reports_only(spec: &Spec, component: &Component) -> bool {
         spec.topics.get(component).is_some_and(|topic| topic.report_only)
     }
@@ -254,8 +286,16 @@ impl Reconcile for KafkaTarget {
     }
 
     async fn observe(&self, spec: &Spec) -> Result<World, Error> {
-        self.created.lock().await.clear();
-        self.look(spec).await
+        let seen = match spec.topics.first_key_value() {
+            Some((component, _)) if spec.topics.len() == 1 => {
+                self.batch.lock().await.fresh().seen.remove(component)
+            }
+            _ => None,
+        };
+        match seen {
+            Some(world) => Ok(world),
+            None => self.look(spec).await,
+        }
     }
 
     fn plan(spec: &Spec, world: &World) -> plan::Plan {

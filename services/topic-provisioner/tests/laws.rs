@@ -157,7 +157,7 @@ fn what_is_not_ours_is_refused_and_named() {
         (world(1, &[], &theirs), vec!["! topic `dev.x` belongs to environment `env2`"]),
         (
             world(1, &there, &[claim(2, State::Intent, "", 5), claim(1, State::Intent, "", 6)]),
-            vec!["+ withdraw the claim", "! topic `dev.x` belongs to environment `env2`"],
+            vec!["+ withdraw the claim to topic `dev.x`, which came after that of environment `env2`"],
         ),
         (
             world(1, &there, &[claim(2, State::Made, "", 5), claim(1, State::Made, "", 6)]),
@@ -344,7 +344,7 @@ proptest! {
         let second = run(&mut world, &spec, usize::MAX);
         prop_assert!(second.steps.is_empty(), "{second}");
         prop_assert_eq!(&world, &once);
-        for (component, asked) in spec.topics.iter().filter(|(component, _)| !speaks_of(&second, component)) {
+        for (_, asked) in spec.topics.iter().filter(|(component, _)| !speaks_of(&second, component)) {
             prop_assert!(matches!(standing(&world, &asked.name, US), Standing::Ours(_)));
             prop_assert!(world.topics[&asked.name].partitions.len() >= asked.partitions as usize);
             prop_assert!(world.topics[&asked.name].partitions.iter().all(|partition| partition.leader.is_some()));

@@ -1,18 +1,18 @@
 //! One target being made as it should be: converge, announce, wait for a reason to look again.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lifecycle::{Component, Evidence, Phase};
 use tokio::sync::Notify;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::Target;
 use crate::announcer::Announcer;
 use crate::backoff::Backoff;
 use crate::bus::Mode;
-use crate::converge::{Fault, Reconcile, Standing, converge};
+use crate::converge::{Fault, Reconcile, Standing, Step, Told, converge};
 use crate::exit::chain;
 use crate::settings::Settings;
 
@@ -117,53 +117,53 @@ impl<R: Reconcile> Worker<R> {
     async fn round(&mut self) -> Verdict {
         let target = Arc::clone(&self.target);
         let (name, reconcile, spec) = &*target;
-        let announcer = self.announcer.clone();
-        let mut begun = BTreeMap::new();
-        let made = converge(reconcile, spec, |step| {
-            info!(component = %crate::converge::Step::component(step), "{step}");
-            if begun.insert(crate::converge::Step::component(step).clone(), ()).is_none() {
-                let component = crate::converge::Step::component(step);
-                announcer.attempt(component, Phase::Working, step.to_string(), Evidence::default());
+        let verdict = Mutex::new(Verdict { refused: Vec::new(), open: false });
+        let begun = Mutex::new(BTreeSet::new());
+        let made = converge(reconcile, spec, name, &|told| match told {
+            Told::Step(step) => {
+                info!(component = %step.component(), "{step}");
+                if locked(&begun).insert(step.component().clone()) {
+                    let reason = step.to_string();
+                    self.announcer.attempt(step.component(), Phase::Working, reason, Evidence::default());
+                }
             }
+            Told::Standing(component, standing) => self.announce(&component, standing, &mut locked(&verdict)),
         })
         .await;
         match made {
-            Ok(standings) => {
+            Ok(()) => {
                 self.hopeless = 0;
-                self.announce(standings)
+                verdict.into_inner().unwrap_or_else(PoisonError::into_inner)
             }
             Err(error) => self.unseen(name, &error, R::components(spec)),
         }
     }
 
-    fn announce(&self, standings: BTreeMap<Component, Standing>) -> Verdict {
-        let mut verdict = Verdict { refused: Vec::new(), open: false };
-        for (component, standing) in standings {
-            match standing {
-                Standing::Ready { evidence, .. } => self.announcer.announce(&component, Phase::Ready, "", evidence),
-                Standing::Pending(text) => {
+    fn announce(&self, component: &Component, standing: Standing, verdict: &mut Verdict) {
+        match standing {
+            Standing::Ready { evidence, .. } => self.announcer.announce(component, Phase::Ready, "", evidence),
+            Standing::Pending(text) => {
+                verdict.open = true;
+                self.announcer.announce(component, Phase::Waiting, text, Evidence::default());
+            }
+            Standing::Reported(text) => {
+                self.announcer.announce(component, Phase::Waiting, text, Evidence::default());
+            }
+            Standing::Refused(text) => {
+                verdict.refused.push(format!("{component}: {text}"));
+                self.announcer.announce(component, Phase::Failed, text, Evidence::default());
+            }
+            Standing::Failed { error, code, transient } => {
+                let evidence = Evidence { error: error.clone(), error_code: code, ..Evidence::default() };
+                if transient {
                     verdict.open = true;
-                    self.announcer.announce(&component, Phase::Waiting, text, Evidence::default());
-                }
-                Standing::Reported(text) => self.announcer.announce(&component, Phase::Waiting, text, Evidence::default()),
-                Standing::Refused(text) => {
-                    verdict.refused.push(format!("{component}: {text}"));
-                    self.announcer.announce(&component, Phase::Failed, text, Evidence::default());
-                }
-                Standing::Failed { error, code, transient } => {
-                    let evidence = Evidence { error: error.clone(), error_code: code, ..Evidence::default() };
-                    if transient {
-                        verdict.open = true;
-                        debug!(%component, error, "will be tried again");
-                        self.announcer.announce(&component, Phase::Working, error, evidence);
-                    } else {
-                        verdict.refused.push(format!("{component}: {error}"));
-                        self.announcer.announce(&component, Phase::Failed, error, evidence);
-                    }
+                    self.announcer.announce(component, Phase::Working, error, evidence);
+                } else {
+                    verdict.refused.push(format!("{component}: {error}"));
+                    self.announcer.announce(component, Phase::Failed, error, evidence);
                 }
             }
         }
-        verdict
     }
 
     /// The target cannot be looked at: everything on it waits, or, when that will not change, failed.
@@ -185,4 +185,8 @@ impl<R: Reconcile> Worker<R> {
         }
         Verdict { refused: if convinced { vec![text] } else { Vec::new() }, open: !convinced }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -55,7 +55,7 @@ pub enum Change {
         /// The database.
         name: String,
     },
-    /// Close a database to everybody but its login role, and record it.
+    /// Close a database to everybody, and record it.
     Seal {
         /// The database.
         name: String,
@@ -91,6 +91,13 @@ pub enum Change {
         /// The owner.
         owner: String,
     },
+    /// Let the login role connect.
+    Admit {
+        /// The login role.
+        role: String,
+        /// The database.
+        name: String,
+    },
     /// Record that the database is finished.
     Finish {
         /// The database.
@@ -123,13 +130,14 @@ impl fmt::Display for Step {
             }
             Change::Database { name } => write!(f, "make database `{name}`"),
             Change::Seal { name } => {
-                write!(f, "close database `{name}` to everybody but its login role, and record it")
+                write!(f, "close database `{name}` to everybody, and record it")
             }
             Change::ActAsOwner { role, owner } => write!(f, "let role `{role}` act as `{owner}`"),
             Change::NotAsOwner { role, owner } => write!(f, "end that role `{role}` acts as `{owner}`"),
             Change::ClosePublic { owner } => write!(f, "let only `{owner}` create in schema `public`"),
             Change::Extension { name } => write!(f, "create extension `{name}`"),
             Change::Privileges { role, owner } => write!(f, "let role `{role}` use what `{owner}` makes"),
+            Change::Admit { role, name } => write!(f, "let role `{role}` connect to database `{name}`"),
             Change::Finish { name } => write!(f, "record that database `{name}` is finished"),
         }
     }

@@ -40,9 +40,10 @@ fn nothing_there_is_made_in_order_and_marked_last() {
          + database/registry: make role `registry_owner`, which owns and cannot log in\n\
          + database/registry: make role `registry_user`, which logs in\n\
          + database/registry: make database `registry`\n\
-         + database/registry: close database `registry` to everybody but its login role, and record it\n\
-         + database/registry: let role `registry_user` act as `registry_owner`\n\
+         + database/registry: close database `registry` to everybody, and record it\n\
          + database/registry: create extension `pg_trgm`\n\
+         + database/registry: let role `registry_user` act as `registry_owner`\n\
+         + database/registry: let role `registry_user` connect to database `registry`\n\
          + database/registry: record that database `registry` is finished\n"
     );
 }
@@ -147,7 +148,8 @@ fn a_half_made_database_is_finished() {
     assert_eq!(
         steps(&spec, &found),
         [
-            "close database `registry` to everybody but its login role, and record it",
+            "close database `registry` to everybody, and record it",
+            "let role `registry_user` connect to database `registry`",
             "record that database `registry` is finished"
         ]
     );
@@ -196,7 +198,7 @@ fn drift_is_repaired_where_it_is_ours_and_told_where_it_is_not() {
         [
             "set NOLOGIN on role `registry_owner`",
             "set NOCREATEDB on role `registry_user`",
-            "close database `registry` to everybody but its login role, and record it",
+            "close database `registry` to everybody, and record it",
             "create extension `pg_trgm`",
         ]
     );
@@ -211,8 +213,8 @@ fn a_changed_document_is_carried_out_and_marked_anew() {
     assert_eq!(
         steps(&after, &finished(&before)),
         [
-            "end that role `registry_user` acts as `registry_owner`",
             "let role `registry_user` use what `registry_owner` makes",
+            "end that role `registry_user` acts as `registry_owner`",
             "record that database `registry` is finished",
         ]
     );

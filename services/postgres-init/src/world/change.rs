@@ -73,6 +73,10 @@ impl PostgresTarget {
                 ))
                 .await
             }
+            Change::Admit { role, name } => {
+                let (role, name) = (Ident::new(role)?, Ident::new(name)?);
+                work.run(format!("GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {role}")).await
+            }
             Change::Finish { name } => work.finish(name).await,
             Change::ClosePublic { .. } | Change::Extension { .. } | Change::Privileges { .. } => {
                 self.change_inside(&work).await
@@ -165,11 +169,10 @@ impl Work<'_> {
     }
 
     async fn seal(&mut self, database: &str) -> Result<(), Error> {
-        let (name, app) = (Ident::new(database)?, self.app()?);
+        let name = Ident::new(database)?;
         let (mark, record) = (self.mark(), self.record("database", database)?);
         self.run(format!(
-            "REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {app}; \
-             COMMENT ON DATABASE {name} IS {}; {record}; ALTER DATABASE {name} ALLOW_CONNECTIONS true",
+            "REVOKE ALL ON DATABASE {name} FROM PUBLIC; COMMENT ON DATABASE {name} IS {}; {record}; ALTER DATABASE {name} ALLOW_CONNECTIONS true",
             Literal::new(&mark)?
         ))
         .await
@@ -201,10 +204,6 @@ impl Work<'_> {
 
     fn owner(&self) -> Result<Ident, Error> {
         Ok(Ident::new(self.spec.database(&self.step.component).map_or("", |database| &database.owner))?)
-    }
-
-    fn app(&self) -> Result<Ident, Error> {
-        Ok(Ident::new(self.spec.database(&self.step.component).map_or("", |database| &database.app.role))?)
     }
 
     fn database(&self) -> Result<Ident, Error> {

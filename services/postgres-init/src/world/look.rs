@@ -27,7 +27,7 @@ pub(super) enum Depth {
 impl PostgresTarget {
     pub(super) async fn observe_all(&self, spec: &ServerSpec) -> Result<World, Error> {
         let begun = Instant::now();
-        if let Some(mut session) = self.idle() {
+        while let Some(mut session) = self.idle() {
             match self.look(spec, &mut session, Depth::Inside).await {
                 // The server was started anew since; a new session will tell.
                 Err(Error::Postgres(error)) if error.is_transient() => {}

@@ -8,10 +8,11 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use chassis::SecretValue;
-use chassis::converge::{Plan, Reconcile, Standing, converge};
+use chassis::converge::{Plan, Reconcile, Standing, Told, converge};
 use chassis::secret::SecretStore;
 use lifecycle::Component;
 use lifecycle::document::{Document, Environment, Source, TlsMode};
@@ -164,7 +165,7 @@ impl World {
     /// One whole run.
     pub async fn converge(&self, document: &Value) -> BTreeMap<Component, Standing> {
         let (target, spec) = self.target(document);
-        converge(&target, &spec, |_| ()).await.expect("the server can be observed")
+        standings(&target, &spec).await
     }
 
     /// One whole run after which all must be ready.
@@ -224,6 +225,18 @@ impl Db {
             }}
         })
     }
+}
+
+/// How each component stands after one run.
+pub async fn standings(target: &PostgresTarget, spec: &ServerSpec) -> BTreeMap<Component, Standing> {
+    let told = Mutex::new(BTreeMap::new());
+    let tell = |news: Told<'_, Step>| {
+        if let Told::Standing(component, standing) = news {
+            told.lock().expect("nobody panicked").insert(component, standing);
+        }
+    };
+    converge(target, spec, &spec.component, &tell).await.expect("the server can be observed");
+    told.into_inner().expect("nobody panicked")
 }
 
 /// How one component stands.

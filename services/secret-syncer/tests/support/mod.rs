@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use chassis::converge::{Fault, Standing, converge};
+use chassis::converge::{Fault, Standing, Told, converge};
 use lifecycle::document::{Environment, Source};
-use secret_syncer::targets;
+use secret_syncer::{Error, Spec, Target, targets};
 
 /// An environment of one fragment `app` in namespace `app`.
 pub(crate) fn environment(name: &str, uid: u128, more: &str) -> Environment {
@@ -34,13 +35,24 @@ pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
+/// Makes one Secret once.
+pub(crate) async fn standing(target: &Target, spec: &Spec) -> Result<Standing, Error> {
+    let last = Mutex::new(None);
+    let tell = |told: Told<'_, _>| {
+        if let Told::Standing(_, standing) = told {
+            *last.lock().unwrap() = Some(standing);
+        }
+    };
+    converge(target, spec, &spec.secret, &tell).await?;
+    Ok(last.into_inner().unwrap().unwrap())
+}
+
 /// Makes everything of an environment once.
 pub(crate) fn standings_of(root: &Path, environment: &Environment) -> BTreeMap<String, Standing> {
     run(async {
         let mut all = BTreeMap::new();
         for (_, target, spec) in targets(environment, root) {
-            let standings = converge(&target, &spec, |_| {}).await.unwrap();
-            all.extend(standings.into_iter().map(|(component, standing)| (component.to_string(), standing)));
+            all.insert(spec.secret.to_string(), standing(&target, &spec).await.unwrap());
         }
         all
     })
@@ -55,12 +67,10 @@ pub(crate) fn standings(root: &Path, more: &str) -> BTreeMap<String, Standing> {
 pub(crate) fn failure(root: &Path, more: &str) -> String {
     let (_, target, spec) = targets(&environment("dev", 7, more), root).remove(0);
     let when = |transient: bool| if transient { "later" } else { "never" };
-    match run(converge(&target, &spec, |_| {})) {
+    match run(standing(&target, &spec)) {
         Err(error) => format!("{} {}", when(error.is_transient()), chassis::exit::chain(&error)),
-        Ok(mut standings) => match standings.remove(&spec.secret) {
-            Some(Standing::Failed { error, transient, .. }) => format!("{} {error}", when(transient)),
-            other => format!("no failure: {other:?}"),
-        },
+        Ok(Standing::Failed { error, transient, .. }) => format!("{} {error}", when(transient)),
+        Ok(other) => format!("no failure: {other:?}"),
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Seen {
     pub passed_once: bool,
     /// How many looks in a row have failed.
     pub failures: u32,
+    /// The last look was not let near it, so it says nothing about it.
+    pub blind: bool,
     /// What the last look saw.
     pub evidence: Evidence,
 }
@@ -33,11 +35,12 @@ impl Seen {
     pub fn add(before: Option<&Seen>, look: Result<Evidence, NotYet>) -> Seen {
         let passed_once = before.is_some_and(|seen| seen.passed_once);
         match look {
-            Ok(evidence) => Seen { passing: true, passed_once: true, failures: 0, evidence },
+            Ok(evidence) => Seen { passing: true, passed_once: true, failures: 0, blind: false, evidence },
             Err(not_yet) => Seen {
                 passing: false,
                 passed_once,
                 failures: before.map_or(0, |seen| seen.failures).saturating_add(1),
+                blind: not_yet.blind,
                 evidence: not_yet.evidence(),
             },
         }
@@ -133,6 +136,10 @@ pub fn decide(known: Known<'_>) -> Verdict {
         let reason = if phase.is_none() { "not looked at yet".to_owned() } else { told_reason };
         return Verdict { phase, reason, evidence: told_evidence, observable: true };
     };
+    if seen.blind {
+        let reason = if told_reason.is_empty() { seen.evidence.error.clone() } else { told_reason };
+        return Verdict { phase: told_phase, reason, evidence: seen.evidence.clone(), observable: false };
+    }
     let (phase, reason) = if seen.passing {
         (Some(Phase::Ready), String::new())
     } else {
@@ -282,6 +289,32 @@ mod tests {
             assert_eq!(phase(Kind::Database, outcomes, word, None), wanted, "{outcomes:?} {word:?}");
         }
         assert_eq!(phase(Kind::Kafka, &[false], None, None), Some(Working));
+    }
+
+    #[test]
+    fn a_look_that_was_not_let_near_says_nothing() {
+        let component = component(Kind::Database);
+        let passed = Seen::add(None, Ok(Evidence::level("provisioned")));
+        let seen = (0..FAILURES).fold(passed, |seen, _| {
+            Seen::add(Some(&seen), Err(NotYet::new(State::Denied, "wrong password").blind()))
+        });
+        let word = said(&component, Phase::Ready);
+        let known = Known {
+            component: &component,
+            declared: true,
+            cycle: None,
+            unobservable: None,
+            seen: Some(&seen),
+            said: Some(&word),
+            instance: None,
+        };
+        let verdict = decide(known);
+        assert_eq!(
+            (verdict.phase, verdict.observable),
+            (Some(Phase::Ready), false),
+            "neither degraded nor seen ready"
+        );
+        assert_eq!(verdict.evidence.error, "denied: wrong password");
     }
 
     #[test]

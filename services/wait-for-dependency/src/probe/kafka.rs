@@ -140,7 +140,8 @@ fn served(topic: &MetadataTopic) -> Result<(), NotYet> {
             }
             other => (State::Unhealthy, format!("topic `{name}`: {other}")),
         };
-        return Err(NotYet::new(state, said).code(format!("{code:?}")));
+        let not_yet = NotYet::new(state, said).code(format!("{code:?}"));
+        return Err(if state == State::Denied { not_yet.blind() } else { not_yet });
     }
     if topic.partitions().is_empty() {
         return Err(NotYet::new(State::Absent, format!("topic `{name}` has no partitions")));

@@ -143,12 +143,20 @@ pub struct NotYet {
     pub code: String,
     /// It will never work by itself.
     pub never: bool,
+    /// It says nothing about what was looked at: whoever looked was not let near it.
+    pub blind: bool,
 }
 
 impl NotYet {
     /// Not yet: found in `state`, because of `error`.
     pub fn new(state: State, error: impl fmt::Display) -> Self {
-        NotYet { state, error: error.to_string(), code: String::new(), never: false }
+        NotYet {
+            state,
+            error: error.to_string(),
+            code: String::new(),
+            never: false,
+            blind: state == State::Unknown,
+        }
     }
 
     /// The same with the peer's error code.
@@ -161,6 +169,12 @@ impl NotYet {
     #[must_use]
     pub fn never(self) -> Self {
         NotYet { never: true, ..self }
+    }
+
+    /// The same, and it says nothing about what was looked at.
+    #[must_use]
+    pub fn blind(self) -> Self {
+        NotYet { blind: true, ..self }
     }
 
     /// No answer within [`DEADLINE`].

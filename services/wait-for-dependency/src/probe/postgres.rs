@@ -202,11 +202,18 @@ impl Login {
 
 impl Observed {
     pub(super) async fn look(&self, secrets: &SecretStore) -> Result<Evidence, NotYet> {
-        let password = self.password.read(secrets)?;
+        let password = self.password.read(secrets).map_err(NotYet::blind)?;
         let server = self.server.resolve(Component::new(Kind::Postgres, &self.server.host), secrets).await?;
-        ::postgres::probe::observed(&server, &self.environment, &password, &self.component)
-            .await
-            .map_err(|error| judge(&error))
+        ::postgres::probe::observed(&server, &self.environment, &password, &self.component).await.map_err(
+            |error| {
+                // An observer that is not made yet, or not let in, has seen nothing of the database.
+                let let_near = !matches!(
+                    error.kind,
+                    ErrorKind::Login | ErrorKind::NoDatabase | ErrorKind::NoConnect | ErrorKind::Denied
+                );
+                NotYet { blind: !let_near, ..judge(&error) }
+            },
+        )
     }
 }
 
@@ -238,16 +245,21 @@ impl Password {
 }
 
 fn judge(error: &::postgres::Error) -> NotYet {
-    let (state, never) = match error.kind {
-        ErrorKind::Unresolved => (State::Unresolved, false),
-        ErrorKind::Refused => (State::Refused, false),
-        ErrorKind::Timeout => (State::TimedOut, false),
+    let state = match error.kind {
+        ErrorKind::Unresolved => State::Unresolved,
+        ErrorKind::Refused => State::Refused,
+        ErrorKind::Timeout => State::TimedOut,
         // A role that is not made yet fails like a wrong password, so only the hub can tell when this is final.
-        ErrorKind::Login | ErrorKind::NoConnect | ErrorKind::Denied => (State::Denied, false),
-        ErrorKind::NoDatabase | ErrorKind::NotProvisioned => (State::Absent, false),
-        _ => (State::Rejecting, false),
+        ErrorKind::Login | ErrorKind::NoConnect | ErrorKind::Denied => State::Denied,
+        ErrorKind::NoDatabase | ErrorKind::NotProvisioned => State::Absent,
+        _ => State::Rejecting,
     };
-    NotYet { state, error: error.said.clone(), code: error.code().to_owned(), never }
+    let said = match error.kind {
+        ErrorKind::Tls => format!("{} (check the TLS mode, the CA and the server's certificate)", error.said),
+        ErrorKind::Recovering | ErrorKind::ReadOnly => format!("{}, so nothing could be written", error.said),
+        _ => error.said.clone(),
+    };
+    NotYet::new(state, said).code(error.code())
 }
 
 #[cfg(test)]

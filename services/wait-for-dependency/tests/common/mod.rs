@@ -11,24 +11,24 @@ use chassis::settings::Settings;
 use chassis::shutdown::Shutdown;
 use chassis::wire::{ComponentState, Fragment};
 use lifecycle::{Component, Evidence, Moment, Phase};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 use wait_for_dependency::hub::{ServeArgs, Serving, start};
 
-pub const UID: &str = "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06";
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const UID: &str = "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06";
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-pub struct Hub {
-    pub serving: Serving,
+pub(crate) struct Hub {
+    pub(crate) serving: Serving,
     shutdown: Shutdown,
 }
 
 impl Hub {
     /// A hub on this address; port 0 takes a free one.
-    pub async fn start(listen: &str, polling: bool) -> Hub {
+    pub(crate) async fn start(listen: &str, polling: bool) -> Hub {
         let env = [
             ("ROLLCALL_LISTEN", listen),
             ("ROLLCALL_HEALTH_LISTEN", "127.0.0.1:0"),
@@ -48,15 +48,15 @@ impl Hub {
         Hub { serving: start(args, &context, None).await.unwrap(), shutdown }
     }
 
-    pub fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         format!("http://{}", self.serving.servers.grpc)
     }
 
-    pub fn client(&self, source: &str) -> HubClient {
+    pub(crate) fn client(&self, source: &str) -> HubClient {
         HubClient::new(&self.uri(), source).unwrap()
     }
 
-    pub async fn stop(self) -> String {
+    pub(crate) async fn stop(self) -> String {
         let address = self.serving.servers.grpc.to_string();
         self.shutdown.trigger();
         self.serving.stopped().await;
@@ -64,30 +64,30 @@ impl Hub {
     }
 }
 
-pub fn fragment(name: &str, text: &str) -> Fragment {
+pub(crate) fn fragment(name: &str, text: &str) -> Fragment {
     (&chassis::documents::parse(name, &yaml(name, text)).unwrap()).try_into().unwrap()
 }
 
-pub fn yaml(name: &str, text: &str) -> String {
+pub(crate) fn yaml(name: &str, text: &str) -> String {
     format!(
         "rollcall: v1\nenvironment: {{name: dev, uid: {UID}}}\nfragment: {{name: {name}, namespace: dev}}\n{text}"
     )
 }
 
-pub fn module(address: &str) -> String {
+pub(crate) fn module(address: &str) -> String {
     format!("{{ready: {{tcp: {{address: '{address}'}}}}}}")
 }
 
-pub fn component(text: &str) -> Component {
+pub(crate) fn component(text: &str) -> Component {
     text.parse().unwrap()
 }
 
-pub async fn closed_port() -> String {
+pub(crate) async fn closed_port() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 
 /// Hears updates until one is as wanted.
-pub async fn until(
+pub(crate) async fn until(
     updates: &mut Receiver<HubUpdate>,
     mut wanted: impl FnMut(&HubUpdate) -> bool,
 ) -> HubUpdate {
@@ -102,7 +102,11 @@ pub async fn until(
     timeout(LONG, heard).await.expect("not heard in time")
 }
 
-pub async fn until_phase(updates: &mut Receiver<HubUpdate>, name: &str, phase: Phase) -> ComponentState {
+pub(crate) async fn until_phase(
+    updates: &mut Receiver<HubUpdate>,
+    name: &str,
+    phase: Phase,
+) -> ComponentState {
     let name = component(name);
     match until(
         updates,
@@ -115,7 +119,7 @@ pub async fn until_phase(updates: &mut Receiver<HubUpdate>, name: &str, phase: P
     }
 }
 
-pub fn report(name: &str, phase: Phase, unmet: &[(&str, &str)]) -> Announcement {
+pub(crate) fn report(name: &str, phase: Phase, unmet: &[(&str, &str)]) -> Announcement {
     let unmet = unmet.iter().map(|(name, error)| {
         (component(name), Evidence { error: (*error).to_owned(), ..Evidence::default() })
     });
@@ -129,7 +133,7 @@ pub fn report(name: &str, phase: Phase, unmet: &[(&str, &str)]) -> Announcement 
     }
 }
 
-pub struct Waiter {
+pub(crate) struct Waiter {
     child: Child,
     said: Lines<BufReader<ChildStderr>>,
     heard: String,
@@ -138,7 +142,12 @@ pub struct Waiter {
 
 impl Waiter {
     /// A waiter of this module, as a process.
-    pub fn start(module: &str, documents: &[(&str, &str)], env: &[(&str, &str)], more: &[&str]) -> Waiter {
+    pub(crate) fn start(
+        module: &str,
+        documents: &[(&str, &str)],
+        env: &[(&str, &str)],
+        more: &[&str],
+    ) -> Waiter {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in documents {
             std::fs::write(folder.path().join(format!("{name}.yaml")), yaml(name, text)).unwrap();
@@ -161,7 +170,7 @@ impl Waiter {
     }
 
     /// Reads until it says `text`.
-    pub async fn says(&mut self, text: &str) {
+    pub(crate) async fn says(&mut self, text: &str) {
         let heard = async {
             while let Some(line) = self.said.next_line().await.unwrap() {
                 self.heard.push_str(&line);
@@ -177,7 +186,7 @@ impl Waiter {
     }
 
     /// Its exit code and everything it said.
-    pub async fn ended(mut self) -> (Option<i32>, String) {
+    pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
         let rest = async {
             while let Some(line) = self.said.next_line().await.unwrap() {
                 self.heard.push_str(&line);

@@ -183,10 +183,8 @@ pub(super) fn step_on(world: &mut World, spec: &ServerSpec, step: &Step) {
             make_database(world, name, &owner);
         }
         Change::Seal { name } => {
-            let app = spec.database(&step.component).unwrap().app.role.clone();
             let sealed = find(world, name);
             sealed.grants.retain(|grant| !grant.starts_with('='));
-            sealed.grants.extend([format!("{app}=CONNECT"), format!("{app}=TEMPORARY")]);
             sealed.open = true;
             let oid = sealed.oid;
             record(world, spec, step, Kind::Database, name, oid);
@@ -202,6 +200,9 @@ pub(super) fn step_on(world: &mut World, spec: &ServerSpec, step: &Step) {
         Change::ClosePublic { .. } => inside(world, database).public_open = false,
         Change::Extension { name } => drop(inside(world, database).extensions.insert(name.clone())),
         Change::Privileges { .. } => inside(world, database).privileges = privileges(),
+        Change::Admit { role, name } => {
+            find(world, name).grants.extend([format!("{role}=CONNECT"), format!("{role}=TEMPORARY")]);
+        }
         Change::Finish { name } => {
             let hash = spec.database(&step.component).unwrap().hash();
             let record =

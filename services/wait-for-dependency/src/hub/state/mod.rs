@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chassis::wire::{BringUp, ComponentState, Fragment};
 use lifecycle::document::{Environment, Identity};
-use lifecycle::{Component, Cycle, Event, Evidence, Graph, Kind, Moment, Phase, Roster};
+use lifecycle::{Component, Cycle, Event, Evidence, Graph, Moment, Phase, Roster};
 
 use crate::definition::{for_hub, views};
 use crate::hub::decide::{Instance, Known, Seen, Verdict, decide, may_say};
@@ -249,7 +249,7 @@ impl State {
             self.sights.contains_key(&sight).then(|| self.seen.get(&sight))
         });
         if let Some(seen) = view {
-            state.observable = true;
+            state.observable = seen.is_none_or(|seen| !seen.blind);
             match seen {
                 Some(seen) if seen.passing => state.phase = Some(Phase::Ready),
                 _ if state.phase == Some(Phase::Ready) => state.phase = Some(Phase::Working),

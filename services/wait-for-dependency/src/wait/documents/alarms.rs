@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::{Exit, Failure};
+use lifecycle::Phase;
 use tokio::time::Instant;
 
 use super::{FAREWELL, Waiter};

@@ -228,14 +228,14 @@ async fn killed_anywhere(cluster: &Cluster) {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        tokio::time::sleep(Duration::from_millis(20 + 45 * round)).await;
+        tokio::time::sleep(Duration::from_millis(20 + 90 * round)).await;
         child.kill().unwrap();
         child.wait().unwrap();
         let (target, spec) = cluster.target("dev", 7, &topics);
         let there = target.observe(&spec).await.unwrap();
         let made = there.topics.keys().filter(|name| name.starts_with(&format!("k{round}."))).count();
         let standings = settled(&target, &spec).await;
-        eprintln!("killed after {} ms: {made} of 20 topics were there", 20 + 45 * round);
+        eprintln!("killed after {} ms: {made} of 20 topics were there", 20 + 90 * round);
         assert!(
             standings.values().all(|standing| matches!(standing, Standing::Ready { .. })),
             "{standings:?}"
@@ -256,7 +256,7 @@ async fn a_broker_that_went_away(cluster: &Cluster) {
         "{text}"
     );
     cluster.kafka.start().await.unwrap();
-    cluster.kafka.ready(Duration::from_secs(60)).await.unwrap();
+    cluster.kafka.ready(Duration::from_mins(1)).await.unwrap();
     ready(&settled(&target, &spec).await["topic/w.t"], false);
 }
 

@@ -1,6 +1,7 @@
 //! Answering a health check as a module would: HTTP, TCP, gRPC, or as a Keycloak with its realm.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -11,28 +12,31 @@ use lifecycle::document::{HttpReady, KeycloakReady, Ready};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tracing::info;
-use url::Url;
 
-/// Answers until it is asked to end.
-pub async fn serve(ready: &Ready, context: &Context) -> Result<(), Failure> {
+/// Answers until it is asked to end. Leaves the file `mark` behind once it listens.
+pub async fn serve(ready: &Ready, context: &Context, mark: &Path) -> Result<(), Failure> {
+    let listener = listen(port_of(ready)?).await?;
+    std::fs::write(mark, "").map_err(|error| Failure::internal(format!("cannot write {}: {error}", mark.display())))?;
     if let Some(http) = &ready.http {
-        return answer_http(port_of(&http.url)?, page(http), context).await;
-    }
-    if let Some(keycloak) = &ready.keycloak {
-        return answer_http(port_of(&keycloak.url)?, realm(keycloak), context).await;
-    }
-    if let Some(tcp) = &ready.tcp {
-        let port = tcp.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
-        return accept(port, context).await;
-    }
-    match &ready.grpc {
-        Some(grpc) => answer_grpc(port_of(&grpc.url)?, &grpc.service, context).await,
-        None => Err(Failure::usage("`ready` says nothing")),
+        answer_http(listener, page(http), context).await
+    } else if let Some(keycloak) = &ready.keycloak {
+        answer_http(listener, realm(keycloak), context).await
+    } else if let Some(grpc) = &ready.grpc {
+        answer_grpc(listener, &grpc.service, context).await
+    } else {
+        accept(listener, context).await
     }
 }
 
-fn port_of(url: &Url) -> Result<u16, Failure> {
-    url.port_or_known_default().ok_or_else(|| Failure::usage(format!("{url} has no port")))
+fn port_of(ready: &Ready) -> Result<u16, Failure> {
+    let url = ready.http.as_ref().map(|http| &http.url);
+    let url = url.or(ready.keycloak.as_ref().map(|keycloak| &keycloak.url));
+    let port = match (url.or(ready.grpc.as_ref().map(|grpc| &grpc.url)), &ready.tcp) {
+        (Some(url), _) => url.port_or_known_default(),
+        (None, Some(tcp)) => tcp.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
+        (None, None) => None,
+    };
+    port.ok_or_else(|| Failure::usage("`ready` names no port"))
 }
 
 async fn listen(port: u16) -> Result<TcpListener, Failure> {
@@ -44,12 +48,12 @@ async fn listen(port: u16) -> Result<TcpListener, Failure> {
     Ok(listener)
 }
 
-async fn answer_http(port: u16, router: Router, context: &Context) -> Result<(), Failure> {
+async fn answer_http(listener: TcpListener, router: Router, context: &Context) -> Result<(), Failure> {
     let shutdown = context.shutdown.clone();
-    axum::serve(listen(port).await?, router)
+    axum::serve(listener, router)
         .with_graceful_shutdown(async move { shutdown.requested().await })
         .await
-        .map_err(|error| Failure::internal(format!("cannot answer on port {port}: {error}")))
+        .map_err(|error| Failure::internal(format!("cannot answer any more: {error}")))
 }
 
 /// What an HTTP health check expects: the status, and a JSON body with every pointer's value.
@@ -84,8 +88,7 @@ fn set(body: &mut Value, pointer: &str, text: &str) {
     *at = json!(text);
 }
 
-async fn accept(port: u16, context: &Context) -> Result<(), Failure> {
-    let listener = listen(port).await?;
+async fn accept(listener: TcpListener, context: &Context) -> Result<(), Failure> {
     loop {
         tokio::select! {
             () = context.shutdown.requested() => return Ok(()),
@@ -95,16 +98,16 @@ async fn accept(port: u16, context: &Context) -> Result<(), Failure> {
     }
 }
 
-async fn answer_grpc(port: u16, service: &str, context: &Context) -> Result<(), Failure> {
+async fn answer_grpc(listener: TcpListener, service: &str, context: &Context) -> Result<(), Failure> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status(service, tonic_health::ServingStatus::Serving).await;
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listen(port).await?);
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     let shutdown = context.shutdown.clone();
     tonic::transport::Server::builder()
         .add_service(health)
         .serve_with_incoming_shutdown(incoming, async move { shutdown.requested().await })
         .await
-        .map_err(|error| Failure::internal(format!("cannot answer on port {port}: {error}")))
+        .map_err(|error| Failure::internal(format!("cannot answer any more: {error}")))
 }
 
 #[cfg(test)]

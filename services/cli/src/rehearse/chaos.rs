@@ -10,6 +10,8 @@ use super::cast::Cast;
 
 /// How often somebody is killed, in milliseconds.
 const EVERY_MS: std::ops::Range<u64> = 300..1200;
+/// How many are killed. Then there is peace: an environment in which somebody is always missing is never all ready.
+const KILLS: usize = 25;
 /// The longest a stand-in takes to start, in milliseconds.
 const DELAY_MS: u64 = 1500;
 
@@ -27,9 +29,9 @@ impl Chaos {
         Duration::from_millis(self.0.random_range(0..DELAY_MS))
     }
 
-    /// Kills one player after another, for ever. Gives the names to `told`.
+    /// Kills one player after another. Gives the names to `told`.
     pub async fn reign(&mut self, cast: &Cast, mut told: impl FnMut(&str)) {
-        loop {
+        for _ in 0..KILLS {
             tokio::time::sleep(Duration::from_millis(self.0.random_range(EVERY_MS))).await;
             let Some((name, player)) = cast.players().choose(&mut self.0) else { return };
             told(name);

@@ -227,6 +227,11 @@ impl Stage {
         self.folder.join("secrets")
     }
 
+    /// Where each stand-in leaves a mark once it answers its health check.
+    fn marks(&self) -> PathBuf {
+        self.folder.join("answered")
+    }
+
     /// A process's log.
     pub fn log(&self, name: &str) -> PathBuf {
         self.folder.join("logs").join(format!("{}.log", name.replace('/', "-")))
@@ -297,8 +302,9 @@ impl Stage {
     pub async fn start_module(&self, name: &str, delay: Duration) -> Result<Handle, Error> {
         let documents = self.documents().display().to_string();
         let program = self.setting.program.display().to_string();
-        let stand_in = [&program, "stand-in", "--module", name, "--delay-ms", &delay.as_millis().to_string(), &documents]
-            .map(str::to_owned);
+        let (marks, delay) = (self.marks().display().to_string(), delay.as_millis().to_string());
+        let stand_in =
+            [&program, "stand-in", "--module", name, "--delay-ms", &delay, "--marks", &marks, &documents].map(str::to_owned);
         let spec = self
             .process(&format!("module/{name}"))
             .args(["wait-for-dependency", "wait", "--module", name, &documents, "--"])
@@ -311,7 +317,8 @@ impl Stage {
     pub async fn start_endpoint(&self, name: &str) -> Result<Handle, Error> {
         let spec = self
             .process(&format!("endpoint/{name}"))
-            .args(["stand-in", "--endpoint", name, &self.documents().display().to_string()])
+            .args(["stand-in", "--endpoint", name])
+            .args(["--marks".to_owned(), self.marks().display().to_string(), self.documents().display().to_string()])
             .restart(Restart::Always { backoff: RESTART });
         Ok(self.sandbox.spawn(spec).await?)
     }
@@ -350,8 +357,10 @@ impl Stage {
             let file = self.documents().join(format!("{}.json", document.fragment.name));
             write(&file, &serde_json::to_string_pretty(&document)?)?;
         }
-        std::fs::create_dir_all(self.folder.join("logs"))
-            .map_err(|source| Error::Io { path: self.folder.join("logs"), source })
+        for folder in [self.folder.join("logs"), self.marks(), self.secrets()] {
+            std::fs::create_dir_all(&folder).map_err(|source| Error::Io { path: folder, source })?;
+        }
+        Ok(())
     }
 
     /// Somebody else's Secrets, as somebody else would make them: administrators' passwords are the sandbox's, any other

@@ -1,7 +1,7 @@
 //! The stand-in of a module: it does what the module would do. Its waiter has executed it, so the gate is open; it checks
 //! every start need itself and dies if one is unmet, works in its databases and topics, then answers its health check.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chassis::hub::{Announcement, HubClient};
@@ -10,10 +10,16 @@ use chassis::{Context, Exit, Failure, clock};
 use clap::Args;
 use lifecycle::document::{Declared, Environment, Module};
 use lifecycle::{Component, Graph, Kind, Need, OnRestart, Phase};
+use tokio::time::Instant;
 use tracing::{info, warn};
 use wait_for_dependency::{definition, probe};
 
 use super::work;
+
+/// How long a module that was killed may take to answer again.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Stand in for a module of a rehearsal.
 #[derive(Debug, Args)]
@@ -27,6 +33,9 @@ pub struct StandIn {
     /// How long starting takes.
     #[arg(long, default_value_t = 0)]
     delay_ms: u64,
+    /// Where each stand-in leaves a mark once it answers its health check.
+    #[arg(long)]
+    marks: PathBuf,
     /// The rehearsal's documents.
     #[arg(required = true)]
     documents: Vec<PathBuf>,
@@ -39,14 +48,14 @@ pub async fn run(args: StandIn, context: Context) -> Result<(), Failure> {
         let declared = environment.endpoints().find(|e| e.component.name() == endpoint);
         let ready = declared.map(|e| e.spec.clone());
         let ready = ready.ok_or_else(|| Failure::usage(format!("no document declares endpoint/{endpoint}")))?;
-        return super::answer::serve(&ready, &context).await;
+        return super::answer::serve(&ready, &context, &mark(&args.marks, "endpoint", endpoint)).await;
     }
     let name = args.module.unwrap_or_default();
     let module = environment
         .module(&name)
         .ok_or_else(|| Failure::usage(format!("no document declares module/{name}")))?;
     let secrets = context.secrets(&module.source.document.fragment.namespace);
-    check_needs(&environment, &module, &secrets).await?;
+    check_needs(&environment, &module, &secrets, &args.marks).await?;
     work::at(&environment, &name, &secrets).await?;
     tokio::time::sleep(Duration::from_millis(args.delay_ms)).await;
     let Some(ready) = module.spec.ready.clone() else {
@@ -56,11 +65,21 @@ pub async fn run(args: StandIn, context: Context) -> Result<(), Failure> {
     };
     // The client goes on telling for as long as it is held: the hub may be away just now.
     let _hub = announce(&context, &module.component)?;
-    super::answer::serve(&ready, &context).await
+    super::answer::serve(&ready, &context, &mark(&args.marks, "module", &name)).await
 }
 
-/// Every start need must be met now, without waiting: that is what the waiter promised.
-async fn check_needs(environment: &Environment, module: &Declared<'_, Module>, secrets: &SecretStore) -> Result<(), Failure> {
+fn mark(marks: &Path, kind: &str, name: &str) -> PathBuf {
+    marks.join(format!("{kind}-{name}"))
+}
+
+/// Every start need must be met now, without waiting: that is what the waiter promised. Only a module that has answered
+/// before and was killed since then is waited for: it was there in time.
+async fn check_needs(
+    environment: &Environment,
+    module: &Declared<'_, Module>,
+    secrets: &SecretStore,
+    marks: &Path,
+) -> Result<(), Failure> {
     let graph = Graph::of(environment);
     for need in graph.start_needs(&module.component) {
         let component = &need.component;
@@ -69,7 +88,14 @@ async fn check_needs(environment: &Environment, module: &Declared<'_, Module>, s
             Failure::new(Exit::Deadlock, message)
         };
         let definition = definition::for_waiter(environment, module.source, component).map_err(broken)?;
-        match probe::probe(&definition, secrets).await {
+        let answered = component.kind() == Kind::Module && mark(marks, "module", component.name()).exists();
+        let mut seen = probe::probe(&definition, secrets).await;
+        let patience = Instant::now() + PATIENCE;
+        while seen.is_err() && answered && Instant::now() < patience {
+            tokio::time::sleep(LOOK).await;
+            seen = probe::probe(&definition, secrets).await;
+        }
+        match seen {
             Ok(evidence) => info!(%component, level = evidence.level, "met"),
             // A module that is allowed to start again without this need may find it unmet.
             Err(not_yet) if need.on_restart == OnRestart::Report => warn!(%component, "not met: {not_yet}"),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chassis::backoff::Backoff;
-use chassis::bus::Cluster;
+use chassis::bus::{BusError, Cluster, Writer};
 use chassis::secret::SecretStore;
 use lifecycle::Component;
 use rdkafka::ClientContext;
@@ -35,6 +35,8 @@ pub(super) struct Client {
     /// The same cluster for the records of ownership.
     pub(super) bus: Cluster,
     admin: Arc<AdminClient<Quiet>>,
+    /// Kept once it was needed: the first write of an idempotent producer takes half a second.
+    writer: Mutex<Option<Writer>>,
     heard: Quiet,
 }
 
@@ -90,7 +92,7 @@ impl Client {
         let heard = Quiet::default();
         let admin = config.create_with_context(heard.clone());
         let admin = admin.map_err(|error| judged(cluster, &bus, &heard, "make a client", "", &error))?;
-        Ok(Client { cluster: cluster.clone(), bus, admin: Arc::new(admin), heard })
+        Ok(Client { cluster: cluster.clone(), bus, admin: Arc::new(admin), writer: Mutex::default(), heard })
     }
 
     fn judged(&self, action: &'static str, topic: &str, error: &KafkaError) -> Error {
@@ -99,6 +101,17 @@ impl Client {
 
     pub(super) fn refused(&self, action: &'static str, topic: &str, code: RDKafkaErrorCode) -> Error {
         Error::Refused { cluster: self.cluster.clone(), action, topic: topic.to_owned(), code }
+    }
+
+    /// Writes records of ownership.
+    pub(super) fn writer(&self) -> Result<Writer, BusError> {
+        let mut kept = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = &*kept {
+            return Ok(writer.clone());
+        }
+        let writer = Writer::new(self.bus.clone())?;
+        *kept = Some(writer.clone());
+        Ok(writer)
     }
 
     /// Every topic and broker.

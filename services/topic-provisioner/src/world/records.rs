@@ -40,8 +40,7 @@ pub(super) async fn read(client: &Client) -> Result<Vec<Entry>, Error> {
 
 impl<'a> Records<'a> {
     pub(super) fn new(client: &'a Client) -> Result<Self, Error> {
-        let writer = Writer::new(client.bus.clone()).map_err(failed(client))?;
-        Ok(Records { client, writer })
+        Ok(Records { client, writer: client.writer().map_err(failed(client))? })
     }
 
     /// Writes an environment's claim; it is there when this returns.

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use chassis::bus::{OWNERSHIP_TOPIC, produce_acked, read_to_end};
-use chassis::converge::{Reconcile, Standing, Told, converge};
+use chassis::converge::{Fault, Reconcile, Standing, Told, converge};
 use chassis::secret::SecretStore;
 use lifecycle::document::{Environment, Source};
 use prost::Message;
@@ -24,7 +24,7 @@ use topic_provisioner::plan::World;
 use topic_provisioner::{Error, KafkaTarget, Spec, targets};
 use uuid::Uuid;
 
-const READY: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_mins(2);
 
 /// The sandbox's supervisor is this very test program: it runs the one test that calls it. The harness writes to
 /// standard output too, so only the supervisor's own lines are let through.
@@ -172,14 +172,14 @@ pub(crate) async fn try_once(target: &KafkaTarget, spec: &Spec) -> Result<BTreeM
 
 pub(crate) async fn settled(target: &KafkaTarget, spec: &Spec) -> BTreeMap<String, Standing> {
     for _ in 0..50 {
-        let standings = once(target, spec).await;
         let moving = |standing: &Standing| {
             matches!(standing, Standing::Pending(_) | Standing::Failed { transient: true, .. })
         };
-        if !standings.values().any(moving) {
-            return standings;
+        match try_once(target, spec).await {
+            Ok(standings) if !standings.values().any(moving) => return standings,
+            Err(error) if !error.is_transient() => panic!("{error:?}"),
+            Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("nothing is settled after 50 runs: {:?}", once(target, spec).await);
 }

@@ -185,6 +185,14 @@ impl Core {
         self.lock().watchers = Watchers::default();
     }
 
+    /// Waits until what was said is on the bus, at most this long.
+    pub(super) async fn flush(&self, deadline: Duration) {
+        let unsent = self.announcer.flush(deadline).await;
+        if unsent > 0 {
+            tracing::warn!(unsent, "the bus did not take everything; the next hub says it again");
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic ends the process anyway (chassis), so nobody works with a half-made state.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -37,6 +37,9 @@ use state::State;
 /// How long the start waits for what an earlier life kept on the bus. Kafka may be one of the things that are waited for.
 const RECALL: Duration = Duration::from_secs(2);
 
+/// How long the end waits until the last words are on the bus.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// The arguments of `serve`.
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
@@ -75,6 +78,7 @@ impl Serving {
     pub async fn stopped(self) {
         self.core.stop();
         self.servers.ended().await;
+        self.core.flush(FAREWELL).await;
     }
 }
 

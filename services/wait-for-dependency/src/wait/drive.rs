@@ -105,7 +105,8 @@ pub(super) async fn drive(
         let signal = signals.borrow_and_update().clone();
         let seen = probe(&target, &secrets).await;
         let met = seen.is_ok();
-        refused |= matches!(&cause, Cause::Woken(state) if state.phase == Some(Phase::Ready)) && !met;
+        // Also when it was not this news that brought the look: the hub will not say the same again.
+        refused |= !met && signal.hub.as_ref().is_some_and(|state| state.phase == Some(Phase::Ready));
         let update = Update { index, seen, cause, hub: signal.hub.clone() };
         if told.send(update).await.is_err() || met {
             return;
@@ -246,6 +247,19 @@ mod tests {
         tell(Phase::Ready);
         assert!(updates.recv().await.unwrap().seen.is_ok());
         assert!(updates.recv().await.is_none(), "it ends when it is met");
+    }
+
+    #[tokio::test]
+    async fn what_the_hub_calls_ready_and_the_own_look_refuses_is_polled() {
+        let address = faults::closed_port().await;
+        let (signals, mut updates) = start(&address, true, Link::Live);
+        signals.send_modify(|signal| {
+            (signal.hub, signal.wakes) = (Some(state(Phase::Ready, true)), signal.wakes + 1);
+        });
+        assert!(updates.recv().await.unwrap().seen.is_err());
+        let _listener = TcpListener::bind(&address).await.unwrap();
+        let met = async { while updates.recv().await.unwrap().seen.is_err() {} };
+        timeout(Duration::from_secs(5), met).await.unwrap();
     }
 
     #[tokio::test]

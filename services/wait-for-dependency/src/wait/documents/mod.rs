@@ -320,30 +320,4 @@ fn hubs_words(state: &ComponentState) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_the_hub_saw_itself_decides_where_the_waiter_cannot_look() {
-        let state = |phase, observable, error: &str| ComponentState {
-            component: "module/x".parse().unwrap(),
-            phase,
-            since: Moment(1),
-            generation: 1,
-            evidence: Evidence { error: error.to_owned(), ..Evidence::default() },
-            reason: String::new(),
-            attempts: 0,
-            source: String::new(),
-            event_id: Some(uuid::Uuid::nil()),
-            observable,
-        };
-        assert!(is_seen_ready(&state(Some(Phase::Ready), true, "")));
-        assert!(!is_seen_ready(&state(Some(Phase::Ready), false, "")), "an event alone releases nobody");
-        assert!(
-            !is_seen_ready(&state(Some(Phase::Ready), true, "refused")),
-            "nor a look that failed meanwhile"
-        );
-        assert!(!is_seen_ready(&state(Some(Phase::Degraded), true, "")));
-        assert!(!is_seen_ready(&state(None, true, "")));
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! The checked-in code is what the `.proto` files say. Write it anew with `ROLLCALL_WRITE=1 cargo test -p rollcall-proto`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -103,7 +103,11 @@ pub trait Reconcile: Send + Sync {
     /// Decides. No I/O: there is no `self`.
     fn plan(spec: &Self::Spec, world: &Self::World) -> Plan<Self::Step>;
     /// Makes one change.
-    fn apply(&self, spec: &Self::Spec, step: &Self::Step) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn apply(
+        &self,
+        spec: &Self::Spec,
+        step: &Self::Step,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
     /// What was seen of a component that is as it should be.
     fn evidence(spec: &Self::Spec, world: &Self::World, component: &Component) -> Evidence;
 }
@@ -141,7 +145,9 @@ pub fn decide<R: Reconcile>(spec: &R::Spec, world: &R::World) -> Plan<R::Step> {
     let (reported, steps) = plan.steps.into_iter().partition(|step| R::reports_only(spec, step.component()));
     plan.steps = steps;
     let reported: Vec<R::Step> = reported;
-    plan.pending.extend(reported.iter().map(|step| Note::new(step.component(), format!("mode is report; would {step}"))));
+    plan.pending.extend(
+        reported.iter().map(|step| Note::new(step.component(), format!("mode is report; would {step}"))),
+    );
     plan
 }
 
@@ -233,7 +239,8 @@ fn standing<R: Reconcile>(
     component: &Component,
     changed: bool,
 ) -> Standing {
-    let find = |notes: &[Note]| notes.iter().find(|note| note.component == *component).map(|note| note.text.clone());
+    let find =
+        |notes: &[Note]| notes.iter().find(|note| note.component == *component).map(|note| note.text.clone());
     if let Some(text) = find(&plan.refusals) {
         Standing::Refused(text)
     } else if let Some(text) = find(&plan.pending) {

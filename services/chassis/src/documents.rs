@@ -71,12 +71,15 @@ pub fn parse(file: &str, text: &str) -> Result<Document, Vec<Problem>> {
     let value: Value = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| vec![problem(String::new(), error.to_string())])?;
     let Value::Dict(_, dict) = value else {
-        return Err(vec![problem(String::new(), "is not a map; a document begins with `rollcall: v1`".to_owned())]);
+        return Err(vec![problem(
+            String::new(),
+            "is not a map; a document begins with `rollcall: v1`".to_owned(),
+        )]);
     };
     let parsed = Parsed { file: file.to_owned(), dict };
-    Figment::from(parsed).extract().map_err(|error| {
-        error.into_iter().map(|e| problem(e.path.join("."), e.kind.to_string())).collect()
-    })
+    Figment::from(parsed)
+        .extract()
+        .map_err(|error| error.into_iter().map(|e| problem(e.path.join("."), e.kind.to_string())).collect())
 }
 
 fn read(file: &Path) -> Result<Document, Vec<Problem>> {
@@ -96,7 +99,7 @@ fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     if !path.is_dir() {
         return vec![path.to_owned()];
     }
-    let entries = match std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()) {
+    let entries = match std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
         Ok(entries) => entries,
         Err(error) => return problem(format!("cannot be read: {error}")),
     };
@@ -105,7 +108,9 @@ fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
         // A mounted ConfigMap keeps its old and new contents in folders that begin with a dot.
         .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|known| e == *known)))
+        .filter(|path| {
+            path.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|known| e == *known))
+        })
         .collect();
     found.sort();
     if found.is_empty() {
@@ -147,7 +152,8 @@ fragment: {name: base, namespace: dev}
 
     #[test]
     fn yaml_and_json_give_the_same_document() {
-        let yaml = parse("a", &format!("{BASE}modules: {{web: {{ready: {{tcp: {{address: 'h:1'}}}}}}}}\n")).unwrap();
+        let yaml =
+            parse("a", &format!("{BASE}modules: {{web: {{ready: {{tcp: {{address: 'h:1'}}}}}}}}\n")).unwrap();
         let json = parse("b", &yaml.canonical_json().unwrap()).unwrap();
         assert_eq!(yaml, json);
     }
@@ -158,7 +164,10 @@ fragment: {name: base, namespace: dev}
             ("datbases: {}", "datbases"),
             ("modules: {web: {redy: {}}}", "base.yaml: modules.web"),
             ("topics: {t: {kafka: main, partitions: many}}", "topics.t.partitions"),
-            ("topics: {t: {kafka: main, partitions: 1, config: {retention.ms: 5}}}", "topics.t.config.retention.ms"),
+            (
+                "topics: {t: {kafka: main, partitions: 1, config: {retention.ms: 5}}}",
+                "topics.t.config.retention.ms",
+            ),
             ("modules: {web: {}}\nmodules: {api: {}}", "duplicate"),
             ("modules: {web: {}, web: {}}", "duplicate"),
             ("modules: {web: {needs: [databse/x]}}", "`databse`"),
@@ -192,6 +201,8 @@ fragment: {name: base, namespace: dev}
         let dir = tempfile::tempdir().unwrap();
         assert!(load_partial(&[]).unwrap_err().message.contains("no documents"));
         assert!(load_partial(&[dir.path().to_owned()]).unwrap_err().message.contains("holds no .yaml"));
-        assert!(load_partial(&[dir.path().join("none.yaml")]).unwrap_err().message.contains("cannot be read"));
+        assert!(
+            load_partial(&[dir.path().join("none.yaml")]).unwrap_err().message.contains("cannot be read")
+        );
     }
 }

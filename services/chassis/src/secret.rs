@@ -41,7 +41,9 @@ pub enum SecretError {
     #[error("{0} cannot be read: set ROLLCALL_SECRETS_DIR or ROLLCALL_SECRETS_ROOT")]
     NoStore(Component),
     /// There is no such Secret.
-    #[error("{secret} does not exist (looked in {place}); create it, or declare under `secrets` how it is generated or copied")]
+    #[error(
+        "{secret} does not exist (looked in {place}); create it, or declare under `secrets` how it is generated or copied"
+    )]
     Missing {
         /// The Secret.
         secret: Component,
@@ -148,7 +150,9 @@ impl SecretStore {
         let problem = match value.expose_text() {
             None => "is not UTF-8 text, so it cannot be a password; write it anew",
             Some("") => "is empty; write the password into it",
-            Some(text) if text.ends_with('\n') => "ends with a line break that is hardly part of the password; write it without",
+            Some(text) if text.ends_with('\n') => {
+                "ends with a line break that is hardly part of the password; write it without"
+            }
             Some(text) if text.contains('\0') => "holds a zero byte, which no password may; write it anew",
             Some(_) => return Ok(value),
         };
@@ -180,7 +184,10 @@ mod tests {
     fn what_is_missing_is_named() {
         let (_root, store) = store();
         let error = store.read(&secret("secret/dev/none"), "password").unwrap_err();
-        assert!(error.is_transient() && error.to_string().contains("secret/dev/none does not exist"), "{error}");
+        assert!(
+            error.is_transient() && error.to_string().contains("secret/dev/none does not exist"),
+            "{error}"
+        );
         let error = store.read(&secret("secret/dev/db"), "password").unwrap_err();
         assert!(error.is_transient() && error.to_string().contains("no key `password`"), "{error}");
         let error = SecretStore::None.read(&secret("secret/dev/db"), "password").unwrap_err();

@@ -12,35 +12,42 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the hub is.
 #[derive(Debug, Clone, Args)]
-pub struct Hub {
+pub(crate) struct Hub {
     /// The hub's address.
     #[arg(long, env = "ROLLCALL_HUB", value_name = "URL", default_value = "http://127.0.0.1:7070")]
-    pub hub: String,
+    pub(crate) hub: String,
 }
 
 /// A connection to a service, made now: a wrong address is said at once.
-pub async fn connect(url: &str) -> Result<Channel, Failure> {
+pub(crate) async fn connect(url: &str) -> Result<Channel, Failure> {
     let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|error| Failure::usage(format!("`{url}` is not an address such as http://127.0.0.1:7070: {error}")))?
+        .map_err(|error| {
+            Failure::usage(format!("`{url}` is not an address such as http://127.0.0.1:7070: {error}"))
+        })?
         .connect_timeout(PATIENCE);
     endpoint.connect().await.map_err(|error| {
         let reason = chassis::exit::chain(&error);
-        Failure::new(Exit::TryAgain, format!("{url} does not answer: {reason}; is it running, and is this its address?"))
+        Failure::new(
+            Exit::TryAgain,
+            format!("{url} does not answer: {reason}; is it running, and is this its address?"),
+        )
     })
 }
 
 /// A refused or failed call as a failure that names the service.
-pub fn refused(url: &str, status: &Status) -> Failure {
+pub(crate) fn refused(url: &str, status: &Status) -> Failure {
     let exit = match status.code() {
         tonic::Code::NotFound | tonic::Code::InvalidArgument => Exit::Usage,
-        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::ResourceExhausted => Exit::TryAgain,
+        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::ResourceExhausted => {
+            Exit::TryAgain
+        }
         _ => Exit::Internal,
     };
     Failure::new(exit, format!("{url}: {}", status.message()))
 }
 
 /// A request that is given up after [`PATIENCE`].
-pub fn request<T>(message: T) -> tonic::Request<T> {
+pub(crate) fn request<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(PATIENCE);
     request

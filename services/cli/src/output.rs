@@ -4,19 +4,9 @@ use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
 use chassis::Failure;
-use clap::ValueEnum;
+pub use chassis::provision::Output;
 use lifecycle::Phase;
 use serde::Serialize;
-
-/// For whom it is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs: one JSON value.
-    Json,
-}
 
 /// Prints text or a value, whichever was asked for. Colours reach only a terminal, and none when `NO_COLOR` is set.
 pub fn print(output: Output, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
@@ -33,7 +23,9 @@ pub fn line(text: &str) -> Result<(), Failure> {
     match writeln!(stdout, "{}", text.trim_end_matches('\n')) {
         // The reader has seen enough, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|error| Failure::internal(format!("cannot write to standard output: {error}"))),
+        other => {
+            other.map_err(|error| Failure::internal(format!("cannot write to standard output: {error}")))
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use rollcall_proto::lifecycle::v1::Phase as WirePhase;
 use serde_json::{Value, json};
 
 /// The phase; none when it is one that this version does not know.
-pub fn phase_of(state: &ComponentState) -> Option<Phase> {
+pub(crate) fn phase_of(state: &ComponentState) -> Option<Phase> {
     match state.phase() {
         WirePhase::Unspecified => None,
         WirePhase::Waiting => Some(Phase::Waiting),
@@ -21,15 +21,17 @@ pub fn phase_of(state: &ComponentState) -> Option<Phase> {
 }
 
 /// How long it has been so, for people: `42s`.
-pub fn age(state: &ComponentState) -> String {
+pub(crate) fn age(state: &ComponentState) -> String {
     let Some(since) = &state.since else { return "-".to_owned() };
     let since = Duration::new(u64::try_from(since.seconds).unwrap_or(0), 0);
     let now = Duration::from_millis(chassis::clock::now().0);
-    humantime::format_duration(Duration::from_secs(now.saturating_sub(since).as_secs())).to_string().replace(' ', "")
+    humantime::format_duration(Duration::from_secs(now.saturating_sub(since).as_secs()))
+        .to_string()
+        .replace(' ', "")
 }
 
 /// The state as JSON.
-pub fn describe(state: &ComponentState) -> Value {
+pub(crate) fn describe(state: &ComponentState) -> Value {
     let evidence = state.evidence.as_ref();
     json!({
         "component": state.component,

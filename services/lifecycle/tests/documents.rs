@@ -1,5 +1,7 @@
 //! What is wrong with documents, one row a mistake: each is named with file and key, and says what to do.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use lifecycle::document::{Document, Environment, Problem, Source};
 use lifecycle::{Component, Graph};
 use serde_json::{Value, json};

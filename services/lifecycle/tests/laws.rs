@@ -1,5 +1,7 @@
 //! Laws of documents, of their union and of the graph, over generated environments.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod generate;
 
 use generate::{environments, source};

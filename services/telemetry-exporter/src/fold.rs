@@ -122,10 +122,10 @@ impl Fold {
     }
 
     fn rebuild(&mut self) {
-        let sources = self.documents.values().map(|document| Source {
-            file: document.fragment.name.clone(),
-            document: document.clone(),
-        });
+        let sources = self
+            .documents
+            .values()
+            .map(|document| Source { file: document.fragment.name.clone(), document: document.clone() });
         self.graph = Environment::merge(sources).environment.as_ref().map(Graph::of).unwrap_or_default();
     }
 }

@@ -45,7 +45,9 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     }
     let identity = environment.identity().clone();
     if context.settings.brokers.is_empty() {
-        return Err(Failure::usage("ROLLCALL_BROKERS is not set; the exporter reads the lifecycle topic and knows nothing without it"));
+        return Err(Failure::usage(
+            "ROLLCALL_BROKERS is not set; the exporter reads the lifecycle topic and knows nothing without it",
+        ));
     }
     let bus = context.bus(&identity);
     let shared = Shared::default();
@@ -71,7 +73,9 @@ async fn listen(bus: &Bus, shared: &Shared, environment: &lifecycle::document::E
             BusUpdate::Event { offset, event, .. } => shared.with(|fold| fold.event(offset, event)),
             BusUpdate::Fragment(fragment) => match fragment.document() {
                 Ok(document) => shared.with(|fold| fold.fragment(document)),
-                Err(error) => warn!(fragment = fragment.name, %error, "set a fragment aside that cannot be read"),
+                Err(error) => {
+                    warn!(fragment = fragment.name, %error, "set a fragment aside that cannot be read")
+                }
             },
             BusUpdate::BringUp(bring_up) => {
                 info!(generation = bring_up.generation, "a bring-up began");

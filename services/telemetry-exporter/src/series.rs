@@ -101,12 +101,32 @@ impl Series {
         Some(Series {
             gauges: vec![
                 gauge("component_phase", "1 for the phase the component is in, 0 for the others.", phase),
-                gauge("component_time_to_ready_seconds", "From the start of the latest bring-up to the component's first becoming ready.", time_to_ready),
-                gauge("component_wait_seconds", "How long the component waited for others in the latest bring-up.", waited),
-                gauge("component_attempts", "Tries of the component's work in the latest bring-up.", attempts),
+                gauge(
+                    "component_time_to_ready_seconds",
+                    "From the start of the latest bring-up to the component's first becoming ready.",
+                    time_to_ready,
+                ),
+                gauge(
+                    "component_wait_seconds",
+                    "How long the component waited for others in the latest bring-up.",
+                    waited,
+                ),
+                gauge(
+                    "component_attempts",
+                    "Tries of the component's work in the latest bring-up.",
+                    attempts,
+                ),
                 gauge("environment_generation", "The latest bring-up.", one(generation)),
-                gauge("environment_time_to_ready_seconds", "From the start of the latest bring-up to the last component's becoming ready.", one(duration.as_secs_f64())),
-                gauge("environment_complete", "1 when every module became ready in the latest bring-up.", one(f64::from(u8::from(complete)))),
+                gauge(
+                    "environment_time_to_ready_seconds",
+                    "From the start of the latest bring-up to the last component's becoming ready.",
+                    one(duration.as_secs_f64()),
+                ),
+                gauge(
+                    "environment_complete",
+                    "1 when every module became ready in the latest bring-up.",
+                    one(f64::from(u8::from(complete))),
+                ),
             ],
             failures: fold.failures().map(|(component, count)| (labels(component), count as u64)).collect(),
         })

@@ -267,5 +267,6 @@ async fn a_cluster_that_is_not_there_is_named() {
     let error = target.observe(&spec).await.unwrap_err();
     let text = chassis::exit::chain(&error);
     assert!(error.is_transient() && text.contains("kafka/main at 127.0.0.1:1 cannot be reached"), "{text}");
+    assert!(text.contains("Connection refused"), "{text}");
     assert!(start.elapsed() < Duration::from_secs(15));
 }

@@ -32,7 +32,13 @@ impl<R: Reconcile> Provisioner<R> {
         announcer: Announcer,
         targets: Vec<Arc<Target<R>>>,
     ) -> Self {
-        Provisioner { service: context.service, identity: identity.clone(), started: clock::now(), announcer, targets }
+        Provisioner {
+            service: context.service,
+            identity: identity.clone(),
+            started: clock::now(),
+            announcer,
+            targets,
+        }
     }
 }
 
@@ -50,7 +56,12 @@ where
             mode: mode.into(),
             generation: self.announcer.generation(),
             started: Some(wire::timestamp(self.started)),
-            components: self.announcer.current().iter().map(|event| (&ComponentState::from(event)).into()).collect(),
+            components: self
+                .announcer
+                .current()
+                .iter()
+                .map(|event| (&ComponentState::from(event)).into())
+                .collect(),
         }
     }
 
@@ -61,7 +72,9 @@ where
             match reconcile.observe(spec).await {
                 Ok(world) => {
                     let plan = decide::<R>(spec, &world);
-                    response.steps.extend(plan.steps.iter().map(|step| line(step.component(), &step.to_string())));
+                    response
+                        .steps
+                        .extend(plan.steps.iter().map(|step| line(step.component(), &step.to_string())));
                     response.refusals.extend(lines(&plan.refusals));
                     response.drift.extend(lines(&plan.drift));
                     response.pending.extend(lines(&plan.pending));

@@ -3,6 +3,7 @@
 mod account;
 mod worker;
 
+use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,7 +91,10 @@ where
             told(&problems);
             let applied = apply(&environment, &context, targets(&environment), nudge).await;
             // The documents that are right were followed; the wrong ones decide the exit.
-            if problems.is_empty() { applied } else { applied.and(Err(documents::refusal(&problems))) }
+            match applied {
+                Ok(()) if !problems.is_empty() => Err(documents::refusal(&problems)),
+                applied => applied,
+            }
         }
         Command::Plan { documents, offline, output } => {
             let environment = documents::load_complete(&documents)?;
@@ -123,8 +127,10 @@ where
 {
     let announcer = announcer(environment, context)?;
     let wakes = wakes(&announcer, nudge);
-    let mut workers: Vec<Worker<R>> =
-        targets.into_iter().map(|t| Worker::new(Arc::new(t), &announcer, &wakes, &context.settings)).collect();
+    let mut workers: Vec<Worker<R>> = targets
+        .into_iter()
+        .map(|t| Worker::new(Arc::new(t), &announcer, &wakes, &context.settings))
+        .collect();
     let settle = async {
         let each = workers.iter_mut().map(|worker| worker.until_settled(context.settings.resync));
         futures_util::future::join_all(each).await
@@ -150,7 +156,8 @@ where
 
 fn unfinished(announcer: &Announcer) -> String {
     let open = announcer.current().into_iter().filter(|event| event.phase != lifecycle::Phase::Ready);
-    let lines: Vec<String> = open.map(|event| format!("{} is {}: {}", event.component, event.phase, event.reason)).collect();
+    let lines: Vec<String> =
+        open.map(|event| format!("{} is {}: {}", event.component, event.phase, event.reason)).collect();
     if lines.is_empty() { "nothing was seen yet".to_owned() } else { lines.join("\n") }
 }
 
@@ -193,7 +200,8 @@ fn announcer(environment: &Environment, context: &Context) -> Result<Announcer, 
     let announcer = Announcer::new(context.bus(&identity), identity, context.source());
     if let Some(uri) = &context.settings.hub {
         let hub = HubClient::new(uri, context.source()).map_err(Failure::usage)?;
-        let fragments: Result<Vec<Fragment>, _> = environment.sources().map(|s| (&s.document).try_into()).collect();
+        let fragments: Result<Vec<Fragment>, _> =
+            environment.sources().map(|s| (&s.document).try_into()).collect();
         hub.register(fragments.map_err(Failure::internal)?);
         let (announcer, mut generation) = (announcer.clone(), hub.generation());
         tokio::spawn(async move {
@@ -225,7 +233,9 @@ fn wakes(announcer: &Announcer, nudge: Arc<Notify>) -> Wakes {
         let mut updates = bus.subscribe();
         while let Some(update) = updates.next().await {
             let others = match update {
-                BusUpdate::Event { event, .. } => !announcer.current().iter().any(|own| own.component == event.component),
+                BusUpdate::Event { event, .. } => {
+                    !announcer.current().iter().any(|own| own.component == event.component)
+                }
                 BusUpdate::CaughtUp => true,
                 _ => false,
             };
@@ -248,6 +258,12 @@ pub struct Planned {
     pub text: String,
     /// The plan for programs.
     pub json: serde_json::Value,
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.target, self.text)
+    }
 }
 
 /// What would be done with each target: against the world, or `offline` against nothing.
@@ -276,7 +292,7 @@ async fn look<R: Reconcile>(component: &Component, target: &R, spec: &R::Spec) -
 /// Prints plans to standard output.
 pub fn print(plans: &[Planned], output: Output) -> Result<(), Failure> {
     let text = match output {
-        Output::Text => plans.iter().map(|plan| format!("{}\n{}", plan.target, plan.text)).collect(),
+        Output::Text => plans.iter().map(Planned::to_string).collect(),
         Output::Json => {
             let values: Vec<&serde_json::Value> = plans.iter().map(|plan| &plan.json).collect();
             serde_json::to_string_pretty(&values).map_err(Failure::internal)?

@@ -53,7 +53,12 @@ pub(super) struct Worker<R: Reconcile> {
 }
 
 impl<R: Reconcile> Worker<R> {
-    pub(super) fn new(target: Arc<Target<R>>, announcer: &Announcer, wakes: &Wakes, settings: &Settings) -> Self {
+    pub(super) fn new(
+        target: Arc<Target<R>>,
+        announcer: &Announcer,
+        wakes: &Wakes,
+        settings: &Settings,
+    ) -> Self {
         Worker {
             target,
             announcer: announcer.clone(),
@@ -135,13 +140,15 @@ impl<R: Reconcile> Worker<R> {
                 self.hopeless = 0;
                 verdict.into_inner().unwrap_or_else(PoisonError::into_inner)
             }
-            Err(error) => self.unseen(name, &error, R::components(spec)),
+            Err(error) => self.unseen(name, &error, &R::components(spec)),
         }
     }
 
     fn announce(&self, component: &Component, standing: Standing, verdict: &mut Verdict) {
         match standing {
-            Standing::Ready { evidence, .. } => self.announcer.announce(component, Phase::Ready, "", evidence),
+            Standing::Ready { evidence, .. } => {
+                self.announcer.announce(component, Phase::Ready, "", evidence)
+            }
             Standing::Pending(text) => {
                 verdict.open = true;
                 self.announcer.announce(component, Phase::Waiting, text, Evidence::default());
@@ -167,7 +174,7 @@ impl<R: Reconcile> Worker<R> {
     }
 
     /// The target cannot be looked at: everything on it waits, or, when that will not change, failed.
-    fn unseen(&mut self, name: &Component, error: &R::Error, components: Vec<Component>) -> Verdict {
+    fn unseen(&mut self, name: &Component, error: &R::Error, components: &[Component]) -> Verdict {
         let text = format!("{name}: {}", chain(error));
         let evidence = Evidence { error: text.clone(), error_code: error.code(), ..Evidence::default() };
         if error.is_transient() {
@@ -180,7 +187,7 @@ impl<R: Reconcile> Worker<R> {
             warn!(target = %name, "{text}");
         }
         let phase = if convinced { Phase::Failed } else { Phase::Waiting };
-        for component in &components {
+        for component in components {
             self.announcer.announce(component, phase, text.clone(), evidence.clone());
         }
         Verdict { refused: if convinced { vec![text] } else { Vec::new() }, open: !convinced }

@@ -62,7 +62,8 @@ impl Context {
     /// Where this process reads secrets when it works for a whole environment: in ROLLCALL_SECRETS_DIR, the namespace is
     /// that of the environment's first fragment.
     pub fn secrets_of(&self, environment: &Environment) -> SecretStore {
-        let namespace = environment.sources().next().map(|source| source.document.fragment.namespace.as_str());
+        let namespace =
+            environment.sources().next().map(|source| source.document.fragment.namespace.as_str());
         self.secrets(namespace.unwrap_or_default())
     }
 

@@ -38,7 +38,11 @@ pub async fn run(args: &Explain) -> Result<(), Failure> {
         if answer.also_unblocks.is_empty() {
             answer.text.clone()
         } else {
-            format!("{}\nmending the last would also unblock: {}", answer.text, answer.also_unblocks.join(", "))
+            format!(
+                "{}\nmending the last would also unblock: {}",
+                answer.text,
+                answer.also_unblocks.join(", ")
+            )
         }
     })
 }

@@ -29,21 +29,20 @@ pub struct Init {
 pub fn run(args: &Init) -> Result<(), Failure> {
     let text = document(args, Uuid::new_v4());
     let file = args.folder.join(format!("{}.yaml", args.fragment));
-    if let Err(problems) = chassis::documents::parse(&file.display().to_string(), &text)
-        .map(|document| lifecycle::document::check_fragment(&document))
-        .map_err(|problems| chassis::documents::refusal(&problems))
-        .and_then(|problems| match problems.first() {
-            None => Ok(()),
-            Some((key, message)) => Err(Failure::usage(format!("{key}: {message}"))),
-        })
-    {
-        return Err(problems);
+    let document = chassis::documents::parse(&file.display().to_string(), &text)
+        .map_err(|problems| chassis::documents::refusal(&problems))?;
+    if let Some((key, message)) = lifecycle::document::check_fragment(&document).first() {
+        return Err(Failure::usage(format!("{key}: {message}")));
     }
     std::fs::create_dir_all(&args.folder)
         .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&file))
         .and_then(|mut opened| opened.write_all(text.as_bytes()))
         .map_err(|error| Failure::usage(format!("cannot write {}: {error}", file.display())))?;
-    crate::output::line(&format!("wrote {}; add your things to it, then: rollcall check {}", file.display(), args.folder.display()))
+    crate::output::line(&format!(
+        "wrote {}; add your things to it, then: rollcall check {}",
+        file.display(),
+        args.folder.display()
+    ))
 }
 
 fn document(args: &Init, uid: Uuid) -> String {

@@ -1,11 +1,10 @@
 //! `rollcall plan`: what every provisioner would do.
 
-use chassis::provision::Planned;
+use chassis::provision;
 use chassis::{Context, Failure};
 use clap::Args;
 
 use super::Documents;
-use crate::output::print;
 
 /// Show what every provisioner would do, and touch nothing.
 #[derive(Debug, Args)]
@@ -23,10 +22,5 @@ pub async fn run(args: &Plan, context: &Context) -> Result<(), Failure> {
     let mut plans = secret_syncer::plan(&environment, context, args.offline).await?;
     plans.extend(postgres_init::plan(&environment, context, args.offline).await?);
     plans.extend(topic_provisioner::plan(&environment, context, args.offline).await?);
-    let values: Vec<_> = plans.iter().map(|plan| &plan.json).collect();
-    print(args.documents.output, &values, || text(&plans))
-}
-
-fn text(plans: &[Planned]) -> String {
-    plans.iter().map(|plan| format!("{}\n{}", plan.target, plan.text)).collect()
+    provision::print(&plans, args.documents.output)
 }

@@ -47,9 +47,16 @@ pub async fn run(args: &Status) -> Result<(), Failure> {
 }
 
 /// What the hub knows now: states, mode, generation.
-pub async fn snapshot(url: &str, components: &[String]) -> Result<(Vec<ComponentState>, String, u64), Failure> {
+pub async fn snapshot(
+    url: &str,
+    components: &[String],
+) -> Result<(Vec<ComponentState>, String, u64), Failure> {
     let mut client = HubClient::new(connect(url).await?);
-    let watch = WatchRequest { components: components.to_vec(), source: "rollcall".to_owned(), ..WatchRequest::default() };
+    let watch = WatchRequest {
+        components: components.to_vec(),
+        source: "rollcall".to_owned(),
+        ..WatchRequest::default()
+    };
     let mut updates = client.watch(request(watch)).await.map_err(|s| refused(url, &s))?.into_inner();
     let mut states = Vec::new();
     while let Some(response) = updates.message().await.map_err(|s| refused(url, &s))? {

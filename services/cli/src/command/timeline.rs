@@ -86,7 +86,12 @@ fn bar(story: &GetTimelineResponse, entry: &TimelineEntry, total: f64) -> String
     let Some(ready) = ready_after(story, entry) else { return String::new() };
     let (waited, worked) = (seconds(entry.waited.as_ref()), seconds(entry.worked.as_ref()));
     let begin = (ready.as_secs_f64() - waited - worked).max(0.0);
-    format!("{}{}{}", " ".repeat(columns(begin)), "·".repeat(columns(waited)), "▇".repeat(columns(worked).max(1)))
+    format!(
+        "{}{}{}",
+        " ".repeat(columns(begin)),
+        "·".repeat(columns(waited)),
+        "▇".repeat(columns(worked).max(1))
+    )
 }
 
 fn phase(entry: &TimelineEntry) -> &'static str {

@@ -26,8 +26,11 @@ pub struct Watch {
 pub async fn run(args: &Watch, context: &Context) -> Result<(), Failure> {
     let url = &args.hub.hub;
     let mut client = HubClient::new(connect(url).await?);
-    let watch =
-        WatchRequest { components: args.components.clone(), source: "rollcall".to_owned(), ..WatchRequest::default() };
+    let watch = WatchRequest {
+        components: args.components.clone(),
+        source: "rollcall".to_owned(),
+        ..WatchRequest::default()
+    };
     let mut updates = client.watch(watch).await.map_err(|s| refused(url, &s))?.into_inner();
     loop {
         let response = tokio::select! {

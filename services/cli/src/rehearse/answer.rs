@@ -14,9 +14,10 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 /// Answers until it is asked to end. Leaves the file `mark` behind once it listens.
-pub async fn serve(ready: &Ready, context: &Context, mark: &Path) -> Result<(), Failure> {
+pub(super) async fn serve(ready: &Ready, context: &Context, mark: &Path) -> Result<(), Failure> {
     let listener = listen(port_of(ready)?).await?;
-    std::fs::write(mark, "").map_err(|error| Failure::internal(format!("cannot write {}: {error}", mark.display())))?;
+    std::fs::write(mark, "")
+        .map_err(|error| Failure::internal(format!("cannot write {}: {error}", mark.display())))?;
     if let Some(http) = &ready.http {
         answer_http(listener, page(http), context).await
     } else if let Some(keycloak) = &ready.keycloak {
@@ -30,8 +31,8 @@ pub async fn serve(ready: &Ready, context: &Context, mark: &Path) -> Result<(), 
 
 fn port_of(ready: &Ready) -> Result<u16, Failure> {
     let url = ready.http.as_ref().map(|http| &http.url);
-    let url = url.or(ready.keycloak.as_ref().map(|keycloak| &keycloak.url));
-    let port = match (url.or(ready.grpc.as_ref().map(|grpc| &grpc.url)), &ready.tcp) {
+    let url = url.or_else(|| ready.keycloak.as_ref().map(|keycloak| &keycloak.url));
+    let port = match (url.or_else(|| ready.grpc.as_ref().map(|grpc| &grpc.url)), &ready.tcp) {
         (Some(url), _) => url.port_or_known_default(),
         (None, Some(tcp)) => tcp.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
         (None, None) => None,
@@ -64,7 +65,10 @@ fn page(http: &HttpReady) -> Router {
         set(&mut body, pointer, text);
     }
     let body = body.to_string();
-    Router::new().route(http.url.path(), get(move || async move { (status, [(CONTENT_TYPE, "application/json")], body) }))
+    Router::new().route(
+        http.url.path(),
+        get(move || async move { (status, [(CONTENT_TYPE, "application/json")], body) }),
+    )
 }
 
 /// What Keycloak says of a realm it serves.
@@ -72,7 +76,10 @@ fn realm(keycloak: &KeycloakReady) -> Router {
     let realm = keycloak.realm.as_deref().unwrap_or("master");
     let base = keycloak.url.as_str().trim_end_matches('/');
     let body = json!({"issuer": format!("{base}/realms/{realm}")}).to_string();
-    let path = format!("{}/realms/{realm}/.well-known/openid-configuration", keycloak.url.path().trim_end_matches('/'));
+    let path = format!(
+        "{}/realms/{realm}/.well-known/openid-configuration",
+        keycloak.url.path().trim_end_matches('/')
+    );
     Router::new().route(&path, get(move || async move { ([(CONTENT_TYPE, "application/json")], body) }))
 }
 

@@ -16,21 +16,21 @@ const KILLS: usize = 25;
 const DELAY_MS: u64 = 1500;
 
 /// Randomness from a seed.
-pub struct Chaos(StdRng);
+pub(super) struct Chaos(StdRng);
 
 impl Chaos {
     /// The same seed makes the same choices.
-    pub fn new(seed: u64) -> Chaos {
+    pub(super) fn new(seed: u64) -> Chaos {
         Chaos(StdRng::seed_from_u64(seed))
     }
 
     /// How long a stand-in's start takes.
-    pub fn delay(&mut self) -> Duration {
+    pub(super) fn delay(&mut self) -> Duration {
         Duration::from_millis(self.0.random_range(0..DELAY_MS))
     }
 
     /// Kills one player after another. Gives the names to `told`.
-    pub async fn reign(&mut self, cast: &Cast, mut told: impl FnMut(&str)) {
+    pub(super) async fn reign(&mut self, cast: &Cast, mut told: impl FnMut(&str)) {
         for _ in 0..KILLS {
             tokio::time::sleep(Duration::from_millis(self.0.random_range(EVERY_MS))).await;
             let Some((name, player)) = cast.players().choose(&mut self.0) else { return };

@@ -8,8 +8,9 @@ use lifecycle::document::Ready;
 use super::stage::Stage;
 
 /// Waits until every module answers its health check.
-pub async fn follow(stage: &Stage, within: Duration) -> Result<(), Failure> {
-    let targets = stage.environment().modules().filter_map(|module| module.spec.ready.as_ref()).flat_map(target);
+pub(super) async fn follow(stage: &Stage, within: Duration) -> Result<(), Failure> {
+    let targets =
+        stage.environment().modules().filter_map(|module| module.spec.ready.as_ref()).flat_map(target);
     let waiter = stage.process("everybody").args(["wait-for-dependency", "wait"]).args(targets);
     stage
         .sandbox()
@@ -26,7 +27,10 @@ fn target(ready: &Ready) -> [String; 2] {
     }
     if let Some(grpc) = &ready.grpc {
         let address = grpc.url.authority();
-        return pair("--grpc", if grpc.service.is_empty() { address.to_owned() } else { format!("{address}/{}", grpc.service) });
+        return pair(
+            "--grpc",
+            if grpc.service.is_empty() { address.to_owned() } else { format!("{address}/{}", grpc.service) },
+        );
     }
     if let Some(keycloak) = &ready.keycloak {
         let realm = keycloak.realm.as_deref().unwrap_or("master");

@@ -83,7 +83,10 @@ impl Board {
         let component: Component = state.component.parse().ok()?;
         let phase = phase_of(&state)?;
         let news = self.phase(&component) != Some(phase);
-        let since = state.since.as_ref().map_or(0, |t| t.seconds.unsigned_abs() * 1000 + u64::from(t.nanos.unsigned_abs()) / 1_000_000);
+        let since = state
+            .since
+            .as_ref()
+            .map_or(0, |t| t.seconds.unsigned_abs() * 1000 + u64::from(t.nanos.unsigned_abs()) / 1_000_000);
         self.heard += 1;
         let event = Event {
             environment: Uuid::nil(),
@@ -135,7 +138,9 @@ impl Board {
         let missing = self.missing();
         !missing.is_empty()
             && missing.iter().all(|module| {
-                self.chain(module).last().is_some_and(|root| self.phase(&root.component) == Some(Phase::Failed))
+                self.chain(module)
+                    .last()
+                    .is_some_and(|root| self.phase(&root.component) == Some(Phase::Failed))
             })
     }
 
@@ -152,7 +157,11 @@ impl Board {
             let reason = self.states.get(&root).map(|s| s.reason.as_str()).unwrap_or_default();
             let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
             let others: Vec<String> = modules.into_iter().filter(|m| *m != root.to_string()).collect();
-            let holds = if others.is_empty() { String::new() } else { format!("; it holds up {}", others.join(", ")) };
+            let holds = if others.is_empty() {
+                String::new()
+            } else {
+                format!("; it holds up {}", others.join(", "))
+            };
             format!("{root} is {phase}{reason}{holds}")
         };
         roots.into_iter().map(line).collect()

@@ -2,8 +2,8 @@
 //! each module. What works here works in a cluster by the same code.
 
 mod answer;
-mod chaos;
 mod cast;
+mod chaos;
 mod direct;
 mod follow;
 mod play;

@@ -29,7 +29,8 @@ pub async fn run(args: Rehearse, context: Context) -> Result<(), Failure> {
         return Err(Failure::usage("--direct is for documents without topics; these declare some"));
     }
     let show = Arc::new(Show::begin(args.output));
-    let program = std::env::current_exe().map_err(|e| Failure::internal(format!("cannot find this program: {e}")))?;
+    let program =
+        std::env::current_exe().map_err(|e| Failure::internal(format!("cannot find this program: {e}")))?;
     let stage = Stage::set(&environment, setting(&args, program, &show)).await.map_err(failed)?;
     show.say(&format!("PostgreSQL {} answers on port {}", args.postgres, stage.postgres().port()));
     let outcome = tokio::select! {
@@ -56,6 +57,7 @@ fn setting(args: &Rehearse, program: PathBuf, show: &Arc<Show>) -> Setting {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
 fn failed(error: Error) -> Failure {
     Failure::internal(chassis::exit::chain(&error))
 }
@@ -67,7 +69,8 @@ async fn perform(args: &Rehearse, stage: &Stage, show: &Show) -> Result<(), Fail
     if let Some(module) = &args.real {
         real::keycloak_of(stage, module)?;
     }
-    let services: &[Service] = if args.direct { &[Service::SecretSyncer, Service::PostgresInit] } else { &Service::ALL };
+    let services: &[Service] =
+        if args.direct { &[Service::SecretSyncer, Service::PostgresInit] } else { &Service::ALL };
     cast.services(stage, services).await.map_err(failed)?;
     let delay = || chaos.as_mut().map_or(Duration::ZERO, Chaos::delay);
     cast.stand_ins(stage, args.real.as_deref(), delay).await.map_err(failed)?;
@@ -106,20 +109,19 @@ async fn perform(args: &Rehearse, stage: &Stage, show: &Show) -> Result<(), Fail
             }
         };
         let (started, keycloak, ()) = tokio::join!(servers, keycloak, reign);
-        started.and(keycloak.map(drop))?;
+        started?;
+        keycloak?;
         std::future::pending::<Result<(), Failure>>().await
     };
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(args.deadline, play) => outcome,
         failure = background => Ok(failure),
     };
-    match outcome {
-        Ok(result) => result?,
-        Err(_) => {
-            let causes = board.causes().join("\n");
-            return Err(Failure::new(Exit::Deadline, format!("not ready after {} s:\n{causes}", args.deadline.as_secs())));
-        }
-    }
+    let late = |_| {
+        let causes = board.causes().join("\n");
+        Failure::new(Exit::Deadline, format!("not ready after {} s:\n{causes}", args.deadline.as_secs()))
+    };
+    outcome.map_err(late)??;
     if args.direct {
         return crate::output::line(&format!("every module is ready, {:.2} s", show.elapsed().as_secs_f64()));
     }
@@ -179,7 +181,10 @@ async fn tell(args: &Rehearse, stage: &Stage) -> Result<(), Failure> {
         }
     };
     let story = tokio::time::timeout(STORY, complete).await.map_err(|_| {
-        Failure::internal(format!("every module is ready, but telemetry-exporter has not heard of it within {} s", STORY.as_secs()))
+        Failure::internal(format!(
+            "every module is ready, but telemetry-exporter has not heard of it within {} s",
+            STORY.as_secs()
+        ))
     })?;
     print(args.output, &timeline::value(&story), || timeline::text(&story))
 }

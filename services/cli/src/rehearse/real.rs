@@ -14,10 +14,10 @@ use super::stage::Stage;
 use super::stand_in::needs_of;
 
 /// How long Keycloak may take: its first start makes its tables.
-const START: Duration = Duration::from_secs(300);
+const START: Duration = Duration::from_mins(5);
 
 /// What the documents say about the module; an error unless it is a Keycloak.
-pub fn keycloak_of(stage: &Stage, module: &str) -> Result<KeycloakReady, Failure> {
+pub(super) fn keycloak_of(stage: &Stage, module: &str) -> Result<KeycloakReady, Failure> {
     let declared = stage.environment().module(module);
     declared.and_then(|m| m.spec.ready.as_ref()?.keycloak.clone()).ok_or_else(|| {
         Failure::usage(format!("--real {module}: no document declares it as a module with `ready: {{keycloak: …}}`; only a Keycloak can be real"))
@@ -25,12 +25,16 @@ pub fn keycloak_of(stage: &Stage, module: &str) -> Result<KeycloakReady, Failure
 }
 
 /// Waits for the module's gate as its init container would, then starts Keycloak and waits until it answers.
-pub async fn start(stage: &Stage, module: &str) -> Result<Keycloak, Failure> {
+pub(super) async fn start(stage: &Stage, module: &str) -> Result<Keycloak, Failure> {
     let ready = keycloak_of(stage, module)?;
     let documents = stage.documents().display().to_string();
-    let waiter = stage
-        .process(&format!("module/{module}"))
-        .args(["wait-for-dependency", "wait", "--module", module, documents.as_str()]);
+    let waiter = stage.process(&format!("module/{module}")).args([
+        "wait-for-dependency",
+        "wait",
+        "--module",
+        module,
+        documents.as_str(),
+    ]);
     stage.sandbox().run(waiter, START).await.map_err(Failure::internal)?;
     let options = KeycloakOptions {
         db: database(stage, module)?,
@@ -46,16 +50,24 @@ pub async fn start(stage: &Stage, module: &str) -> Result<Keycloak, Failure> {
 /// The login of the module's first database.
 fn database(stage: &Stage, module: &str) -> Result<Option<KeycloakDatabase>, Failure> {
     let environment = stage.environment();
-    let Some(component) = needs_of(environment, module, Kind::Database).into_iter().next() else { return Ok(None) };
+    let Some(component) = needs_of(environment, module, Kind::Database).into_iter().next() else {
+        return Ok(None);
+    };
     let Some(database) = environment.databases().find(|d| d.component == component) else { return Ok(None) };
     let app = &database.spec.roles.app;
     let place = database.source.document.place();
     let name = environment.naming().database(database.spec.physical_base(component.name()), place);
     let user = environment.naming().role(&app.name, place).map_err(Failure::usage)?;
     let store = SecretStore::Root(stage.secrets());
-    let password = store.password(&database.secret(&app.password.secret), &app.password.key).map_err(Failure::usage)?;
+    let password =
+        store.password(&database.secret(&app.password.secret), &app.password.key).map_err(Failure::usage)?;
     Ok(Some(KeycloakDatabase {
-        url: format!("jdbc:postgresql://{}:{}/{}", stage.postgres().host(), stage.postgres().port(), name.map_err(Failure::usage)?),
+        url: format!(
+            "jdbc:postgresql://{}:{}/{}",
+            stage.postgres().host(),
+            stage.postgres().port(),
+            name.map_err(Failure::usage)?
+        ),
         user,
         password: password.expose_text().unwrap_or_default().to_owned(),
     }))
@@ -65,6 +77,7 @@ fn database(stage: &Stage, module: &str) -> Result<Option<KeycloakDatabase>, Fai
 fn realm(stage: &Stage, realm: &str) -> Result<PathBuf, Failure> {
     let file = stage.sandbox().dir().join(format!("{realm}-realm.json"));
     let text = json!({"realm": realm, "enabled": true}).to_string();
-    std::fs::write(&file, text).map_err(|error| Failure::internal(format!("cannot write {}: {error}", file.display())))?;
+    std::fs::write(&file, text)
+        .map_err(|error| Failure::internal(format!("cannot write {}: {error}", file.display())))?;
     Ok(file)
 }

@@ -127,12 +127,22 @@ modules:
     #[test]
     fn only_addresses_change() {
         let stand_ins = [("module/web".to_owned(), 1001), ("endpoint/smtp".to_owned(), 1002)].into();
-        let addresses =
-            Addresses { postgres: 5433, brokers: "127.0.0.1:9093".to_owned(), stand_ins, management: BTreeMap::new() };
+        let addresses = Addresses {
+            postgres: 5433,
+            brokers: "127.0.0.1:9093".to_owned(),
+            stand_ins,
+            management: BTreeMap::new(),
+        };
         let rewritten = rewrite(&environment(), &addresses).remove(0);
         let expected = TEXT
-            .replace("host: commons-postgresql, tls: {mode: verify-full, ca: {secret: pg-ca, key: ca.crt}}", "host: 127.0.0.1, port: 5433, tls: {mode: disable}")
-            .replace(r#"brokers: ["a:9092", "b:9092"], expect_brokers: 3, tls: {}"#, r#"brokers: ["127.0.0.1:9093"]"#)
+            .replace(
+                "host: commons-postgresql, tls: {mode: verify-full, ca: {secret: pg-ca, key: ca.crt}}",
+                "host: 127.0.0.1, port: 5433, tls: {mode: disable}",
+            )
+            .replace(
+                r#"brokers: ["a:9092", "b:9092"], expect_brokers: 3, tls: {}"#,
+                r#"brokers: ["127.0.0.1:9093"]"#,
+            )
             .replace("mail:25", "127.0.0.1:1002")
             .replace("https://web/", "http://127.0.0.1:1001/");
         assert_eq!(rewritten, chassis::documents::parse("base.yaml", &expected).unwrap());

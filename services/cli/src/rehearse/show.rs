@@ -10,7 +10,7 @@ use super::follow::Board;
 use crate::output::{Output, phase as shown};
 
 /// Writes progress to standard error, so that standard output holds the result alone.
-pub struct Show {
+pub(super) struct Show {
     begun: Instant,
     live: bool,
     quiet: bool,
@@ -18,53 +18,59 @@ pub struct Show {
 
 impl Show {
     /// Begins the clock. JSON output has no progress.
-    pub fn begin(output: Output) -> Show {
+    pub(super) fn begin(output: Output) -> Show {
         let live = std::io::stderr().is_terminal();
         Show { begun: Instant::now(), live, quiet: output == Output::Json }
     }
 
     /// How long it runs.
-    pub fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
     /// Says something.
-    pub fn say(&self, text: &str) {
+    pub(super) fn say(&self, text: &str) {
         self.write(&format!("{:>8.2}s  {text}", self.elapsed().as_secs_f64()));
     }
 
     /// Shows that a component reached a phase.
-    pub fn change(&self, component: &Component, phase: Phase, reason: &str, board: &Board) {
-        self.say(&format!("{} {component}{}", shown(phase), if reason.is_empty() { String::new() } else { format!("  {reason}") }));
+    pub(super) fn change(&self, component: &Component, phase: Phase, reason: &str, board: &Board) {
+        self.say(&format!(
+            "{} {component}{}",
+            shown(phase),
+            if reason.is_empty() { String::new() } else { format!("  {reason}") }
+        ));
         self.status(board);
     }
 
     /// Refreshes the line below.
-    pub fn status(&self, board: &Board) {
+    pub(super) fn status(&self, board: &Board) {
         if self.live && !self.quiet {
             let (ready, all) = board.count();
             let missing = board.missing();
-            let next = missing.first().map(|m| format!(", waiting for {m}{}", if missing.len() > 1 { " and others" } else { "" }));
-            self.raw(&format!("\r\x1b[2K{ready}/{all} ready{}", next.unwrap_or_default()));
+            let next = missing
+                .first()
+                .map(|m| format!(", waiting for {m}{}", if missing.len() > 1 { " and others" } else { "" }));
+            Self::raw(&format!("\r\x1b[2K{ready}/{all} ready{}", next.unwrap_or_default()));
         }
     }
 
     /// Clears the line below.
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         if self.live && !self.quiet {
-            self.raw("\r\x1b[2K");
+            Self::raw("\r\x1b[2K");
         }
     }
 
     fn write(&self, line: &str) {
         if !self.quiet {
             let clear = if self.live { "\r\x1b[2K" } else { "" };
-            self.raw(&format!("{clear}{line}\n"));
+            Self::raw(&format!("{clear}{line}\n"));
         }
     }
 
     /// Progress that cannot be written is no reason to stop.
-    fn raw(&self, text: &str) {
+    fn raw(text: &str) {
         let mut stderr = anstream::stderr().lock();
         let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
     }

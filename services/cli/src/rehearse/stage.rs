@@ -11,13 +11,14 @@ use chassis::secret::SecretStore;
 use lifecycle::Component;
 use lifecycle::document::Environment;
 use sandbox::{
-    Handle, Kafka, KafkaOptions, Options, Postgres, PostgresOptions, ProcessSpec, Restart, Sandbox, Supervisor,
+    Handle, Kafka, KafkaOptions, Options, Postgres, PostgresOptions, ProcessSpec, Restart, Sandbox,
+    Supervisor,
 };
 
 use super::rewrite::{Addresses, rewrite, stand_ins};
 
 /// How long a server may take to answer after it was started.
-pub const SERVER_START: Duration = Duration::from_secs(120);
+pub const SERVER_START: Duration = Duration::from_mins(2);
 /// How long a killed process stays away before its supervisor starts it again.
 const RESTART: Duration = Duration::from_millis(200);
 
@@ -304,7 +305,8 @@ impl Stage {
         let program = self.setting.program.display().to_string();
         let (marks, delay) = (self.marks().display().to_string(), delay.as_millis().to_string());
         let stand_in =
-            [&program, "stand-in", "--module", name, "--delay-ms", &delay, "--marks", &marks, &documents].map(str::to_owned);
+            [&program, "stand-in", "--module", name, "--delay-ms", &delay, "--marks", &marks, &documents]
+                .map(str::to_owned);
         let spec = self
             .process(&format!("module/{name}"))
             .args(["wait-for-dependency", "wait", "--module", name, &documents, "--"])
@@ -318,7 +320,11 @@ impl Stage {
         let spec = self
             .process(&format!("endpoint/{name}"))
             .args(["stand-in", "--endpoint", name])
-            .args(["--marks".to_owned(), self.marks().display().to_string(), self.documents().display().to_string()])
+            .args([
+                "--marks".to_owned(),
+                self.marks().display().to_string(),
+                self.documents().display().to_string(),
+            ])
             .restart(Restart::Always { backoff: RESTART });
         Ok(self.sandbox.spawn(spec).await?)
     }
@@ -376,7 +382,11 @@ impl Stage {
         for server in self.environment.postgres() {
             if let Some(admin) = &server.spec.admin {
                 self.admit(&admin.user).await?;
-                self.write_secret(&server.secret(&admin.password.secret), &admin.password.key, self.postgres.password())?;
+                self.write_secret(
+                    &server.secret(&admin.password.secret),
+                    &admin.password.key,
+                    self.postgres.password(),
+                )?;
             }
         }
         Ok(())
@@ -398,10 +408,14 @@ impl Stage {
         let within = Duration::from_secs(10);
         let user = self.postgres.superuser();
         let mut session =
-            postgres::Session::open(&server, user, Some(&password), "postgres", "rollcall rehearse", within).await?;
+            postgres::Session::open(&server, user, Some(&password), "postgres", "rollcall rehearse", within)
+                .await?;
         let quoted = admin.replace('"', "\"\"");
         let made = session
-            .execute(format!("CREATE ROLE \"{quoted}\" SUPERUSER LOGIN PASSWORD '{}'", self.postgres.password()))
+            .execute(format!(
+                "CREATE ROLE \"{quoted}\" SUPERUSER LOGIN PASSWORD '{}'",
+                self.postgres.password()
+            ))
             .await;
         session.close().await;
         Ok(made?)

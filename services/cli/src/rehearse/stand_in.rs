@@ -47,7 +47,8 @@ pub async fn run(args: StandIn, context: Context) -> Result<(), Failure> {
     if let Some(endpoint) = &args.endpoint {
         let declared = environment.endpoints().find(|e| e.component.name() == endpoint);
         let ready = declared.map(|e| e.spec.clone());
-        let ready = ready.ok_or_else(|| Failure::usage(format!("no document declares endpoint/{endpoint}")))?;
+        let ready =
+            ready.ok_or_else(|| Failure::usage(format!("no document declares endpoint/{endpoint}")))?;
         return super::answer::serve(&ready, &context, &mark(&args.marks, "endpoint", endpoint)).await;
     }
     let name = args.module.unwrap_or_default();
@@ -84,7 +85,8 @@ async fn check_needs(
     for need in graph.start_needs(&module.component) {
         let component = &need.component;
         let broken = |why: String| {
-            let message = format!("{} was started although {component} is not ready: {why}", module.component);
+            let message =
+                format!("{} was started although {component} is not ready: {why}", module.component);
             Failure::new(Exit::Deadlock, message)
         };
         let definition = definition::for_waiter(environment, module.source, component).map_err(broken)?;

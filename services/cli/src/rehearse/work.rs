@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chassis::secret::SecretStore;
 use chassis::{Exit, Failure};
-use lifecycle::document::{Declared, Database, Environment, Topic};
+use lifecycle::document::{Database, Declared, Environment, Topic};
 use lifecycle::{Component, Kind};
 use postgres::{Server, Session};
 use rdkafka::ClientConfig;
@@ -22,7 +22,11 @@ const WITHIN: Duration = Duration::from_secs(30);
 
 /// Works in every database and topic the module needs. Any failure is a failure of the rehearsal: what the module needs
 /// was promised to work.
-pub async fn at(environment: &Environment, module: &str, secrets: &SecretStore) -> Result<(), Failure> {
+pub(super) async fn at(
+    environment: &Environment,
+    module: &str,
+    secrets: &SecretStore,
+) -> Result<(), Failure> {
     let broken = |component: &Component, error: &dyn std::fmt::Display| {
         Failure::new(Exit::DependencyFailed, format!("module/{module} cannot work with {component}: {error}"))
     };
@@ -57,12 +61,16 @@ async fn write_table(
     let component = Component::new(Kind::Postgres, &database.spec.server);
     let server = Server::resolve(&component, spec, &document.fragment.namespace, secrets).map_err(text)?;
     let app = &database.spec.roles.app;
-    let password = secrets.password(&database.secret(&app.password.secret), &app.password.key).map_err(text)?;
+    let password =
+        secrets.password(&database.secret(&app.password.secret), &app.password.key).map_err(text)?;
     let (naming, place) = (environment.naming(), document.place());
     let user = naming.role(&app.name, place).map_err(text)?;
-    let name = naming.database(database.spec.physical_base(database.component.name()), place).map_err(text)?;
+    let name =
+        naming.database(database.spec.physical_base(database.component.name()), place).map_err(text)?;
     let mut session =
-        Session::open(&server, &user, Some(&password), &name, &format!("module/{module}"), WITHIN).await.map_err(text)?;
+        Session::open(&server, &user, Some(&password), &name, &format!("module/{module}"), WITHIN)
+            .await
+            .map_err(text)?;
     let table = format!("rehearsal_{}", module.replace('-', "_"));
     let wrote = async {
         session.execute(format!("CREATE TABLE IF NOT EXISTS {table} (started timestamptz NOT NULL)")).await?;
@@ -81,7 +89,7 @@ fn whereabouts(environment: &Environment, topic: &Declared<'_, Topic>) -> Result
         .get(&topic.spec.kafka)
         .or_else(|| document.uses.kafka.get(&topic.spec.kafka))
         .ok_or("its Kafka is not declared")?;
-    let base = topic.spec.name.as_deref().unwrap_or(topic.component.name());
+    let base = topic.spec.name.as_deref().unwrap_or_else(|| topic.component.name());
     let name = environment.naming().topic(base, document.place()).map_err(text)?;
     Ok((cluster.brokers.join(","), name))
 }
@@ -98,7 +106,8 @@ async fn echo(brokers: &str, topic: &str, module: &str) -> Result<(), String> {
         .map_err(text)?;
     let record = FutureRecord::to(topic).key(module).payload(module);
     let delivery = producer.send(record, WITHIN).await.map_err(|(error, _)| text(error))?;
-    let (partition, offset, topic, module) = (delivery.partition, delivery.offset, topic.to_owned(), module.to_owned());
+    let (partition, offset, topic, module) =
+        (delivery.partition, delivery.offset, topic.to_owned(), module.to_owned());
     let read = move || {
         let consumer: BaseConsumer = config.set("group.id", "rehearsal").create().map_err(text)?;
         let mut at = TopicPartitionList::new();

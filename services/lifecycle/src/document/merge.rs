@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::naming::folded;
 use super::{
-    Database, Document, Identity, Kafka, Module, Naming, Postgres, Ready, Secret, SecretName, SecretRef, Topic,
-    check_fragment,
+    Database, Document, Identity, Kafka, Module, Naming, Postgres, Ready, Secret, SecretName, SecretRef,
+    Topic, check_fragment,
 };
 use crate::{Component, Kind};
 

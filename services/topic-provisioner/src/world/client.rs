@@ -40,18 +40,24 @@ pub(super) struct Client {
     heard: Quiet,
 }
 
-/// Keeps librdkafka's repeated words out of the log, and its last error for ours.
+/// Keeps librdkafka's repeated words out of the log, and the last of its errors for ours. It is its log that tells them:
+/// an admin client has no queue on which errors are delivered.
 #[derive(Debug, Clone, Default)]
 struct Quiet(Arc<Mutex<Option<String>>>);
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
+        if (level as i32) <= (RDKafkaLogLevel::Error as i32) {
+            // It begins with the name of a thread.
+            let words = message.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: "));
+            let words = words.map_or(message, |(_, words)| words);
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.to_owned());
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
 }
 

@@ -5,6 +5,7 @@
     clippy::panic,
     reason = "helpers of tests fail as tests do"
 )]
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -42,8 +43,12 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Cluster {
+        Cluster::with(KafkaOptions::default()).await
+    }
+
+    pub(crate) async fn with(options: KafkaOptions) -> Cluster {
         let sandbox = Sandbox::start(Options::new(supervisor())).await.expect("a sandbox starts");
-        let kafka = sandbox.kafka(KafkaOptions::default()).await.expect("a broker is made");
+        let kafka = sandbox.kafka(options).await.expect("a broker is made");
         kafka.ready(READY).await.expect("it is ready");
         Cluster { sandbox, kafka }
     }

@@ -148,3 +148,54 @@ fn bounded(count: usize) -> Result<(), Status> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chassis::announcer::Announcer;
+    use chassis::bus::Bus;
+    use chassis::metrics::Metrics;
+    use chassis::secret::SecretStore;
+    use lifecycle::document::Identity;
+    use tonic::Code;
+
+    use super::super::meters::Meters;
+    use super::super::prober::Rhythm;
+    use super::super::state::State;
+    use super::*;
+
+    fn service(verify: Option<Verify>) -> HubService {
+        let identity = Identity { name: "dev".to_owned(), uid: uuid::Uuid::from_u128(1) };
+        let announcer = Announcer::new(Bus::none(), identity.clone(), "hub/1");
+        let rhythm = Rhythm { polling: false, resync: std::time::Duration::from_secs(30) };
+        let meters = Meters::new(&Metrics::new("hub"));
+        HubService::new(
+            Core::new(State::new(identity, "hub/1"), announcer, SecretStore::None, meters, rhythm),
+            verify,
+        )
+    }
+
+    async fn write(service: &HubService, from: &str, token: Option<&str>) -> Option<Code> {
+        let mut metadata = MetadataMap::new();
+        if let Some(token) = token {
+            metadata.insert("authorization", token.parse().unwrap());
+        }
+        service.may_write(&metadata, Some(from.parse().unwrap())).await.err().map(|status| status.code())
+    }
+
+    #[tokio::test]
+    async fn away_from_loopback_only_a_verified_caller_may_write() {
+        let open = service(None);
+        assert_eq!(write(&open, "127.0.0.1:1", None).await, None);
+        assert_eq!(write(&open, "[::ffff:127.0.0.1]:1", None).await, None);
+        assert_eq!(write(&open, "10.0.0.7:1", Some("Bearer x")).await, Some(Code::PermissionDenied));
+        let verify: Verify = Arc::new(|token| {
+            Box::pin(async move {
+                if token == "right" { Ok("sa/waiter".to_owned()) } else { Err("unknown".to_owned()) }
+            })
+        });
+        let guarded = service(Some(verify));
+        assert_eq!(write(&guarded, "10.0.0.7:1", None).await, Some(Code::Unauthenticated));
+        assert_eq!(write(&guarded, "10.0.0.7:1", Some("Bearer wrong")).await, Some(Code::PermissionDenied));
+        assert_eq!(write(&guarded, "10.0.0.7:1", Some("Bearer right")).await, None);
+    }
+}

@@ -27,10 +27,13 @@ pub async fn execute(stage: &Stage, database: &str, sql: &str) {
 /// The rows of a query, as text, one line each.
 pub async fn rows(stage: &Stage, database: &str, sql: &str) -> Vec<String> {
     let mut connection = superuser(stage, database).await;
-    let rows = sqlx::query(AssertSqlSafe(format!("SELECT ({sql_row})::text AS line FROM ({sql}) AS q", sql_row = "q")))
-        .fetch_all(&mut connection)
-        .await
-        .unwrap();
+    let rows = sqlx::query(AssertSqlSafe(format!(
+        "SELECT ({sql_row})::text AS line FROM ({sql}) AS q",
+        sql_row = "q"
+    )))
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
     connection.close().await.unwrap();
     rows.iter().map(|row| row.get::<String, _>("line")).collect()
 }
@@ -40,7 +43,14 @@ pub async fn rows(stage: &Stage, database: &str, sql: &str) -> Vec<String> {
 pub async fn shared(stage: &Stage) -> Vec<String> {
     let mut all = Vec::new();
     for catalog in ["pg_authid", "pg_auth_members", "pg_db_role_setting", "pg_shdescription", "pg_shdepend"] {
-        all.extend(rows(stage, "postgres", &format!("SELECT '{catalog}', c.xmin, c.* FROM {catalog} c ORDER BY c::text")).await);
+        all.extend(
+            rows(
+                stage,
+                "postgres",
+                &format!("SELECT '{catalog}', c.xmin, c.* FROM {catalog} c ORDER BY c::text"),
+            )
+            .await,
+        );
     }
     // Autovacuum writes datfrozenxid and datminmxid, in place or not.
     let databases = "SELECT 'pg_database', datname, datdba, datacl, datallowconn, datconnlimit FROM pg_database ORDER BY datname";
@@ -52,7 +62,14 @@ pub async fn shared(stage: &Stage) -> Vec<String> {
 pub async fn local(stage: &Stage, database: &str) -> Vec<String> {
     let mut all = Vec::new();
     for catalog in ["pg_namespace", "pg_default_acl", "pg_extension"] {
-        all.extend(rows(stage, database, &format!("SELECT '{catalog}', c.xmin, c.* FROM {catalog} c ORDER BY c::text")).await);
+        all.extend(
+            rows(
+                stage,
+                database,
+                &format!("SELECT '{catalog}', c.xmin, c.* FROM {catalog} c ORDER BY c::text"),
+            )
+            .await,
+        );
     }
     all
 }

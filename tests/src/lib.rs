@@ -1,7 +1,13 @@
 //! Scenario tests over the real components: a stage with real Postgres and Kafka, the real services as processes, and
 //! questions asked as a person or a catalog would ask them. Rules about the shape of the code stand beside them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness for tests fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a harness for tests fails by panicking"
+)]
 
 pub mod catalog;
 pub mod documents;
@@ -64,7 +70,8 @@ pub fn text(output: &Output) -> String {
 pub fn environment(texts: &[String]) -> Environment {
     let sources = texts.iter().enumerate().map(|(i, text)| {
         let file = format!("{i}.yaml");
-        let document = chassis::documents::parse(&file, text).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let document =
+            chassis::documents::parse(&file, text).unwrap_or_else(|problems| panic!("{problems:?}"));
         Source { file, document }
     });
     let merged = Environment::merge(sources);
@@ -90,9 +97,8 @@ pub async fn follow(stage: &Stage, mut enough: impl FnMut(&Board) -> bool) -> Bo
             }
         }
     };
-    if tokio::time::timeout(PATIENCE, following).await.is_err() {
-        panic!("not within {} s:\n{}", PATIENCE.as_secs(), board.causes().join("\n"));
-    }
+    let in_time = tokio::time::timeout(PATIENCE, following).await.is_ok();
+    assert!(in_time, "not within {} s:\n{}", PATIENCE.as_secs(), board.causes().join("\n"));
     board
 }
 
@@ -109,5 +115,9 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, looking).await.is_ok(), "not within {} s: {what}", PATIENCE.as_secs());
+    assert!(
+        tokio::time::timeout(PATIENCE, looking).await.is_ok(),
+        "not within {} s: {what}",
+        PATIENCE.as_secs()
+    );
 }

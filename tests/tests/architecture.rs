@@ -10,10 +10,20 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 const SERVICES: [&str; 5] =
     ["postgres-init", "topic-provisioner", "secret-syncer", "wait-for-dependency", "telemetry-exporter"];
 /// The owner's choice of what is visible at the top of the repository.
-const TOP: [&str; 8] = ["Cargo.lock", "Cargo.toml", "README.md", "charts", "docker", "proto", "services", "tests"];
+const TOP: [&str; 8] =
+    ["Cargo.lock", "Cargo.toml", "README.md", "charts", "docker", "proto", "services", "tests"];
 /// The owner's choice of packages; each is really used by some crate of ours.
 const CHOSEN: [&str; 10] = [
-    "config", "figment", "opentelemetry", "prost", "rdkafka", "sqlx", "tokio", "tonic", "tower", "tracing-opentelemetry",
+    "config",
+    "figment",
+    "opentelemetry",
+    "prost",
+    "rdkafka",
+    "sqlx",
+    "tokio",
+    "tonic",
+    "tower",
+    "tracing-opentelemetry",
 ];
 /// No file of ours is longer.
 const LINES: usize = 400;
@@ -65,7 +75,8 @@ fn services_never_know_each_other() {
 fn only_the_command_line_knows_the_services() {
     for (name, package) in packages() {
         if name != "rollcall" && name != "acceptance" {
-            let known: Vec<String> = knows(&package).into_iter().filter(|k| SERVICES.contains(&k.as_str())).collect();
+            let known: Vec<String> =
+                knows(&package).into_iter().filter(|k| SERVICES.contains(&k.as_str())).collect();
             assert!(known.is_empty(), "{name} knows {known:?}");
         }
     }
@@ -142,7 +153,10 @@ fn every_chosen_package_is_used() {
 fn the_top_level_is_the_owners() {
     let listed = std::process::Command::new("git").arg("ls-files").current_dir(root()).output().unwrap();
     let files = String::from_utf8(listed.stdout).unwrap();
-    let top: BTreeSet<&str> =
-        files.lines().filter_map(|file| file.split('/').next()).filter(|name| !name.starts_with('.')).collect();
+    let top: BTreeSet<&str> = files
+        .lines()
+        .filter_map(|file| file.split('/').next())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
     assert_eq!(top, TOP.into_iter().collect());
 }

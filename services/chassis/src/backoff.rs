@@ -56,7 +56,7 @@ mod tests {
             for _ in 0..steps {
                 let delay = backoff.next_delay();
                 prop_assert!(delay <= cap);
-                prop_assert!(delay >= base.min(cap) / 2 - Duration::from_nanos(1));
+                prop_assert!(delay + Duration::from_nanos(1) >= base.min(cap) / 2);
             }
         }
     }

@@ -159,7 +159,7 @@ mod tests {
             r#"{"component": "module/keycloak", "within": "15m", "on_restart": "report"}"#,
         )
         .unwrap();
-        assert_eq!(full.within, Some(Duration::from_secs(900)));
+        assert_eq!(full.within, Some(Duration::from_mins(15)));
         assert_eq!(full.on_restart, OnRestart::Report);
     }
 

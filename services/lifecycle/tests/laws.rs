@@ -113,7 +113,9 @@ proptest! {
     ) {
         let fold = |events: &[lifecycle::Event]| {
             let mut timeline = Timeline::default();
-            events.iter().for_each(|event| timeline.hear(event));
+            for event in events {
+                timeline.hear(event);
+            }
             timeline
         };
         prop_assert_eq!(fold(&heard).entries(), fold(&shuffled).entries());
@@ -125,7 +127,9 @@ proptest! {
     ) {
         let graph = modules(&edges);
         let mut timeline = Timeline::default();
-        heard.iter().for_each(|event| timeline.hear(event));
+        for event in &heard {
+            timeline.hear(event);
+        }
         let path = timeline.critical_path(&graph);
         for pair in path.windows(2) {
             prop_assert!(graph.start_needs(&pair[1]).any(|need| need.component == pair[0]));

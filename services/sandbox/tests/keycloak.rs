@@ -1,6 +1,5 @@
 //! Keycloak comes up for real, on files and on PostgreSQL, and serves an imported realm.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::io::{Read, Write};

@@ -1,6 +1,5 @@
 //! PostgreSQL and Kafka come up for real, keep their data through `kill -9`, and live side by side.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::io::{Read, Write};

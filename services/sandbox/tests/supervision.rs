@@ -1,6 +1,5 @@
 //! Nothing outlives a sandbox, whoever is killed; and processes are restarted, ended and reported as asked.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::collections::BTreeSet;

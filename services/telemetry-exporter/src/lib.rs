@@ -74,7 +74,7 @@ async fn listen(bus: &Bus, shared: &Shared, environment: &lifecycle::document::E
             BusUpdate::Fragment(fragment) => match fragment.document() {
                 Ok(document) => shared.with(|fold| fold.fragment(document)),
                 Err(error) => {
-                    warn!(fragment = fragment.name, %error, "set a fragment aside that cannot be read")
+                    warn!(fragment = fragment.name, %error, "set a fragment aside that cannot be read");
                 }
             },
             BusUpdate::BringUp(bring_up) => {

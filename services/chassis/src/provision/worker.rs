@@ -147,7 +147,7 @@ impl<R: Reconcile> Worker<R> {
     fn announce(&self, component: &Component, standing: Standing, verdict: &mut Verdict) {
         match standing {
             Standing::Ready { evidence, .. } => {
-                self.announcer.announce(component, Phase::Ready, "", evidence)
+                self.announcer.announce(component, Phase::Ready, "", evidence);
             }
             Standing::Pending(text) => {
                 verdict.open = true;

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// A document as read from a file named like its fragment.
-pub fn source(document: Document) -> Source {
+pub(crate) fn source(document: Document) -> Source {
     Source { file: format!("{}.yaml", document.fragment.name), document }
 }
 
 /// One to four fragments of one environment that pass every check: each names its things after itself, and needs only
 /// things of its own or of earlier fragments.
-pub fn environments() -> impl Strategy<Value = Vec<Document>> {
+pub(crate) fn environments() -> impl Strategy<Value = Vec<Document>> {
     let templates = prop::sample::select(vec!["{name}", "{environment}_{name}", "{namespace}-{name}"]);
     let sizes = prop::collection::vec((0..3usize, 0..3usize, 0..3usize, any::<bool>()), 1..4);
     (templates, sizes).prop_map(|(template, sizes)| {
@@ -74,7 +74,7 @@ fn fragment(template: &str, i: usize, (databases, topics, modules, runtime): Siz
 }
 
 /// Events of one generation about a few modules.
-pub fn events() -> impl Strategy<Value = Vec<Event>> {
+pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
     let one = (0..6u8, 0..6usize, 0..50u64, 0..3u32).prop_map(|(name, phase, since, attempts)| Event {
         environment: Uuid::nil(),
         component: Component::new(Kind::Module, format!("m{name}")),

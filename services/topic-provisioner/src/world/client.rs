@@ -5,17 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chassis::backoff::Backoff;
-use chassis::bus::{BusError, Cluster, Writer};
+use chassis::bus::{BusError, Cluster, OWNERSHIP_TOPIC, Writer};
 use chassis::secret::SecretStore;
 use lifecycle::Component;
 use rdkafka::ClientContext;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigSource, NewPartitions, NewTopic, OwnedResourceSpecifier,
+    AdminClient, AdminOptions, ConfigEntry, ConfigResourceResult, ConfigSource, NewPartitions, NewTopic,
     ResourceSpecifier, TopicResult,
 };
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::time::Instant;
 
@@ -25,6 +26,8 @@ use crate::spec::{Authority, Connection};
 
 /// Topics whose settings are asked for in one request.
 const DESCRIBED: usize = 500;
+/// How long finding out why nobody answers may take.
+const REASON: Duration = Duration::from_secs(2);
 
 /// Settings of a topic, or why they cannot be read.
 pub(super) type Settings = Result<BTreeMap<String, Setting>, String>;
@@ -37,28 +40,31 @@ pub(super) struct Client {
     admin: Arc<AdminClient<Quiet>>,
     /// Kept once it was needed: the first write of an idempotent producer takes half a second.
     writer: Mutex<Option<Writer>>,
-    heard: Quiet,
+    config: ClientConfig,
 }
 
-/// Keeps librdkafka's repeated words out of the log, and the last of its errors for ours. It is its log that tells them:
-/// an admin client has no queue on which errors are delivered.
+/// Keeps librdkafka's repeated words out of the log, and the last of its errors for ours.
 #[derive(Debug, Clone, Default)]
 struct Quiet(Arc<Mutex<Option<String>>>);
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
-        if (level as i32) <= (RDKafkaLogLevel::Error as i32) {
-            // It begins with the name of a thread.
-            let words = message.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: "));
-            let words = words.map_or(message, |(_, words)| words);
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.to_owned());
-        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
+        // That all brokers are down follows from what was said of each before.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
     }
+}
+
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
 impl Client {
@@ -95,14 +101,57 @@ impl Client {
             config.set(key, &value);
             bus = bus.with(key, value);
         }
-        let heard = Quiet::default();
-        let admin = config.create_with_context(heard.clone());
-        let admin = admin.map_err(|error| judged(cluster, &bus, &heard, "make a client", "", &error))?;
-        Ok(Client { cluster: cluster.clone(), bus, admin: Arc::new(admin), writer: Mutex::default(), heard })
+        // It fails for what it was given and not for what it meets: it connects when it is asked something.
+        let failed = |error: KafkaError| Error::Unreachable {
+            cluster: cluster.clone(),
+            brokers: bus.brokers().to_owned(),
+            reason: error.to_string(),
+            code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+        };
+        let admin = Arc::new(config.create_with_context(Quiet::default()).map_err(failed)?);
+        Ok(Client { cluster: cluster.clone(), bus, admin, writer: Mutex::default(), config })
     }
 
-    fn judged(&self, action: &'static str, topic: &str, error: &KafkaError) -> Error {
-        judged(&self.cluster, &self.bus, &self.heard, action, topic, error)
+    async fn judged(&self, action: &'static str, topic: &str, error: &KafkaError) -> Error {
+        use RDKafkaErrorCode as Code;
+        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        if !matches!(
+            code,
+            Code::AllBrokersDown
+                | Code::BrokerTransportFailure
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::TimedOutQueue
+                | Code::Resolve
+                | Code::Authentication
+                | Code::SSL
+                | Code::Fail
+        ) {
+            return self.refused(action, topic, code);
+        }
+        let reason = self.reason().await.unwrap_or_else(|| error.to_string());
+        let (cluster, brokers) = (self.cluster.clone(), self.bus.brokers().to_owned());
+        Error::Unreachable { cluster, brokers, reason, code }
+    }
+
+    /// Why nobody answers. An admin client is not told (its main queue is never polled), so another one asks again.
+    async fn reason(&self) -> Option<String> {
+        let config = self.config.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let heard = Quiet::default();
+            let asker: BaseProducer<Quiet> = config.create_with_context(heard.clone()).ok()?;
+            let give_up = Instant::now() + REASON;
+            loop {
+                // Asking makes it connect.
+                drop(asker.client().fetch_metadata(Some(OWNERSHIP_TOPIC), Duration::from_millis(100)));
+                asker.poll(Duration::from_millis(50));
+                let reason = heard.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if reason.is_some() || Instant::now() >= give_up {
+                    return reason;
+                }
+            }
+        });
+        asked.await.ok().flatten()
     }
 
     pub(super) fn refused(&self, action: &'static str, topic: &str, code: RDKafkaErrorCode) -> Error {
@@ -129,9 +178,11 @@ impl Client {
             let id = admin.inner().fetch_cluster_id(REQUEST).unwrap_or_default();
             Ok::<_, KafkaError>(world(&metadata, id))
         });
-        let given_up = || KafkaError::MetadataFetch(RDKafkaErrorCode::Fail);
-        let answer = asked.await.unwrap_or_else(|_| Err(given_up()));
-        answer.map_err(|error| self.judged("list topics", "", &error))
+        let answer = asked.await.unwrap_or(Err(KafkaError::MetadataFetch(RDKafkaErrorCode::Fail)));
+        match answer {
+            Ok(world) => Ok(world),
+            Err(error) => Err(self.judged("list topics", "", &error).await),
+        }
     }
 
     /// The settings of existing topics.
@@ -141,39 +192,30 @@ impl Client {
         for chunk in topics.chunks(DESCRIBED) {
             let asked: Vec<ResourceSpecifier<'_>> =
                 chunk.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-            let answers = self.admin.describe_configs(&asked, &options).await;
-            let answers = answers.map_err(|error| self.judged("describe topics", "", &error))?;
+            let answers = match self.admin.describe_configs(&asked, &options).await {
+                Ok(answers) => answers,
+                Err(error) => return Err(self.judged("describe topics", "", &error).await),
+            };
             // Answers come in the order of the questions; one that failed does not name its topic.
-            for (name, answer) in chunk.iter().zip(answers) {
-                let known = match answer {
-                    Err(code) => Err(format!("{code:?}")),
-                    Ok(resource) => {
-                        debug_assert_eq!(resource.specifier, OwnedResourceSpecifier::Topic(name.clone()));
-                        let entries = resource.entries.into_iter();
-                        Ok(entries
-                            .filter_map(|entry| {
-                                let own = entry.source == ConfigSource::DynamicTopic;
-                                Some((entry.name, Setting { value: entry.value?, own }))
-                            })
-                            .collect())
-                    }
-                };
-                settings.insert(name.clone(), known);
-            }
+            settings.extend(chunk.iter().cloned().zip(answers.into_iter().map(known)));
         }
         Ok(settings)
     }
 
     /// Creates topics in one request; how it went with each, in their order.
     pub(super) async fn create(&self, topics: &[NewTopic<'_>]) -> Result<Vec<TopicResult>, Error> {
-        let answers = self.admin.create_topics(topics, &options()).await;
-        answers.map_err(|error| self.judged("create topics", "", &error))
+        match self.admin.create_topics(topics, &options()).await {
+            Ok(answers) => Ok(answers),
+            Err(error) => Err(self.judged("create topics", "", &error).await),
+        }
     }
 
     pub(super) async fn add_partitions(&self, partitions: &NewPartitions<'_>) -> Result<(), Error> {
         let name = partitions.topic_name;
-        let answers = self.admin.create_partitions([partitions], &options()).await;
-        let answers = answers.map_err(|error| self.judged("add partitions to", name, &error))?;
+        let answers = match self.admin.create_partitions([partitions], &options()).await {
+            Ok(answers) => answers,
+            Err(error) => return Err(self.judged("add partitions to", name, &error).await),
+        };
         match answers.into_iter().next() {
             Some(Err((_, code))) => Err(self.refused("add partitions to", name, code)),
             Some(Ok(_)) | None => Ok(()),
@@ -197,11 +239,8 @@ impl Client {
                         && topic.partitions.iter().all(|partition| partition.leader.is_some())
                 })
             };
-            let done: BTreeSet<String> = topics
-                .iter()
-                .filter(|(name, n)| settled(name, **n))
-                .map(|(name, _)| (*name).to_owned())
-                .collect();
+            let done = topics.iter().filter(|(name, partitions)| settled(name, **partitions));
+            let done: BTreeSet<String> = done.map(|(name, _)| (*name).to_owned()).collect();
             if done.len() == topics.len() || Instant::now() >= give_up {
                 return Ok(done);
             }
@@ -214,32 +253,13 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST))
 }
 
-fn judged(
-    cluster: &Component,
-    bus: &Cluster,
-    heard: &Quiet,
-    action: &'static str,
-    topic: &str,
-    error: &KafkaError,
-) -> Error {
-    use RDKafkaErrorCode as Code;
-    let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-    match code {
-        Code::AllBrokersDown
-        | Code::BrokerTransportFailure
-        | Code::OperationTimedOut
-        | Code::RequestTimedOut
-        | Code::TimedOutQueue
-        | Code::Resolve
-        | Code::Authentication
-        | Code::SSL
-        | Code::Fail => {
-            let last = heard.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let reason = last.unwrap_or_else(|| error.to_string());
-            Error::Unreachable { cluster: cluster.clone(), brokers: bus.brokers().to_owned(), reason, code }
-        }
-        code => Error::Refused { cluster: cluster.clone(), action, topic: topic.to_owned(), code },
-    }
+fn known(answer: ConfigResourceResult) -> Settings {
+    let entries = answer.map_err(|code| format!("{code:?}"))?.entries.into_iter();
+    let setting = |entry: ConfigEntry| {
+        let own = entry.source == ConfigSource::DynamicTopic;
+        Some((entry.name, Setting { value: entry.value?, own }))
+    };
+    Ok(entries.filter_map(setting).collect())
 }
 
 fn world(metadata: &Metadata, cluster_id: String) -> World {

@@ -58,3 +58,11 @@ pub fn uid_text(uid: u128) -> String {
     let hex = format!("{uid:032x}");
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
+
+/// One more fragment of [`plain`]'s environment, which declares `body`.
+pub fn fragment(name: &str, body: &str) -> String {
+    let uid = uid_text(0x5109);
+    format!(
+        "rollcall: v1\nenvironment: {{name: shop, uid: {uid}}}\nfragment: {{name: {name}, namespace: shop}}\nnaming: {PLAIN}\n{body}"
+    )
+}

@@ -24,7 +24,7 @@ use client::Client;
 use records::Records;
 
 /// One request to the cluster takes at most this long.
-const REQUEST: Duration = Duration::from_secs(10);
+const REQUEST: Duration = Duration::from_secs(5);
 /// How long a topic just made may take to have leaders before the next look takes over.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How long what was seen after creating many is taken for what is.

@@ -11,6 +11,7 @@
 
 pub mod catalog;
 pub mod documents;
+pub mod measure;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod health;
 pub mod hub;
 pub mod metrics;
+mod output;
 pub mod provision;
 pub mod run;
 pub mod secret;
@@ -23,5 +24,6 @@ pub mod telemetry;
 pub mod wire;
 
 pub use exit::{Exit, Failure};
+pub use output::Output;
 pub use run::Context;
 pub use secret::SecretValue;

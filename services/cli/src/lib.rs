@@ -56,22 +56,27 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         // It must not change anything it passes on to its children, so it has neither settings nor telemetry.
         Command::SandboxSupervisor => sandbox::supervise(),
-        command => chassis::run::run_with(service(&command), std::env::vars(), async move |context| {
-            dispatch(command, context).await
-        }),
+        command => match service(&command) {
+            Some(service) => chassis::run::run_with(service, std::env::vars(), async |context| {
+                dispatch(command, context).await
+            }),
+            None => chassis::run::run_for_people("rollcall", std::env::vars(), async |context| {
+                dispatch(command, context).await
+            }),
+        },
     }
 }
 
-/// The service a command is, or `rollcall` for the commands for people.
-fn service(command: &Command) -> &'static str {
+/// The service a command is; none for the commands for people.
+fn service(command: &Command) -> Option<&'static str> {
     match command {
-        Command::PostgresInit(_) => "postgres-init",
-        Command::TopicProvisioner(_) => "topic-provisioner",
-        Command::SecretSyncer(_) => "secret-syncer",
-        Command::WaitForDependency(_) => "wait-for-dependency",
-        Command::TelemetryExporter(_) => "telemetry-exporter",
-        Command::StandIn(_) => "stand-in",
-        _ => "rollcall",
+        Command::PostgresInit(_) => Some("postgres-init"),
+        Command::TopicProvisioner(_) => Some("topic-provisioner"),
+        Command::SecretSyncer(_) => Some("secret-syncer"),
+        Command::WaitForDependency(_) => Some("wait-for-dependency"),
+        Command::TelemetryExporter(_) => Some("telemetry-exporter"),
+        Command::StandIn(_) => Some("stand-in"),
+        _ => None,
     }
 }
 

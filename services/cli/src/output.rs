@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
 use chassis::Failure;
-pub use chassis::provision::Output;
+pub use chassis::Output;
 use lifecycle::Phase;
 use serde::Serialize;
 

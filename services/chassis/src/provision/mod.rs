@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use lifecycle::Component;
 use lifecycle::document::{Environment, Problem};
 use tokio::sync::Notify;
@@ -22,6 +22,7 @@ use crate::diagnostics::DiagnosticsService;
 use crate::exit::{Exit, Failure, chain};
 use crate::grpc::Server;
 use crate::hub::HubClient;
+use crate::output::Output;
 use crate::wire::Fragment;
 use crate::{Context, documents};
 
@@ -58,16 +59,6 @@ pub enum Command {
         #[arg(value_name = "DOCUMENTS", env = "ROLLCALL_DOCUMENTS", value_delimiter = ':', required = true)]
         documents: Vec<PathBuf>,
     },
-}
-
-/// For whom a plan is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs: one JSON value.
-    Json,
 }
 
 /// What is looked at and changed: the component it is (a server, a Secret), the client, and what should be.

@@ -110,6 +110,34 @@ pub fn run_with<F>(service: &'static str, env: impl IntoIterator<Item = (String,
 where
     F: AsyncFnOnce(Context) -> Result<(), Failure>,
 {
+    execute(service, env, run, |failure| tracing::error!(exit = failure.exit as u8, "{failure}"))
+}
+
+/// Runs a command that a person typed: a failure is a plain line, and only warnings are logged unless ROLLCALL_LOG says
+/// otherwise.
+pub fn run_for_people<F>(
+    command: &'static str,
+    env: impl IntoIterator<Item = (String, String)>,
+    run: F,
+) -> ExitCode
+where
+    F: AsyncFnOnce(Context) -> Result<(), Failure>,
+{
+    let quiet = [("ROLLCALL_LOG", "warn"), ("ROLLCALL_LOG_FORMAT", "text")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()));
+    // What comes later wins.
+    execute(command, quiet.into_iter().chain(env), run, |failure| eprintln!("error: {failure}"))
+}
+
+fn execute<F>(
+    service: &'static str,
+    env: impl IntoIterator<Item = (String, String)>,
+    run: F,
+    say: fn(&Failure),
+) -> ExitCode
+where
+    F: AsyncFnOnce(Context) -> Result<(), Failure>,
+{
     let env: Vec<(String, String)> = env.into_iter().collect();
     let traceparent = env.iter().find(|(name, _)| name == "TRACEPARENT").map(|(_, value)| value.clone());
     let settings = match Settings::load(env) {
@@ -137,7 +165,14 @@ where
     };
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
     let ended = ended.unwrap_or_else(|_| Err(panics.failure()));
-    let exit = ended.map_or_else(|failure| report(&failure), |()| Exit::Done);
+    let exit = match ended {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            say(&failure);
+            say_why(&failure.message);
+            failure.exit
+        }
+    };
     runtime.block_on(Telemetry::shutdown(telemetry));
     // A blocking call that never returns must not keep the process.
     runtime.shutdown_background();
@@ -159,12 +194,6 @@ async fn bounded(
         () = ignored => Err(Failure::new(Exit::TryAgain, format_args!("asked to stop, and still at work after {GRACE:?}"))),
         () = panics.noticed.notified() => Err(panics.failure()),
     }
-}
-
-fn report(failure: &Failure) -> Exit {
-    tracing::error!(exit = failure.exit as u8, "{failure}");
-    say_why(&failure.message);
-    failure.exit
 }
 
 /// A failure before there are logs.

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
 
 use acceptance::documents::{fragment, plain};
-use acceptance::{catalog, environment, follow, is, root, stage, text, until};
+use acceptance::{catalog, environment, follow, is, stage, text, until};
 use lifecycle::Phase;
 use rollcall::rehearse::{Cast, Service, Stage};
 
@@ -65,7 +65,9 @@ impl Play {
     }
 
     fn ends_with(&self, args: &[&str], env: &[(&str, &str)], code: i32, words: &[&str]) {
-        let env = [&[("ROLLCALL_DEADLINE", "5s"), ("ROLLCALL_LOG", "error"), ("ROLLCALL_LOG_FORMAT", "text")], env].concat();
+        let env =
+            [&[("ROLLCALL_DEADLINE", "5s"), ("ROLLCALL_LOG", "error"), ("ROLLCALL_LOG_FORMAT", "text")], env]
+                .concat();
         let output = acceptance::rollcall(args, &env);
         let said = text(&output);
         println!("{args:?}: {said}");
@@ -98,9 +100,19 @@ async fn a_wrong_administrators_password_is_final_and_holds_up_that_server_alone
         stage.write_secret(&admin, "postgres-password", "not-the-one").unwrap();
     })
     .await;
-    let words = ["postgres/main", "role `postgres`", "password authentication failed", "28P01", "make the Secret", "equal"];
+    let words = [
+        "postgres/main",
+        "role `postgres`",
+        "password authentication failed",
+        "28P01",
+        "into secret/shop/postgresql",
+    ];
     play.ends(&["postgres-init", "apply"], 65, &words);
-    play.explains("module/portal", &["module/portal", "module/web", "database/shop failed", "28P01", "equal"]).await;
+    play.explains(
+        "module/portal",
+        &[&["module/portal", "module/web", "database/shop failed"], &words[..]].concat(),
+    )
+    .await;
     play.ready(&["module/worker"]).await;
     play.stage.write_secret(&admin, "postgres-password", right.get().unwrap()).unwrap();
     play.ready(&["module/portal", "module/crm"]).await;
@@ -113,11 +125,14 @@ async fn a_role_that_somebody_else_made_with_another_password_is_refused() {
         catalog::execute(stage, "postgres", "CREATE ROLE crm_user LOGIN PASSWORD 'another'").await;
     })
     .await;
-    let words = ["database/crm", "role `crm_user`", "no mark of environment `shop`", "adopt it", "naming.role"];
+    let words =
+        ["database/crm", "role `crm_user`", "no mark of environment `shop`", "adopt it", "naming.role"];
     play.ends(&["postgres-init", "apply"], 65, &words);
     play.explains("module/crm", &["module/crm", "database/crm failed", "role `crm_user`", "adopt it"]).await;
     play.ready(&["module/portal", "module/worker"]).await;
-    let role = catalog::rows(&play.stage, "postgres", "SELECT rolname FROM pg_roles WHERE rolname LIKE 'crm%'").await;
+    let role =
+        catalog::rows(&play.stage, "postgres", "SELECT rolname FROM pg_roles WHERE rolname LIKE 'crm%'")
+            .await;
     assert_eq!(role, ["(crm_user)"], "nothing was made beside it");
 
     // A module whose own Secret is not what its role has, of a database that is known to be ready.
@@ -184,7 +199,11 @@ modules:
 async fn a_need_that_nobody_declares_is_waited_for_and_said_to_be() {
     let body = "modules: {lonely: {needs: [module/nobody], ready: {tcp: {address: 'lonely:7006'}}}}";
     let play = Play::begin(&[fragment("alone", body)], async |_| {}).await;
-    play.ends(&["check"], 2, &["alone.json", "module/lonely", "needs module/nobody", "no fragment declares", "declare it"]);
+    play.ends(
+        &["check"],
+        2,
+        &["alone.json", "module/lonely", "needs module/nobody", "no fragment declares", "declare it"],
+    );
     let words = ["module/nobody", "no fragment declares", "declare it"];
     play.explains("module/lonely", &[&["module/lonely"], &words[..]].concat()).await;
     play.ends(&["wait-for-dependency", "wait", "--module", "lonely", "--fail-fast"], 70, &words);
@@ -192,27 +211,34 @@ async fn a_need_that_nobody_declares_is_waited_for_and_said_to_be() {
     play.end().await;
 }
 
-#[tokio::test]
-async fn a_file_that_cannot_be_read_is_refused_and_only_it() {
-    let needy = fragment("needy", "modules: {needy: {needs: [module/late], ready: {tcp: {address: 'needy:7007'}}}}");
-    let duplicate = fragment("late", "modules: {late: {}}\nsecrets: {}\nmodules: {late: {}}");
-    for (file, text, words) in [
-        ("twice.yaml", duplicate.as_str(), ["twice.yaml", "duplicate", "modules"]),
-        ("broken.yaml", "rollcall: v1\nmodules: {late: [", ["broken.yaml", "line 2", "column"]),
-    ] {
-        let play = Play::begin(&[needy.clone()], async |stage| {
-            std::fs::write(stage.documents().join(file), text).unwrap();
-        })
+/// A file with this text, named by the first of the words, stands beside the others; `needy` needs what it declares.
+async fn refused(text: &str, words: &[&str]) {
+    let needy =
+        fragment("needy", "modules: {needy: {needs: [module/late], ready: {tcp: {address: 'needy:7007'}}}}");
+    let play = Play::begin(&[needy], async |stage| {
+        std::fs::write(stage.documents().join(words[0]), text).unwrap();
+    })
+    .await;
+    play.ends(&["check"], 2, words);
+    play.ends(&["secret-syncer", "apply"], 2, words);
+    play.explains("module/needy", &[&["module/needy", "no fragment declares module/late"], words].concat())
         .await;
-        play.ends(&["check"], 2, &words);
-        play.ends(&["secret-syncer", "apply"], 2, &words);
-        play.explains("module/needy", &[&["module/needy", "module/late"], &words[..]].concat()).await;
-        play.ready(&["module/portal", "module/worker", "module/crm"]).await;
-        for service in Service::ALL {
-            assert!(in_order(&play.log(service.name()), &words), "{}: {}", service.name(), play.log(service.name()));
-        }
-        play.end().await;
+    play.ready(&["module/portal", "module/worker", "module/crm"]).await;
+    for name in Service::ALL.map(Service::name).into_iter().chain(["module/web"]) {
+        assert!(in_order(&play.log(name), words), "{name}: {}", play.log(name));
     }
+    play.end().await;
+}
+
+#[tokio::test]
+async fn a_duplicate_key_is_refused_with_its_file_and_nothing_else() {
+    let twice = fragment("late", "modules: {late: {}}\nsecrets: {}\nmodules: {late: {}}");
+    refused(&twice, &["twice.yaml", "duplicate mapping key: modules not allowed", "line 7"]).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_yaml_is_refused_and_nothing_else() {
+    refused("rollcall: v1\nmodules: {late: [", &["broken.yaml", "line 2"]).await;
 }
 
 #[tokio::test]
@@ -224,11 +250,16 @@ async fn a_taken_port_ends_the_service_until_it_is_free() {
     })
     .await;
     play.ready(&["module/worker"]).await;
-    let words = ["ROLLCALL_LISTEN", "cannot listen on 127.0.0.1:", "Address already in use", "free it, or set another"];
+    let words = [
+        "ROLLCALL_LISTEN",
+        "cannot listen on 127.0.0.1:",
+        "Address already in use",
+        "free the address, or set another",
+    ];
     until("it says why it ends", async || in_order(&play.log("postgres-init"), &words)).await;
-    let port = play.stage.ports(Service::PostgresInit).grpc.to_string();
-    let listen = format!("127.0.0.1:{port}");
-    play.ends_with(&["postgres-init", "serve", &root().join("charts/environments/openg2p").display().to_string()], &[("ROLLCALL_LISTEN", &listen)], 1, &words);
+    let documents = play.stage.documents().display().to_string();
+    let listen = format!("127.0.0.1:{}", play.stage.ports(Service::PostgresInit).grpc);
+    play.ends_with(&["postgres-init", "serve", &documents], &[("ROLLCALL_LISTEN", &listen)], 1, &words);
     play.explains("module/web", &["module/web", "database/shop not heard of yet", "postgres-init"]).await;
     drop(held);
     play.ready(&["module/portal", "module/crm"]).await;
@@ -237,13 +268,15 @@ async fn a_taken_port_ends_the_service_until_it_is_free() {
 
 #[tokio::test]
 async fn a_postgres_that_is_down_is_waited_for() {
-    let play = Play::begin(&[], async |_| {}).await;
-    let board = follow(&play.stage, |board| board.phase(&"database/shop".parse().unwrap()).is_some()).await;
-    println!("{:?}", board.count());
+    let password = |stage: &Stage| stage.secrets().join("shop/crm-db/password");
+    // Half of what is made there is made.
+    let play = Play::begin(&[], async |stage| std::fs::remove_file(password(stage)).unwrap()).await;
+    play.ready(&["module/web"]).await;
     play.stage.postgres().kill().await.unwrap();
+    std::fs::write(password(&play.stage), "Here-1t-is").unwrap();
     let words = ["postgres/main", "refused", "wait until the server runs", "`host` and `port`"];
     play.ends(&["postgres-init", "apply"], 124, &words);
-    play.explains("module/crm", &["postgres/main", "refused"]).await;
+    play.explains("module/crm", &["module/crm", "database/crm", "postgres/main", "refused"]).await;
     play.ready(&["module/worker"]).await;
     play.stage.postgres().start().await.unwrap();
     play.ready(&["module/portal", "module/crm"]).await;
@@ -252,7 +285,8 @@ async fn a_postgres_that_is_down_is_waited_for() {
 
 #[tokio::test]
 async fn a_database_of_somebody_else_is_refused_and_left_alone() {
-    let facts = "SELECT oid, datdba, datacl, datallowconn, datconnlimit FROM pg_database WHERE datname = 'crm'";
+    let facts =
+        "SELECT oid, datdba, datacl, datallowconn, datconnlimit FROM pg_database WHERE datname = 'crm'";
     let before = std::sync::OnceLock::new();
     let play = Play::begin(&[], async |stage| {
         catalog::execute(stage, "postgres", "CREATE DATABASE crm").await;

@@ -69,7 +69,10 @@ pub fn parse(file: &str, text: &str) -> Result<Document, Vec<Problem>> {
         with_snippet: false,
     };
     let value: Value = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| vec![problem(String::new(), error.to_string())])?;
+        // In the words for whoever wrote the document, not for whoever called the library.
+        .map_err(|error| {
+            vec![problem(String::new(), error.render_with_formatter(&serde_saphyr::UserMessageFormatter))]
+        })?;
     let Value::Dict(_, dict) = value else {
         return Err(vec![problem(
             String::new(),

@@ -43,6 +43,16 @@ pub enum Error {
     /// The server, or the way to it.
     #[error(transparent)]
     Postgres(#[from] postgres::Error),
+    /// The administrator is not let in.
+    #[error("{}: {} (SQLSTATE {}); write the administrator's password into {secret} key `{key}`, or correct `admin` in the document", .error.place, .error.said, .error.code)]
+    Admin {
+        /// What the server says.
+        error: Box<postgres::Error>,
+        /// Where the password was read.
+        secret: Box<Component>,
+        /// The key.
+        key: String,
+    },
     /// A secret.
     #[error(transparent)]
     Secret(Box<SecretError>),
@@ -95,15 +105,32 @@ impl Fault for Error {
             Error::Postgres(error) => error.is_transient(),
             Error::Secret(error) => error.is_transient(),
             Error::Pending(_) | Error::Locked { .. } => true,
-            Error::Ident(_) | Error::Refused(_) | Error::LockLost(_) | Error::Facts { .. } => false,
+            Error::Admin { .. }
+            | Error::Ident(_)
+            | Error::Refused(_)
+            | Error::LockLost(_)
+            | Error::Facts { .. } => false,
         }
     }
 
     fn code(&self) -> String {
         match self {
             Error::Postgres(error) => error.code.clone(),
+            Error::Admin { error, .. } => error.code.clone(),
             _ => String::new(),
         }
+    }
+}
+
+/// The administrator's login failed: a login role's advice would be wrong for it.
+fn not_admitted(error: postgres::Error, password: &SecretKey) -> Error {
+    match error.kind {
+        ErrorKind::Login => Error::Admin {
+            error: Box::new(error),
+            secret: Box::new(password.secret.clone()),
+            key: password.key.clone(),
+        },
+        _ => Error::Postgres(error),
     }
 }
 
@@ -130,9 +157,9 @@ impl PostgresTarget {
         let server = self.server(spec)?;
         let password = self.password(&spec.admin.password)?;
         let name = format!("rollcall postgres-init/{}", spec.environment.name);
-        let session =
-            Session::open(&server, &spec.admin.role, Some(&password), database, &name, CONNECT).await?;
-        let mut session = session.within(ANSWER);
+        let session = Session::open(&server, &spec.admin.role, Some(&password), database, &name, CONNECT);
+        let mut session =
+            session.await.map_err(|error| not_admitted(error, &spec.admin.password))?.within(ANSWER);
         session
             .execute(format!(
                 "SET lock_timeout = '5s'; SET statement_timeout = '{}s'; SET idle_in_transaction_session_timeout = '60s'; \

@@ -171,7 +171,7 @@ async fn an_administrator_who_cannot_log_in_is_told_without_the_password() {
     let document = world.document("dev", &[Db::new("registry")]);
     let (target, spec) = world.target(&document);
     let error = target.observe(&spec).await.unwrap_err();
-    assert!(matches!(&error, Error::Postgres(error) if error.kind == ErrorKind::Login), "{error}");
+    assert!(matches!(&error, Error::Admin { error, .. } if error.kind == ErrorKind::Login), "{error}");
     assert!(!error.is_transient() && error.code() == "28P01");
     let text = format!("{error} {error:?} {target:?}");
     assert!(text.contains("role `postgres`") && !text.contains("planted"), "{text}");

@@ -92,7 +92,7 @@ pub fn views(environment: &Environment) -> impl Iterator<Item = (&str, Component
 
 /// What is said about something that no document declares.
 pub fn nobody(component: &Component) -> String {
-    format!("wait for nobody: no fragment declares {component}")
+    format!("wait for nobody: no fragment declares {component}; declare it, or correct the need")
 }
 
 fn says_nothing(component: &Component) -> String {

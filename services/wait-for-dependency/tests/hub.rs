@@ -133,7 +133,12 @@ async fn the_explanation_reaches_the_root() {
     assert!(explained.text.contains("refused"), "{}", explained.text);
     assert_eq!(explained.also_unblocks, [component("module/portal")]);
     let lost = client.explain(&component("module/lost")).await.unwrap();
-    assert!(lost.text.ends_with("wait for nobody: no fragment declares module/none"), "{}", lost.text);
+    assert!(
+        lost.text
+            .ends_with("wait for nobody: no fragment declares module/none; declare it, or correct the need"),
+        "{}",
+        lost.text
+    );
     hub.stop().await;
 }
 

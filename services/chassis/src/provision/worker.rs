@@ -175,7 +175,8 @@ impl<R: Reconcile> Worker<R> {
 
     /// The target cannot be looked at: everything on it waits, or, when that will not change, failed.
     fn unseen(&mut self, name: &Component, error: &R::Error, components: &[Component]) -> Verdict {
-        let text = format!("{name}: {}", chain(error));
+        let said = chain(error);
+        let text = if said.starts_with(&name.to_string()) { said } else { format!("{name}: {said}") };
         let evidence = Evidence { error: text.clone(), error_code: error.code(), ..Evidence::default() };
         if error.is_transient() {
             self.hopeless = 0;

@@ -67,5 +67,8 @@ impl Servers {
 }
 
 fn refused(key: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Internal, format_args!("{key}: cannot listen on {address}: {error}"))
+    Failure::new(
+        Exit::Internal,
+        format_args!("{key}: cannot listen on {address}: {error}; free the address, or set another"),
+    )
 }

@@ -7,6 +7,7 @@ mod chaos;
 mod direct;
 mod follow;
 mod play;
+mod props;
 mod real;
 mod rewrite;
 mod show;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chassis::{Context, Exit, Failure};
 use sandbox::Event;
+use serde_json::json;
 use tokio::sync::broadcast;
 
 use super::cast::Cast;
@@ -123,7 +124,10 @@ async fn perform(args: &Rehearse, stage: &Stage, show: &Show) -> Result<(), Fail
     };
     outcome.map_err(late)??;
     if args.direct {
-        return crate::output::line(&format!("every module is ready, {:.2} s", show.elapsed().as_secs_f64()));
+        let seconds = show.elapsed().as_secs_f64();
+        return print(args.output, &json!({"complete": true, "seconds": seconds}), || {
+            format!("every module is ready, {seconds:.2} s")
+        });
     }
     tell(args, stage).await
 }

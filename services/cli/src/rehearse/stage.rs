@@ -3,19 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use chassis::SecretValue;
-use chassis::secret::SecretStore;
-use lifecycle::Component;
 use lifecycle::document::Environment;
 use sandbox::{
     Handle, Kafka, KafkaOptions, Options, Postgres, PostgresOptions, ProcessSpec, Restart, Sandbox,
     Supervisor,
 };
 
-use super::rewrite::{Addresses, rewrite, stand_ins};
+use super::rewrite::{Addresses, stand_ins};
 
 /// How long a server may take to answer after it was started.
 pub const SERVER_START: Duration = Duration::from_mins(2);
@@ -143,14 +140,14 @@ pub enum Error {
 
 /// Real servers, documents, secrets and processes of one rehearsal.
 pub struct Stage {
-    setting: Setting,
-    sandbox: Sandbox,
-    postgres: Postgres,
-    kafka: Option<Kafka>,
-    environment: Environment,
-    addresses: Addresses,
-    folder: PathBuf,
-    ports: BTreeMap<Service, Ports>,
+    pub(super) setting: Setting,
+    pub(super) sandbox: Sandbox,
+    pub(super) postgres: Postgres,
+    pub(super) kafka: Option<Kafka>,
+    pub(super) environment: Environment,
+    pub(super) addresses: Addresses,
+    pub(super) folder: PathBuf,
+    pub(super) ports: BTreeMap<Service, Ports>,
 }
 
 impl Stage {
@@ -229,7 +226,7 @@ impl Stage {
     }
 
     /// Where each stand-in leaves a mark once it answers its health check.
-    fn marks(&self) -> PathBuf {
+    pub(super) fn marks(&self) -> PathBuf {
         self.folder.join("answered")
     }
 
@@ -346,85 +343,8 @@ impl Stage {
         }
     }
 
-    /// Writes a value into the store of secrets.
-    pub fn write_secret(&self, secret: &Component, key: &str, value: &str) -> Result<(), Error> {
-        let store = SecretStore::Root(self.secrets());
-        let folder = store.folder(secret).unwrap_or_else(|| self.secrets());
-        write(&folder.join(key), value)
-    }
-
     /// Ends every process and removes the directory, unless it is kept.
     pub async fn strike(self) -> Result<(), Error> {
         Ok(self.sandbox.stop().await?)
     }
-
-    fn write_documents(&self) -> Result<(), Error> {
-        for document in rewrite(&self.environment, &self.addresses) {
-            let file = self.documents().join(format!("{}.json", document.fragment.name));
-            write(&file, &serde_json::to_string_pretty(&document)?)?;
-        }
-        for folder in [self.folder.join("logs"), self.marks(), self.secrets()] {
-            std::fs::create_dir_all(&folder).map_err(|source| Error::Io { path: folder, source })?;
-        }
-        Ok(())
-    }
-
-    /// Somebody else's Secrets, as somebody else would make them: administrators' passwords are the sandbox's, any other
-    /// value is random.
-    async fn write_external_secrets(&self) -> Result<(), Error> {
-        let external: Vec<Component> =
-            self.environment.secrets().filter(|s| s.spec.external).map(|s| s.component).collect();
-        for (secret, key) in self.environment.references() {
-            if external.contains(&secret) {
-                self.write_secret(&secret, &key, &uuid::Uuid::new_v4().simple().to_string())?;
-            }
-        }
-        for server in self.environment.postgres() {
-            if let Some(admin) = &server.spec.admin {
-                self.admit(&admin.user).await?;
-                self.write_secret(
-                    &server.secret(&admin.password.secret),
-                    &admin.password.key,
-                    self.postgres.password(),
-                )?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes sure that the documents' administrator exists with the sandbox's password.
-    async fn admit(&self, admin: &str) -> Result<(), Error> {
-        if admin == self.postgres.superuser() {
-            return Ok(());
-        }
-        let server = postgres::Server {
-            component: Component::new(lifecycle::Kind::Postgres, "sandbox"),
-            host: self.postgres.host().to_owned(),
-            port: self.postgres.port(),
-            tls: lifecycle::document::TlsMode::Disable,
-            ca: None,
-        };
-        let password = SecretValue::new(self.postgres.password());
-        let within = Duration::from_secs(10);
-        let user = self.postgres.superuser();
-        let mut session =
-            postgres::Session::open(&server, user, Some(&password), "postgres", "rollcall rehearse", within)
-                .await?;
-        let quoted = admin.replace('"', "\"\"");
-        let made = session
-            .execute(format!(
-                "CREATE ROLE \"{quoted}\" SUPERUSER LOGIN PASSWORD '{}'",
-                self.postgres.password()
-            ))
-            .await;
-        session.close().await;
-        Ok(made?)
-    }
-}
-
-/// Writes a file and the folders above it.
-fn write(file: &Path, text: &str) -> Result<(), Error> {
-    let failed = |source| Error::Io { path: file.to_owned(), source };
-    file.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
-    std::fs::write(file, text).map_err(failed)
 }

@@ -1,8 +1,9 @@
 //! Why a component is not ready, down to the root, in words. Pure.
 
 use chassis::wire::ComponentState;
-use lifecycle::{Component, Event, Moment, Phase, Roster, explain};
+use lifecycle::{Component, Event, Kind, Moment, Phase, Roster, explain};
 
+use super::decide::CYCLE;
 use super::state::State;
 
 /// An explanation: the chain, its text, and what else becomes possible when the root is mended.
@@ -20,8 +21,12 @@ pub struct Explanation {
 pub fn explanation(state: &State, component: &Component, now: Moment) -> Explanation {
     let roster = effective(state, now);
     let links = explain(component, state.graph(), &roster);
-    let chain: Vec<(ComponentState, Option<Component>)> =
+    let mut chain: Vec<(ComponentState, Option<Component>)> =
         links.into_iter().map(|link| (state.state(&link.component, ""), link.waits_for)).collect();
+    // A cycle's first member names the whole of it.
+    if let Some(first) = chain.iter().position(|(link, _)| link.evidence.error_code == CYCLE) {
+        chain.truncate(first + 1);
+    }
     let text = chain
         .iter()
         .map(|(link, lacks)| phrase(state, link, lacks.as_ref(), now))
@@ -84,7 +89,9 @@ fn effective(state: &State, now: Moment) -> Roster {
 fn phrase(state: &State, link: &ComponentState, lacks: Option<&Component>, now: Moment) -> String {
     let name = &link.component;
     if !state.graph().declares(name) {
-        return crate::definition::nobody(name);
+        let refused = state.refused().join("; ");
+        let refused = if refused.is_empty() { refused } else { format!("; refused were: {refused}") };
+        return format!("{}{refused}", crate::definition::nobody(name));
     }
     let seconds = now.since(link.since).as_secs();
     let attempt = if link.attempts > 0 { format!(", attempt {}", link.attempts) } else { String::new() };
@@ -101,8 +108,19 @@ fn phrase(state: &State, link: &ComponentState, lacks: Option<&Component>, now: 
         (Some(Phase::Waiting), None) => format!("{name} waits {seconds} s{attempt}{why}"),
         (Some(Phase::Working), None) => format!("{name} working for {seconds} s{attempt}{why}"),
         (None, Some(lacks)) => format!("{name} not heard of yet, needs {lacks}"),
-        (None, None) => format!("{name} not heard of yet{why}"),
+        (None, None) => format!("{name} not heard of yet{why}{}", maker(name.kind())),
     }
+}
+
+/// Who is to be asked about something that nobody has said a word about.
+fn maker(kind: Kind) -> String {
+    let service = match kind {
+        Kind::Database => "postgres-init",
+        Kind::Topic => "topic-provisioner",
+        Kind::Secret => "secret-syncer",
+        _ => return String::new(),
+    };
+    format!("; {service} makes it and has said nothing: see that it runs, and its log")
 }
 
 /// What waiting modules saw of a component that nobody else tells about.

@@ -84,7 +84,7 @@ impl Serving {
 
 /// Starts a hub. `verify` decides who may write from elsewhere than loopback; nobody when absent.
 pub async fn start(args: ServeArgs, context: &Context, verify: Option<Verify>) -> Result<Serving, Failure> {
-    let (identity, mounted) = who(&args, context)?;
+    let (identity, mounted, refused) = who(&args, context)?;
     let settings = &context.settings;
     let bus = if settings.brokers.is_empty() {
         Bus::none()
@@ -101,7 +101,8 @@ pub async fn start(args: ServeArgs, context: &Context, verify: Option<Verify>) -
         (None, None, _) => SecretStore::None,
     };
     let rhythm = Rhythm { polling: settings.polling, resync: settings.resync };
-    let state = State::new(identity.clone(), context.source());
+    let mut state = State::new(identity.clone(), context.source());
+    state.refuse(refused);
     let announcer = Announcer::new(bus.clone(), identity, context.source());
     let core = Core::new(state, announcer, secrets, Meters::new(&context.metrics), rhythm);
 
@@ -142,12 +143,12 @@ async fn recall(core: &Arc<Core>, bus: &Bus) {
     }
 }
 
-/// Which environment is served, and the documents that are mounted.
-fn who(args: &ServeArgs, context: &Context) -> Result<(Identity, Vec<Document>), Failure> {
+/// Which environment is served, the documents that are mounted, and what is wrong with those that were refused.
+fn who(args: &ServeArgs, context: &Context) -> Result<(Identity, Vec<Document>, Vec<String>), Failure> {
     let paths = if args.documents.is_empty() { &context.settings.documents } else { &args.documents };
     let named = args.environment.clone().zip(args.uid).map(|(name, uid)| Identity { name, uid });
     if paths.is_empty() {
-        return named.map(|identity| (identity, Vec::new())).ok_or_else(|| {
+        return named.map(|identity| (identity, Vec::new(), Vec::new())).ok_or_else(|| {
             Failure::usage("no documents, and nothing says which environment this is: name documents, or give --environment and --uid")
         });
     }
@@ -160,5 +161,5 @@ fn who(args: &ServeArgs, context: &Context) -> Result<(Identity, Vec<Document>),
         return Err(Failure::usage("--environment, --uid: the documents say another environment"));
     }
     let documents = environment.sources().map(|source| source.document.clone()).collect();
-    Ok((identity, documents))
+    Ok((identity, documents, problems.iter().map(ToString::to_string).collect()))
 }

@@ -62,6 +62,7 @@ pub struct State {
     identity: Identity,
     source: String,
     union: Union,
+    refused: Vec<String>,
     graph: Graph,
     cycle: Option<Cycle>,
     sights: BTreeMap<Sight, Result<Probe, String>>,
@@ -81,6 +82,7 @@ impl State {
             identity,
             source: source.into(),
             union: Union::default(),
+            refused: Vec::new(),
             graph: Graph::default(),
             cycle: None,
             sights: BTreeMap::new(),
@@ -101,6 +103,16 @@ impl State {
     /// The bring-up under way, or the last; 0 before the first.
     pub fn generation(&self) -> u64 {
         self.bring_up.as_ref().map_or(0, |bring_up| bring_up.generation)
+    }
+
+    /// Documents were refused: what is wrong with each, for whoever looks for what they declare.
+    pub fn refuse(&mut self, problems: Vec<String>) {
+        self.refused = problems;
+    }
+
+    /// What is wrong with documents that were refused.
+    pub fn refused(&self) -> &[String] {
+        &self.refused
     }
 
     /// The graph of the union.

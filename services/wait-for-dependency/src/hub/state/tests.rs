@@ -247,7 +247,7 @@ fn what_nobody_declares_is_said_to_be_waited_for_in_vain() {
     let text = explanation(&hub, &component("module/r"), Moment(5_000)).text;
     assert_eq!(
         text,
-        "module/r waits 4 s for module/none ← wait for nobody: no fragment declares module/none"
+        "module/r waits 4 s for module/none ← wait for nobody: no fragment declares module/none; declare it, or correct the need"
     );
 }
 

@@ -1,0 +1,315 @@
+//! `rollcall rehearse` as a person runs it: everything comes up in order and nothing stays behind; also under chaos, with
+//! nobody polling, without Kafka for a while, without hub and bus at all, and with a real Keycloak.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use acceptance::{binary, documents, follow, is, openg2p, stage, text, until};
+use lifecycle::document::Environment;
+use lifecycle::{Component, Graph, Kind, Phase};
+use rollcall::rehearse::{Cast, KafkaStart, Service};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long one rehearsal may take before it counts as never ending.
+const FOREVER: Duration = Duration::from_secs(600);
+
+/// Where rehearsals of one test are: their temporary directory is theirs alone, so that what they leave is seen.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::Builder::new().prefix("acceptance-").tempdir().unwrap();
+        // As root, servers run as somebody else and must pass.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["tmp", "documents"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        Place { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A document of its own.
+    fn document(&self, text: &str) -> PathBuf {
+        let file = self.path("documents").join("base.yaml");
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// Rehearses to the end, which must be a success that leaves nothing behind.
+    async fn rehearse(&self, args: &[&str], documents: &Path) -> Output {
+        let temporary = self.path("tmp");
+        let mut command = tokio::process::Command::new(binary());
+        command.arg("rehearse").args(args).arg(documents).env("TMPDIR", &temporary).env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let child = command.spawn().unwrap();
+        let (output, ()) = tokio::join!(
+            tokio::time::timeout(FOREVER, child.wait_with_output()),
+            until("a process runs", async || !processes(&temporary).is_empty())
+        );
+        let output = output.expect("a rehearsal ends").unwrap();
+        assert!(output.status.success(), "{args:?}: {}: {}", output.status, text(&output));
+        assert_eq!(processes(&temporary), Vec::<String>::new(), "still running");
+        let left: Vec<_> = fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> = left.iter().filter(|name| name.to_string_lossy().contains("sandbox")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        output
+    }
+
+    /// The same, with the folder kept and the story told as JSON.
+    async fn story(&self, args: &[&str], documents: &Path) -> Value {
+        let keep = self.path("keep").display().to_string();
+        let args = [&["--output", "json", "--keep", &keep], args].concat();
+        serde_json::from_slice(&self.rehearse(&args, documents).await.stdout).unwrap()
+    }
+
+    /// The lines of a process's log in the kept folder.
+    fn log(&self, name: &str) -> Vec<String> {
+        let file = format!("keep/rehearsal/logs/{}.log", name.replace('/', "-"));
+        let text = fs::read_to_string(self.path(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// When the first line that fits was written; times of one clock, of one width.
+    fn when(&self, name: &str, fits: impl Fn(&str) -> bool) -> Option<String> {
+        let line = self.log(name).into_iter().find(|line| fits(line))?;
+        Some(line.split(' ').next().unwrap().to_owned())
+    }
+
+    /// Releases, as each module's waiter told them.
+    fn releases(&self, environment: &Environment) -> Vec<String> {
+        let logs = environment.modules().flat_map(|module| self.log(&module.component.to_string()));
+        logs.filter(|line| line.contains("released: ")).collect()
+    }
+}
+
+/// Commands of the processes of sandboxes whose run directory is in this folder.
+fn processes(temporary: &Path) -> Vec<String> {
+    let mark = format!("SANDBOX_RUN_DIRECTORY={}/", temporary.display());
+    let marked = |process: &PathBuf| {
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(mark.as_bytes()))
+    };
+    let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let command = |process: PathBuf| String::from_utf8_lossy(&fs::read(process.join("cmdline")).unwrap_or_default()).into_owned();
+    all.filter(marked).map(command).collect()
+}
+
+fn declared(documents: &Path) -> Environment {
+    chassis::documents::load_complete(&[documents.to_owned()]).unwrap()
+}
+
+/// Everything the story must hold, whatever happened on the way.
+fn is_whole(story: &Value, environment: &Environment) {
+    assert_eq!(story["complete"], true, "{story:#}");
+    let entries = story["entries"].as_array().unwrap();
+    for module in environment.modules() {
+        let entry = entries.iter().find(|entry| entry["component"] == module.component.to_string());
+        assert_eq!(entry.map(|entry| &entry["phase"]), Some(&Value::from("ready")), "{}: {story:#}", module.component);
+    }
+    let graph = Graph::of(environment);
+    let path: Vec<Component> = serde_json::from_value(story["critical_path"].clone()).unwrap();
+    assert!(!path.is_empty());
+    for pair in path.windows(2) {
+        assert!(graph.start_needs(&pair[1]).any(|need| need.component == pair[0]), "no path of the graph: {path:?}");
+    }
+}
+
+/// Nothing became ready before what it needs was being made. When it was *made* may be announced later than whoever needed
+/// it saw it, so the story cannot tell that; logs can, see [`releases_follow_deeds`].
+fn story_respects(story: &Value, graph: &Graph) -> usize {
+    let entry = |component: &Component| {
+        let entries = story["entries"].as_array().unwrap();
+        entries.iter().find(|entry| entry["component"] == component.to_string())
+    };
+    let mut compared = 0;
+    for component in graph.components() {
+        for need in graph.start_needs(component) {
+            let (Some(late), Some(early)) = (entry(component), entry(&need.component)) else { continue };
+            let seconds = |entry: &Value, key: &str| entry[key].as_f64();
+            let (Some(ready), Some(need_ready), Some(worked)) = (
+                seconds(late, "ready_after_seconds"),
+                seconds(early, "ready_after_seconds"),
+                seconds(early, "worked_seconds").filter(|worked| *worked > 0.0),
+            ) else {
+                continue;
+            };
+            assert!(ready >= need_ready - worked - 1e-6, "{component} came before {}: {story:#}", need.component);
+            compared += 1;
+        }
+    }
+    compared
+}
+
+/// When what a module needs was done, at the earliest: the deed is logged before it, and health checks are answered before
+/// that is logged (by HTTP and gRPC; who answers by TCP may be seen a moment earlier).
+fn deed(place: &Place, environment: &Environment, need: &Component) -> Option<String> {
+    let of = |line: &str, words: &[&str]| {
+        line.ends_with(&format!("component={need}")) && words.iter().any(|word| line.contains(word))
+    };
+    match need.kind() {
+        Kind::Database => place.when("postgres-init", |line| of(line, &["connect to database"])),
+        Kind::Topic => place.when("topic-provisioner", |line| of(line, &["create topic"])),
+        Kind::Secret => place.when("secret-syncer", |line| of(line, &["generate key", "copy key"])),
+        Kind::Module => {
+            let tcp = environment.module(need.name())?.spec.ready.as_ref()?.tcp.is_some();
+            place.when(&need.to_string(), |line| line.contains(if tcp { "all ready" } else { "answers its health" }))
+        }
+        _ => None,
+    }
+}
+
+/// Each module's gate opened for a need after the need was done, and the module worked after its gate was open.
+fn releases_follow_deeds(place: &Place, environment: &Environment) -> usize {
+    let graph = Graph::of(environment);
+    let mut compared = 0;
+    for module in environment.modules() {
+        let name = module.component.to_string();
+        let works = place.when(&name, |line| line.contains("answers its health check")).unwrap();
+        for need in graph.start_needs(&module.component) {
+            let words = format!("released: {},", need.component);
+            let released = place.when(&name, |line| line.contains(&words)).unwrap_or_else(|| panic!("{name}: {words}"));
+            assert!(released <= works, "{name} worked at {works}, before {words} at {released}");
+            if let Some(done) = deed(place, environment, &need.component) {
+                assert!(done <= released, "{name}: {words} at {released}, before it was done at {done}");
+                compared += 1;
+            }
+        }
+    }
+    compared
+}
+
+#[tokio::test]
+async fn openg2p_comes_up_in_order_and_leaves_nothing() {
+    let (place, environment) = (Place::new(), declared(&openg2p()));
+    let story = place.story(&[], &openg2p()).await;
+    is_whole(&story, &environment);
+    assert!(story_respects(&story, &Graph::of(&environment)) > 30);
+    assert!(releases_follow_deeds(&place, &environment) > 100);
+}
+
+#[tokio::test]
+async fn nobody_polls_and_each_release_names_what_woke_it() {
+    let (place, environment) = (Place::new(), declared(&openg2p()));
+    is_whole(&place.story(&["--no-polling"], &openg2p()).await, &environment);
+    releases_follow_deeds(&place, &environment);
+    let releases = place.releases(&environment);
+    let (events, others): (Vec<_>, Vec<_>) = releases.iter().partition(|line| line.contains(", woken by event "));
+    let others: Vec<_> = others.iter().filter(|line| !line.contains(", at the first look")).collect();
+    assert!(others.is_empty(), "{others:#?}");
+    assert!(events.len() > 30, "{releases:#?}");
+}
+
+async fn chaos(seed: &str) {
+    // Without --keep: the data go with the run directory.
+    let output = Place::new().rehearse(&["--chaos", seed], &openg2p()).await;
+    let said = text(&output);
+    assert!(said.contains("killed "), "{said}");
+    assert!(said.contains("every module is ready"), "{said}");
+}
+
+#[tokio::test]
+async fn chaos_1_kills_nobody_for_good() {
+    chaos("1").await;
+}
+
+#[tokio::test]
+async fn chaos_2_kills_nobody_for_good() {
+    chaos("2").await;
+}
+
+#[tokio::test]
+async fn chaos_3_kills_nobody_for_good() {
+    chaos("3").await;
+}
+
+#[tokio::test]
+async fn what_needs_no_kafka_comes_up_before_kafka_does() {
+    let environment = declared(&openg2p());
+    let graph = Graph::of(&environment);
+    let kafkas = environment.kafka().map(|cluster| cluster.component);
+    let waiting: Vec<Component> = kafkas.flat_map(|cluster| graph.dependants(&cluster)).collect();
+    let free: Vec<String> =
+        environment.modules().map(|m| m.component).filter(|m| !waiting.contains(m)).map(|m| m.to_string()).collect();
+    assert!(free.len() > 25 && waiting.len() > 3, "{free:?} {waiting:?}");
+
+    let stage = stage(&environment, |setting| setting.kafka = KafkaStart::Later).await;
+    let mut cast = Cast::default();
+    cast.services(&stage, &Service::ALL).await.unwrap();
+    cast.stand_ins(&stage, None, || Duration::ZERO).await.unwrap();
+    let board = follow(&stage, |board| free.iter().all(|module| is(board, module, Phase::Ready))).await;
+    for component in &waiting {
+        assert_ne!(board.phase(component), Some(Phase::Ready), "{component} without Kafka");
+    }
+    stage.start_kafka().await.unwrap();
+    follow(&stage, |board| board.missing().is_empty()).await;
+    for (name, player) in cast.players() {
+        assert_eq!(player.starts(), 1, "{name} ended");
+    }
+    stage.strike().await.unwrap();
+}
+
+#[tokio::test]
+async fn kafka_may_be_late() {
+    let place = Place::new();
+    let document = place.document(&documents::plain());
+    is_whole(&place.story(&["--late-kafka", "3s"], &document).await, &declared(&document));
+}
+
+#[tokio::test]
+async fn without_hub_and_bus_everybody_polls() {
+    let place = Place::new();
+    let document = place.document(&without_kafka("direct"));
+    let story = place.story(&["--direct"], &document).await;
+    assert_eq!(story["complete"], true);
+    let environment = declared(&document);
+    releases_follow_deeds(&place, &environment);
+    for line in place.releases(&environment) {
+        assert!(line.contains(", by its own polling") || line.contains(", at the first look"), "{line}");
+    }
+    for module in environment.modules() {
+        let begun = place.log(&module.component.to_string()).into_iter().find(|line| line.contains(" waiting mode="));
+        assert!(begun.unwrap().contains("mode=\"direct\""));
+    }
+    assert!(!place.path("keep/rehearsal/logs/wait-for-dependency.log").exists());
+    assert!(!place.path("keep/kafka-1").exists() && !place.path("keep/kafka-2").exists());
+}
+
+/// The small environment without its topic, and what needs it.
+fn without_kafka(name: &str) -> String {
+    let text = documents::small(name, 0xd12ec7, documents::PLAIN);
+    let (head, rest) = text.split_once("topics:").unwrap();
+    let (_, modules) = rest.split_once("modules:").unwrap();
+    let worker = modules.find("  worker:").unwrap()..modules.find("  portal:").unwrap();
+    let modules = modules.replacen(&modules[worker], "", 1);
+    let head: Vec<&str> = head.lines().filter(|line| !line.starts_with("kafka:")).collect();
+    format!("{}\nmodules:{modules}", head.join("\n"))
+}
+
+#[tokio::test]
+async fn a_real_keycloak_runs_on_its_database_and_its_realm_is_waited_for() {
+    let place = Place::new();
+    let text = without_kafka("staff") + KEYCLOAK;
+    let text = text.replacen("databases:\n", KEYCLOAK_DATABASE, 1);
+    let document = place.document(&text);
+    let environment = declared(&document);
+    is_whole(&place.story(&["--real", "keycloak"], &document).await, &environment);
+    let desk = place.log("module/desk");
+    assert!(desk.iter().any(|line| line.contains("module/keycloak") && line.contains("state=")), "{desk:#?}");
+    assert!(desk.iter().any(|line| line.contains("released: module/keycloak,")), "{desk:#?}");
+}
+
+const KEYCLOAK_DATABASE: &str = "databases:
+  keycloak: {server: main, roles: {app: {name: keycloak_user, password: {secret: shop-db, key: password}, ddl: as-owner}}}
+";
+const KEYCLOAK: &str = r#"  keycloak: {needs: [database/keycloak], ready: {keycloak: {url: "http://keycloak", realm: staff}}}
+  desk: {needs: [module/keycloak], ready: {tcp: {address: "desk:7000"}}}
+"#;

@@ -63,13 +63,16 @@ async fn bench() {
         polled.push(run::run(How::Direct, &bare, &program, START).await);
     }
 
-    let alone = Alone { kafka: median(pushed.iter().filter_map(|run| run.kafka)), modules: &sequential.modules };
+    let alone =
+        Alone { kafka: median(pushed.iter().filter_map(|run| run.kafka)), modules: &sequential.modules };
     let mut results: Vec<Value> = rehearsals.iter().map(|run| rehearsal(run, &alone)).collect();
     let bound = START * u32::try_from(chain).unwrap();
     println!("\nmodules that take {} s to start: at least {} s", START.as_secs(), bound.as_secs());
     println!("{:12}{:>10}{:>10}{:>8}", "", "median s", "to bound", "cores");
     let mut compared = serde_json::Map::new();
-    for (name, runs) in [("push", &pushed[..]), ("direct", &polled), ("sequential", &[sequential.clone()])] {
+    for (name, runs) in
+        [("push", &pushed[..]), ("direct", &polled), ("sequential", std::slice::from_ref(&sequential))]
+    {
         let (took, cores) = (median(runs.iter().map(|run| run.took)), cores(runs));
         let to_bound = took.as_secs_f64() / bound.as_secs_f64();
         println!("{name:12}{:10.2}{to_bound:10.3}{cores:8.2}", took.as_secs_f64());

@@ -44,8 +44,8 @@ async fn bench() {
     println!("profile {}, built in {:.0} s", profile(), begun.elapsed().as_secs_f64());
     let size = |name: &str| std::fs::metadata(&programs[name]).unwrap().len();
 
-    let stage = Stage::set(&environment(&[documents::plain()]), Setting::new(&programs["rollcall"]));
-    let stage = stage.await.unwrap();
+    let environment = environment(&[documents::plain()]);
+    let stage = Stage::set(&environment, Setting::new(&programs["rollcall"])).await.unwrap();
     stage.start_kafka().await.unwrap();
     let mut running: BTreeMap<String, Handle> = BTreeMap::new();
     for service in Service::ALL {
@@ -62,7 +62,8 @@ async fn bench() {
         ("waiter without", vec!["wait", "--module", "portal", &documents], false),
         ("waiter ad hoc", vec!["wait", "--tcp", NOWHERE], false),
     ] {
-        let mut spec = ProcessSpec { program: waiter.clone(), ..stage.process(&name.replace(' ', "-")) };
+        let mut spec = stage.process(&name.replace(' ', "-"));
+        spec.program.clone_from(waiter);
         if !hub {
             spec.env.remove("ROLLCALL_HUB");
         }
@@ -73,7 +74,10 @@ async fn bench() {
     follow(&stage, |board| ready.iter().all(|component| is(board, component, Phase::Ready))).await;
     tokio::time::sleep(SETTLE).await;
 
-    println!("{:22}{:>9}{:>9}{:>11}{:>9}{:>11}{:>11}", "KiB", "RSS", "PSS", "anonymous", "threads", "CPU ms/s", "program");
+    println!(
+        "{:22}{:>9}{:>9}{:>11}{:>9}{:>11}{:>11}",
+        "KiB", "RSS", "PSS", "anonymous", "threads", "CPU ms/s", "program"
+    );
     let before: BTreeMap<&String, f64> = running.iter().map(|(name, handle)| (name, cpu(handle))).collect();
     let since = Instant::now();
     tokio::time::sleep(SETTLE).await;
@@ -98,7 +102,8 @@ async fn bench() {
 /// As the stage would start it, but from its own program.
 fn service_of(stage: &Stage, service: Service, program: &Path) -> ProcessSpec {
     let ports = stage.ports(service);
-    let spec = ProcessSpec { program: program.to_owned(), ..stage.process(service.name()) };
+    let mut spec = stage.process(service.name());
+    program.clone_into(&mut spec.program);
     spec.args(["serve".to_owned(), stage.documents().display().to_string()])
         .env("ROLLCALL_LISTEN", format!("127.0.0.1:{}", ports.grpc))
         .env("ROLLCALL_HEALTH_LISTEN", format!("127.0.0.1:{}", ports.health))
@@ -119,14 +124,18 @@ fn line(name: &str, handle: &Handle, cpu: f64, program: u64) -> Value {
 }
 
 fn proc(handle: &Handle, file: &str) -> String {
-    let pid = handle.pid().unwrap_or_else(|| panic!("{} does not run; see {}", handle.name(), handle.log().display()));
+    let pid = handle
+        .pid()
+        .unwrap_or_else(|| panic!("{} does not run; see {}", handle.name(), handle.log().display()));
     std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
 }
 
 /// A number of `smaps_rollup` or `status`, KiB where it is memory.
 fn field(text: &str, key: &str) -> u64 {
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    value.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or_else(|| panic!("no {key}"))
+    value
+        .and_then(|value| value.split_whitespace().next()?.parse().ok())
+        .unwrap_or_else(|| panic!("no {key}"))
 }
 
 /// Seconds of CPU time so far, all threads: what the scheduler counts in nanoseconds, for `stat` counts only hundredths.

@@ -52,8 +52,7 @@ async fn bench() {
     let _hub = stage.start_service(Service::WaitForDependency).await.unwrap();
     for provisioner in [Service::SecretSyncer, Service::PostgresInit] {
         let documents = stage.documents().display().to_string();
-        let apply =
-            stage.process(provisioner.name()).args([provisioner.name(), "apply", documents.as_str()]);
+        let apply = stage.process(provisioner.name()).args([provisioner.name(), "apply", documents.as_str()]);
         stage.sandbox().run(apply, Duration::from_mins(1)).await.unwrap();
     }
     let news = Arc::new(News::start(&stage).await);
@@ -73,7 +72,9 @@ fn document() -> String {
     text.truncate(text.find("databases:").unwrap());
     let lanes = |line: &dyn Fn(usize) -> String| (0..LANES).map(line).collect::<String>();
     let databases = lanes(&|i| {
-        format!("  lane{i}: {{server: main, roles: {{app: {{name: lane{i}, password: {{secret: lane{i}, key: password}}, ddl: as-owner}}}}}}\n")
+        format!(
+            "  lane{i}: {{server: main, roles: {{app: {{name: lane{i}, password: {{secret: lane{i}, key: password}}, ddl: as-owner}}}}}}\n"
+        )
     });
     let secrets = lanes(&|i| format!("  lane{i}: {{generate: {{password: {{kind: password}}}}}}\n"));
     let modules = lanes(&|i| {

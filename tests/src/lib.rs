@@ -9,9 +9,11 @@
     reason = "a harness for tests fails by panicking"
 )]
 
+pub mod ask;
 pub mod catalog;
 pub mod documents;
 pub mod measure;
+pub mod topics;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

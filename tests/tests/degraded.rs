@@ -17,6 +17,7 @@ use rollcall_proto::diagnostics::v1::diagnostics_client::DiagnosticsClient;
 use rollcall_proto::diagnostics::v1::hub_client::HubClient;
 use rollcall_proto::diagnostics::v1::watch_response::Update;
 use rollcall_proto::diagnostics::v1::{GetStatusRequest, GetStatusResponse, Mode, WatchRequest};
+use tonic::transport::Endpoint;
 
 /// A chain, so that a bring-up has a middle: `first` is up before anybody is killed. `second` waits for a password that is
 /// provided only when both are gone, so its database is made and everything after it comes up without them.
@@ -66,14 +67,15 @@ impl Witness {
 }
 
 async fn status(stage: &Stage, service: Service) -> Option<GetStatusResponse> {
-    let mut client = DiagnosticsClient::connect(stage.url(service)).await.ok()?;
+    let channel = Endpoint::from_shared(stage.url(service)).ok()?.connect().await.ok()?;
+    let mut client = DiagnosticsClient::new(channel);
     Some(client.get_status(GetStatusRequest {}).await.ok()?.into_inner())
 }
 
 /// The mode a hub tells those who begin to watch.
 async fn hubs_mode(stage: &Stage) -> Option<Mode> {
-    let mut client = HubClient::connect(stage.url(Service::WaitForDependency)).await.ok()?;
-    let mut updates = client.watch(WatchRequest::default()).await.ok()?.into_inner();
+    let hub = Endpoint::from_shared(stage.url(Service::WaitForDependency)).ok()?.connect().await.ok()?;
+    let mut updates = HubClient::new(hub).watch(WatchRequest::default()).await.ok()?.into_inner();
     while let Some(response) = updates.message().await.ok()? {
         if let Some(Update::CaughtUp(caught_up)) = response.update {
             return Some(caught_up.mode());
@@ -102,7 +104,7 @@ fn is_ready(roster: &Roster, component: &Component) -> bool {
 
 #[tokio::test]
 async fn a_bring_up_completes_without_hub_and_kafka_and_nothing_is_forgotten() {
-    let stage = stage(&environment(&[plain(), fragment("chain", CHAIN)]), |_| {}).await;
+    let stage = stage(&environment(&[plain(), fragment("chain", CHAIN)]), |s| s.keep = std::env::var("KEEP").ok().map(Into::into)).await;
     let password = stage.secrets().join("shop/second-db/password");
     std::fs::remove_file(&password).unwrap();
     let mut cast = Cast::default();
@@ -141,10 +143,14 @@ async fn a_bring_up_completes_without_hub_and_kafka_and_nothing_is_forgotten() {
     }
     assert_eq!(hubs_mode(&stage).await, Some(Mode::Degraded));
     let log = std::fs::read_to_string(stage.log("module/second")).unwrap();
-    assert!(log.contains("the hub is not there; polling meanwhile") && log.contains(r#"mode="degraded""#), "{log}");
+    assert!(
+        log.contains("the hub is not there; polling meanwhile") && log.contains(r#"mode="degraded""#),
+        "{log}"
+    );
 
     // Everything is told that was not, with the times it had.
-    let components: Vec<Component> = lifecycle::Graph::of(stage.environment()).components().cloned().collect();
+    let components: Vec<Component> =
+        lifecycle::Graph::of(stage.environment()).components().cloned().collect();
     stage.kafka().unwrap().start().await.unwrap();
     until("the roster is complete", async || {
         let roster = roster(&stage).await;
@@ -162,20 +168,31 @@ async fn a_bring_up_completes_without_hub_and_kafka_and_nothing_is_forgotten() {
     let after = roster(&stage).await.unwrap();
     for component in &components {
         let event = after.get(component).unwrap();
-        assert!(event.since <= witness.seen[component], "{component} is said to be ready since later than it was seen");
+        let seen = witness.seen[component];
+        assert!(
+            event.since <= seen,
+            "{component}: seen at {seen:?}, before {:?}, after {event:?}",
+            before.get(component)
+        );
         let was = before.get(component).filter(|event| event.phase == Phase::Ready);
         // What Kafka holds was away with it.
         if let Some(was) = was.filter(|_| !matches!(component.kind(), Kind::Kafka | Kind::Topic)) {
-            assert_eq!(event.since, was.since, "{component} has another time than it had");
+            assert_eq!(event.since, was.since, "{component}: {was:?} became {event:?}");
         }
     }
     for service in PROVISIONERS {
         for state in status(&stage, service).await.unwrap().components {
             let component: Component = state.component.parse().unwrap();
             let since = state.since.unwrap();
-            let since = since.seconds.unsigned_abs() * 1000 + u64::from(since.nanos.unsigned_abs()) / 1_000_000;
+            let since =
+                since.seconds.unsigned_abs() * 1000 + u64::from(since.nanos.unsigned_abs()) / 1_000_000;
             if component.kind() != Kind::Topic && components.contains(&component) {
-                assert_eq!(after.get(&component).unwrap().since, Moment(since), "{component}, of {}", service.name());
+                assert_eq!(
+                    after.get(&component).unwrap().since,
+                    Moment(since),
+                    "{component}, of {}",
+                    service.name()
+                );
             }
         }
     }

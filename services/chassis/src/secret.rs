@@ -60,6 +60,14 @@ pub enum SecretError {
         /// The folder that is the Secret.
         place: String,
     },
+    /// The value is empty: whoever writes it may not be done yet.
+    #[error("{secret} key `{key}` is empty; write the password into it")]
+    Empty {
+        /// The Secret.
+        secret: Component,
+        /// The key.
+        key: String,
+    },
     /// The value cannot be what it is used as.
     #[error("{secret} key `{key}` {problem}")]
     Unfit {
@@ -87,7 +95,10 @@ pub enum SecretError {
 impl SecretError {
     /// Whether the secret may appear by itself: somebody may still be making it.
     pub fn is_transient(&self) -> bool {
-        matches!(self, SecretError::Missing { .. } | SecretError::MissingKey { .. })
+        matches!(
+            self,
+            SecretError::Missing { .. } | SecretError::MissingKey { .. } | SecretError::Empty { .. }
+        )
     }
 }
 
@@ -149,7 +160,7 @@ impl SecretStore {
         let value = self.read(secret, key)?;
         let problem = match value.expose_text() {
             None => "is not UTF-8 text, so it cannot be a password; write it anew",
-            Some("") => "is empty; write the password into it",
+            Some("") => return Err(SecretError::Empty { secret: secret.clone(), key: key.to_owned() }),
             Some(text) if text.ends_with('\n') => {
                 "ends with a line break that is hardly part of the password; write it without"
             }
@@ -197,7 +208,7 @@ mod tests {
     #[test]
     fn passwords_that_cannot_log_in_are_refused_without_being_shown() {
         let (root, store) = store();
-        for (value, says) in [("", "empty"), ("hunter2\n", "line break"), ("hun\0ter2", "zero byte")] {
+        for (value, says) in [("", "is empty"), ("hunter2\n", "line break"), ("hun\0ter2", "zero byte")] {
             std::fs::write(root.path().join("dev/db/password"), value).unwrap();
             let error = store.password(&secret("secret/dev/db"), "password").unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains("hun"), "{error}");

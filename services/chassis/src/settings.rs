@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use config::{Config, Environment};
 use thiserror::Error;
-use tracing_subscriber::EnvFilter;
 
 mod folder;
+mod parse;
 #[cfg(test)]
 mod tests;
+
+use parse::{DURATION, HTTP, duration, host_and_port, http_uri, log_filter, log_format, on_or_off};
 
 const PREFIX: &str = "ROLLCALL_";
 
@@ -183,44 +185,6 @@ impl Settings {
     pub fn owns(name: &str) -> bool {
         KEYS.iter().any(|key| key.name == name)
     }
-}
-
-const HTTP: &str = "an address such as http://host:port";
-const DURATION: &str = "a duration above zero, such as 30s or 15m";
-
-fn http_uri(value: &str) -> Option<String> {
-    let uri: http::Uri = value.parse().ok()?;
-    (uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()))
-        .then(|| value.to_owned())
-}
-
-fn host_and_port(value: &str) -> Option<String> {
-    let (host, port) = value.rsplit_once(':')?;
-    (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| value.to_owned())
-}
-
-fn log_filter(value: &str) -> Option<String> {
-    EnvFilter::try_new(value).ok().map(|_| value.to_owned())
-}
-
-fn log_format(value: &str) -> Option<LogFormat> {
-    match value {
-        "text" => Some(LogFormat::Text),
-        "json" => Some(LogFormat::Json),
-        _ => None,
-    }
-}
-
-fn on_or_off(value: &str) -> Option<bool> {
-    match value {
-        "on" => Some(true),
-        "off" => Some(false),
-        _ => None,
-    }
-}
-
-fn duration(value: &str) -> Option<Duration> {
-    humantime::parse_duration(value).ok().filter(|duration| !duration.is_zero())
 }
 
 fn checked<T>(

@@ -26,7 +26,7 @@ enum Command {
     Check(command::Documents),
     /// Print the JSON Schema of documents.
     Schema,
-    Graph(command::graph::Args_),
+    Graph(command::graph::GraphArgs),
     Plan(command::plan::Plan),
     Status(command::status::Status),
     Explain(command::explain::Explain),

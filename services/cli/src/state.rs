@@ -2,22 +2,14 @@
 
 use std::time::Duration;
 
+use chassis::wire;
 use lifecycle::Phase;
 use rollcall_proto::diagnostics::v1::ComponentState;
-use rollcall_proto::lifecycle::v1::Phase as WirePhase;
 use serde_json::{Value, json};
 
 /// The phase; none when it is one that this version does not know.
 pub(crate) fn phase_of(state: &ComponentState) -> Option<Phase> {
-    match state.phase() {
-        WirePhase::Unspecified => None,
-        WirePhase::Waiting => Some(Phase::Waiting),
-        WirePhase::Working => Some(Phase::Working),
-        WirePhase::Ready => Some(Phase::Ready),
-        WirePhase::Degraded => Some(Phase::Degraded),
-        WirePhase::Failed => Some(Phase::Failed),
-        WirePhase::Removed => Some(Phase::Removed),
-    }
+    wire::phase_from(state.phase).ok()
 }
 
 /// How long it has been so, for people: `42s`.

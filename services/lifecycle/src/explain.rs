@@ -1,6 +1,6 @@
 //! Why a component is not ready: the chain of unmet needs down to the root cause.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Component, Graph, Phase, Roster};
 
@@ -17,34 +17,62 @@ pub struct Link {
 /// Where several needs are unmet it follows the one whose root is the worst: failed, then declared by nobody, degraded,
 /// never heard of, working, waiting; among equals the one that has been so longest.
 pub fn explain(component: &Component, graph: &Graph, roster: &Roster) -> Vec<Link> {
-    follow(component, graph, roster, &mut BTreeSet::new())
+    Explainer { graph, roster, path: BTreeSet::new(), known: BTreeMap::new() }.follow(component).0
 }
 
-fn follow(
-    component: &Component,
-    graph: &Graph,
-    roster: &Roster,
-    path: &mut BTreeSet<Component>,
-) -> Vec<Link> {
-    let ready = roster.get(component).is_some_and(|event| event.phase == Phase::Ready);
-    let root = || vec![Link { component: component.clone(), waits_for: None }];
-    if ready || !path.insert(component.clone()) {
-        return root();
+struct Explainer<'a> {
+    graph: &'a Graph,
+    roster: &'a Roster,
+    /// The components on the way to the one looked at, so that a cycle is followed once.
+    path: BTreeSet<Component>,
+    /// Chains that do not depend on the way to them, so that each component is looked at once.
+    known: BTreeMap<Component, Vec<Link>>,
+}
+
+impl Explainer<'_> {
+    fn is_ready(&self, component: &Component) -> bool {
+        self.roster.get(component).is_some_and(|event| event.phase == Phase::Ready)
     }
-    let worst = graph
-        .start_needs(component)
-        .filter(|need| roster.get(&need.component).is_none_or(|event| event.phase != Phase::Ready))
-        .map(|need| follow(&need.component, graph, roster, path))
-        .min_by_key(|chain| chain.last().map(|link| badness(&link.component, graph, roster)));
-    path.remove(component);
-    match worst {
-        None => root(),
-        Some(rest) => {
-            let waits_for = rest.first().map(|link| link.component.clone());
-            let mut chain = vec![Link { component: component.clone(), waits_for }];
-            chain.extend(rest);
-            chain
+
+    /// The chain from a component, and whether a cycle ended it.
+    fn follow(&mut self, component: &Component) -> (Vec<Link>, bool) {
+        if let Some(chain) = self.known.get(component) {
+            return (chain.clone(), false);
         }
+        let root = vec![Link { component: component.clone(), waits_for: None }];
+        if self.is_ready(component) {
+            return (root, false);
+        }
+        if !self.path.insert(component.clone()) {
+            return (root, true);
+        }
+        let graph = self.graph;
+        let mut cut = false;
+        let mut worst: Option<((u8, u64), Vec<Link>)> = None;
+        for need in
+            graph.start_needs(component).filter(|need| !self.is_ready(&need.component)).collect::<Vec<_>>()
+        {
+            let (chain, ended) = self.follow(&need.component);
+            cut |= ended;
+            let Some(rank) = chain.last().map(|link| badness(&link.component, graph, self.roster)) else {
+                continue;
+            };
+            if worst.as_ref().is_none_or(|(known, _)| rank < *known) {
+                worst = Some((rank, chain));
+            }
+        }
+        self.path.remove(component);
+        let chain = match worst {
+            None => root,
+            Some((_, rest)) => {
+                let waits_for = rest.first().map(|link| link.component.clone());
+                std::iter::once(Link { component: component.clone(), waits_for }).chain(rest).collect()
+            }
+        };
+        if !cut {
+            self.known.insert(component.clone(), chain.clone());
+        }
+        (chain, cut)
     }
 }
 
@@ -136,5 +164,18 @@ mod tests {
         let graph = graph(&[("module/a", "topic/t")]);
         let chain = explain(&component("module/a"), &graph, &roster(&[("module/a", Phase::Ready)]));
         assert_eq!(names(&chain), ["module/a"]);
+    }
+
+    #[test]
+    fn diamonds_upon_diamonds_are_explained_at_once() {
+        // 2^60 ways from the first to the last.
+        let names: Vec<String> =
+            (0..61).flat_map(|i| [format!("module/a{i}"), format!("module/b{i}")]).collect();
+        let edges: Vec<(&str, &str)> = (0..60)
+            .flat_map(|i| [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(from, to)| (2 * i + from, 2 * (i + 1) + to)))
+            .map(|(from, to)| (names[from].as_str(), names[to].as_str()))
+            .collect();
+        let chain = explain(&component("module/a0"), &graph(&edges), &Roster::new());
+        assert_eq!(chain.len(), 61);
     }
 }

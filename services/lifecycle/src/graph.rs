@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::document::{Environment, Problem};
+use crate::document::{Environment, Problem, check_union};
 use crate::{Component, Kind, Need, When};
 
 /// One edge: what is needed, and whether a document says so or it follows from what things are.
@@ -180,7 +180,7 @@ impl Graph {
 
     /// Everything that is wrong with the union although each fragment is right by itself.
     pub fn check(&self, environment: &Environment) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut problems = check_union(environment);
         let file_of = |component: &Component| {
             environment
                 .sources()

@@ -169,6 +169,25 @@ fn mistakes_of_the_union_are_named() {
             "module/a needs it to start, but it does not say how",
         ),
         (
+            json!({"postgres": {"main": {"observer": {"password": {"secret": "watch", "key": "password"}}}}}),
+            "base.yaml: secret/dev/watch: is referred to, and no fragment declares it",
+        ),
+        (
+            json!({"secrets": {"admin": {"external": false, "generate": {"pasword": {"kind": "password"}}}}}),
+            "its key `password` is referred to, and it is made with pasword only",
+        ),
+        (json!({"uses": {"modules": {"iem": {}}}}), "base.yaml: uses.modules.iem: no fragment declares it"),
+        (
+            json!({
+                "postgres": {"spare": {"host": "pg2"}},
+                "databases": {"x": {
+                    "server": "spare",
+                    "roles": {"app": {"name": "u", "password": {"secret": "db", "key": "password"}}},
+                }},
+            }),
+            "base.yaml: postgres.spare: databases are declared on it, and it has no `admin`",
+        ),
+        (
             json!({"secrets": {"c": {"copy": {"from": "elsewhere/s"}}}}),
             "needs secret/elsewhere/s, which no fragment declares",
         ),
@@ -201,4 +220,23 @@ fn implied_needs_are_derived() {
     assert_eq!(needs("database/registry"), ["postgres/main*", "secret/dev/db*", "secret/dev/admin*"]);
     assert_eq!(needs("topic/t"), ["kafka/main*"]);
     assert_eq!(needs("module/web"), ["database/registry", "topic/t", "secret/dev/db*"]);
+}
+
+#[test]
+fn one_stray_fragment_refuses_itself_and_not_the_others() {
+    let fragment = |name: &str, uid: u128| {
+        let mut fragment = document(json!({}));
+        name.clone_into(&mut fragment.fragment.name);
+        fragment.environment.uid = Uuid::from_u128(uid);
+        (fragment.postgres, fragment.kafka, fragment.secrets) = <_>::default();
+        Source { file: format!("{name}.yaml"), document: fragment }
+    };
+    // First by name, and still in the wrong.
+    let merged = Environment::merge([fragment("a", 8), fragment("b", 7), fragment("c", 7)]);
+    assert_eq!(merged.environment.unwrap().sources().count(), 2);
+    let problems: Vec<String> = merged.problems.iter().map(Problem::to_string).collect();
+    assert_eq!(
+        problems,
+        ["a.yaml: environment: differs from b.yaml; it must be the same in all fragments of an environment"]
+    );
 }

@@ -17,6 +17,7 @@ use chassis::{Context, Failure};
 use lifecycle::Component;
 use lifecycle::document::Environment;
 use tokio::sync::Notify;
+use tracing::warn;
 
 pub use plan::{Change, Step};
 pub use spec::{DatabaseSpec, ServerSpec, specs};
@@ -45,7 +46,12 @@ pub struct Args {
 /// Runs the provisioner.
 pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     let secrets = context.clone();
-    let targets = move |environment: &Environment| targets(environment, &secrets.secrets_of(environment));
+    let targets = move |environment: &Environment| {
+        for (database, server) in spec::left_out(environment) {
+            warn!("{database} is left to whoever has the fragment that declares {server} with `admin`");
+        }
+        Ok(targets(environment, &secrets.secrets_of(environment)?))
+    };
     chassis::provision::run(args.command, context, targets, Arc::new(Notify::new())).await
 }
 
@@ -55,5 +61,5 @@ pub async fn plan(
     context: &Context,
     offline: bool,
 ) -> Result<Vec<Planned>, Failure> {
-    chassis::provision::plans(&targets(environment, &context.secrets_of(environment)), offline).await
+    chassis::provision::plans(&targets(environment, &context.secrets_of(environment)?), offline).await
 }

@@ -113,6 +113,17 @@ pub fn specs(environment: &Environment) -> BTreeMap<Component, ServerSpec> {
     specs
 }
 
+/// Databases that [`specs`] leaves to others, each with its server: no document here declares the server with an
+/// administrator.
+pub fn left_out(environment: &Environment) -> Vec<(Component, Component)> {
+    let specs = specs(environment);
+    environment
+        .databases()
+        .map(|database| (database.component, Component::new(Kind::Postgres, &database.spec.server)))
+        .filter(|(_, server)| !specs.contains_key(server))
+        .collect()
+}
+
 fn of_server(server: &Declared<'_, document::Postgres>) -> Option<ServerSpec> {
     let document = &server.source.document;
     let key = |reference: &SecretRef| SecretKey {

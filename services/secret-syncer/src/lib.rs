@@ -53,7 +53,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     if !matches!(args.command, Command::Plan { .. }) {
         wake(&root, Arc::clone(&nudge));
     }
-    chassis::provision::run(args.command, context, move |environment| targets(environment, &root), nudge)
+    chassis::provision::run(args.command, context, move |environment| Ok(targets(environment, &root)), nudge)
         .await
 }
 

@@ -41,9 +41,13 @@ pub struct Story {
 }
 
 impl Fold {
-    /// Begins anew: the topic is read from its beginning again.
-    pub fn clear(&mut self) {
-        *self = Fold::default();
+    /// What is known before anything was heard: the mounted documents.
+    pub fn of(environment: &Environment) -> Self {
+        let mut fold = Fold::default();
+        for source in environment.sources() {
+            fold.fragment(source.document.clone());
+        }
+        fold
     }
 
     /// Hears a lifecycle event that stands at `offset`.

@@ -12,9 +12,11 @@ use chassis::diagnostics::DiagnosticsService;
 use chassis::grpc::Server;
 use chassis::{Context, Failure, clock, documents};
 use clap::{Parser, Subcommand};
+use lifecycle::document::Environment;
 use rollcall_proto::diagnostics::v1::timeline_server::TimelineServer;
 use tracing::{info, warn};
 
+use fold::Fold;
 use series::Shared;
 use service::Teller;
 
@@ -51,7 +53,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     }
     let bus = context.bus(&identity);
     let shared = Shared::default();
-    shared.with(|fold| environment.sources().for_each(|source| fold.fragment(source.document.clone())));
+    shared.with(|fold| *fold = Fold::of(&environment));
     context.metrics.register(|registry| registry.register_collector(Box::new(shared.clone())));
 
     let teller = Teller { shared: shared.clone(), identity, mode: bus.mode(), started: clock::now() };
@@ -66,34 +68,41 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
 }
 
 /// Folds what the bus says, until the process is asked to end.
-async fn listen(bus: &Bus, shared: &Shared, environment: &lifecycle::document::Environment) {
+async fn listen(bus: &Bus, shared: &Shared, environment: &Environment) {
     let mut news = bus.subscribe();
+    // What is heard anew after the topic was lost; until it is complete, what was known is told.
+    let mut anew: Option<Fold> = None;
     while let Some(update) = news.next().await {
+        let mut fold = |change: &mut dyn FnMut(&mut Fold)| match &mut anew {
+            Some(fold) => change(fold),
+            None => shared.with(|fold| change(fold)),
+        };
         match update {
-            BusUpdate::Event { offset, event, .. } => shared.with(|fold| fold.event(offset, event)),
+            BusUpdate::Event { offset, event, .. } => fold(&mut |fold| fold.event(offset, event.clone())),
             BusUpdate::Fragment(fragment) => match fragment.document() {
-                Ok(document) => shared.with(|fold| fold.fragment(document)),
+                Ok(document) => fold(&mut |fold| fold.fragment(document.clone())),
                 Err(error) => {
                     warn!(fragment = fragment.name, %error, "set a fragment aside that cannot be read");
                 }
             },
             BusUpdate::BringUp(bring_up) => {
                 info!(generation = bring_up.generation, "a bring-up began");
-                shared.with(|fold| fold.bring_up(bring_up.generation, bring_up.started));
+                fold(&mut |fold| fold.bring_up(bring_up.generation, bring_up.started));
             }
             BusUpdate::Deleted(key) => {
                 if let Some(name) = key.strip_prefix("fragment/") {
-                    shared.with(|fold| fold.fragment_removed(name));
+                    fold(&mut |fold| fold.fragment_removed(name));
                 }
             }
-            BusUpdate::CaughtUp => info!("caught up with the lifecycle topic"),
+            BusUpdate::CaughtUp => {
+                info!("caught up with the lifecycle topic");
+                if let Some(complete) = anew.take() {
+                    shared.with(|fold| *fold = complete);
+                }
+            }
             BusUpdate::Lost(reason) => {
                 warn!(reason, "lost the lifecycle topic; telling what was known until it is back");
-                // Everything known is said again when it is back; what a mounted document says stays.
-                shared.with(|fold| {
-                    fold.clear();
-                    environment.sources().for_each(|source| fold.fragment(source.document.clone()));
-                });
+                anew = Some(Fold::of(environment));
             }
         }
     }

@@ -35,7 +35,8 @@ pub struct Args {
 /// Runs the provisioner.
 pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     let secrets = context.clone();
-    let targets = move |environment: &Environment| targets(environment, &secrets.secrets_of(environment));
+    let targets =
+        move |environment: &Environment| Ok(targets(environment, &secrets.secrets_of(environment)?));
     chassis::provision::run(args.command, context, targets, Arc::new(Notify::new())).await
 }
 
@@ -45,5 +46,5 @@ pub async fn plan(
     context: &Context,
     offline: bool,
 ) -> Result<Vec<Planned>, Failure> {
-    chassis::provision::plans(&targets(environment, &context.secrets_of(environment)), offline).await
+    chassis::provision::plans(&targets(environment, &context.secrets_of(environment)?), offline).await
 }

@@ -296,9 +296,12 @@ modules:
             ("endpoint/smtp", "tcp smtp:25"),
             ("secret/apps/registry-db", "secret/apps/registry-db:password"),
             ("secret/infra/pg-ca", "secret/infra/pg-ca:ca.crt"),
-            ("module/audit", "wait for nobody: no fragment declares module/audit"),
+            (
+                "module/audit",
+                "wait for nobody: no fragment declares module/audit; declare it, or correct the need",
+            ),
             ("module/quiet", "module/quiet does not say how to see that it is ready; add `ready` to it"),
-            ("step/load", "wait for nobody: no fragment declares step/load"),
+            ("step/load", "wait for nobody: no fragment declares step/load; declare it, or correct the need"),
         ] {
             assert_eq!(waiter(&environment, component), definition, "{component}");
         }
@@ -313,11 +316,11 @@ modules:
         );
         assert_eq!(
             waiter(&environment, "endpoint/smtp"),
-            "wait for nobody: no fragment declares endpoint/smtp"
+            "wait for nobody: no fragment declares endpoint/smtp; declare it, or correct the need"
         );
         assert_eq!(
             waiter(&environment, "database/keycloak"),
-            "wait for nobody: no fragment declares database/keycloak"
+            "wait for nobody: no fragment declares database/keycloak; declare it, or correct the need"
         );
     }
 

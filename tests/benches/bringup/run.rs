@@ -54,8 +54,7 @@ pub(crate) async fn run(how: How, environment: &Environment, program: &Path, del
     }
     let (mut cast, mut modules) = (Cast::default(), BTreeMap::new());
     let (begun, busy) = (Instant::now(), busy());
-    let services =
-        if bus { &Service::ALL[..] } else { &[Service::SecretSyncer, Service::PostgresInit] };
+    let services = if bus { &Service::ALL[..] } else { &[Service::SecretSyncer, Service::PostgresInit] };
     match how {
         How::Sequential => {
             cast.services(&stage, services).await.unwrap();
@@ -99,7 +98,9 @@ async fn one_by_one(stage: &Stage, delay: Duration) -> BTreeMap<String, Duration
     let expected = answering(stage.environment());
     let order = Graph::of(stage.environment()).order().unwrap();
     let mut took = BTreeMap::new();
-    for component in order.into_iter().flatten().filter(|component| component.kind() == lifecycle::Kind::Module) {
+    for component in
+        order.into_iter().flatten().filter(|component| component.kind() == lifecycle::Kind::Module)
+    {
         let name = component.name();
         let begun = Instant::now();
         stage.start_module(name, delay).await.unwrap();
@@ -128,7 +129,8 @@ async fn until(stage: &Stage, holds: impl Fn(&Stage) -> bool) {
         }
     };
     let in_time = tokio::time::timeout(PATIENCE, looking).await.is_ok();
-    let missing = || answering(stage.environment()).difference(&answered(&marks(stage))).cloned().collect::<Vec<_>>();
+    let missing =
+        || answering(stage.environment()).difference(&answered(&marks(stage))).cloned().collect::<Vec<_>>();
     assert!(in_time, "not up within {} s: {:?}", PATIENCE.as_secs(), missing());
 }
 

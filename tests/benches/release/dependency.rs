@@ -100,7 +100,8 @@ pub(crate) enum Thing {
 impl Dependency {
     pub(crate) async fn new(kind: Kind, method: Method, lane: usize, stage: &Stage) -> Dependency {
         let push = method == Method::Push;
-        let name = if kind == Kind::Tcp { format!("module/port{lane}") } else { format!("database/lane{lane}") };
+        let name =
+            if kind == Kind::Tcp { format!("module/port{lane}") } else { format!("database/lane{lane}") };
         let thing = match kind {
             Kind::Tcp => {
                 let own = || sandbox::ports::free(1).unwrap()[0];
@@ -158,7 +159,10 @@ impl Dependency {
             }
         };
         let what = if ready { "is" } else { "is not" };
-        assert!(timeout(NOTICE, noticed).await.is_ok(), "the hub does not notice that {component} {what} ready");
+        assert!(
+            timeout(NOTICE, noticed).await.is_ok(),
+            "the hub does not notice that {component} {what} ready"
+        );
     }
 }
 

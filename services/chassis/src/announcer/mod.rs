@@ -175,6 +175,17 @@ impl Inner {
             Some(told) if told.phase != phase && since <= told.since => lifecycle::Moment(told.since.0 + 1),
             _ => since,
         };
+        // Nor may a clock that is behind another's make the news older than what it replaces.
+        let heard = state
+            .roster
+            .get(component)
+            .filter(|heard| heard.generation == generation && heard.phase != phase);
+        let since = match heard {
+            Some(heard) if told.is_none_or(|told| told.phase != phase) => {
+                since.max(lifecycle::Moment(heard.since.0 + 1))
+            }
+            _ => since,
+        };
         let changed = told.is_none_or(|told| told.phase != phase);
         let same = tries == 0
             && told.is_some_and(|told| {

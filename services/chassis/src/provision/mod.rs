@@ -69,7 +69,7 @@ pub type Target<R> = (Component, R, <R as Reconcile>::Spec);
 pub async fn run<R>(
     command: Command,
     context: Context,
-    targets: impl Fn(&Environment) -> Vec<Target<R>>,
+    targets: impl Fn(&Environment) -> Result<Vec<Target<R>>, Failure>,
     nudge: Arc<Notify>,
 ) -> Result<(), Failure>
 where
@@ -80,7 +80,7 @@ where
         Command::Apply { documents } => {
             let (environment, problems) = documents::load_partial(&documents)?;
             told(&problems);
-            let applied = apply(&environment, &context, targets(&environment), nudge).await;
+            let applied = apply(&environment, &context, targets(&environment)?, nudge).await;
             // The documents that are right were followed; the wrong ones decide the exit.
             match applied {
                 Ok(()) if !problems.is_empty() => Err(documents::refusal(&problems)),
@@ -88,13 +88,16 @@ where
             }
         }
         Command::Plan { documents, offline, output } => {
-            let environment = documents::load_complete(&documents)?;
-            print(&plans(&targets(&environment), offline).await?, output)
+            let (environment, problems) = documents::load_partial(&documents)?;
+            told(&problems);
+            print(&plans(&targets(&environment)?, offline).await?, output)?;
+            if problems.is_empty() { Ok(()) } else { Err(documents::refusal(&problems)) }
         }
         Command::Serve { documents } => {
             let (environment, problems) = documents::load_partial(&documents)?;
             told(&problems);
-            serve(&environment, context, targets(&environment), nudge).await
+            let targets = targets(&environment)?;
+            serve(&environment, context, targets, nudge).await
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lifecycle::{Component, Evidence, Phase};
+use lifecycle::{Component, Event, Evidence, Phase};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -151,7 +151,7 @@ impl<R: Reconcile> Worker<R> {
             }
             Standing::Pending(text) => {
                 verdict.open = true;
-                self.announcer.announce(component, Phase::Waiting, text, Evidence::default());
+                self.waits(component, Phase::Waiting, text, Evidence::default());
             }
             Standing::Reported(text) => {
                 self.announcer.announce(component, Phase::Waiting, text, Evidence::default());
@@ -189,9 +189,20 @@ impl<R: Reconcile> Worker<R> {
         }
         let phase = if convinced { Phase::Failed } else { Phase::Waiting };
         for component in components {
-            self.announcer.announce(component, phase, text.clone(), evidence.clone());
+            self.waits(component, phase, text.clone(), evidence.clone());
         }
         Verdict { refused: if convinced { vec![text] } else { Vec::new() }, open: !convinced }
+    }
+
+    /// Announces what keeps a component from becoming ready. One that was ready is the hub's to judge: that it cannot be
+    /// looked at from here just now does not undo it.
+    fn waits(&self, component: &Component, phase: Phase, text: String, evidence: Evidence) {
+        let ready = |event: &Event| event.component == *component && event.phase == Phase::Ready;
+        if self.announcer.current().iter().any(ready) {
+            warn!(%component, "{text}");
+        } else {
+            self.announcer.announce(component, phase, text, evidence);
+        }
     }
 }
 

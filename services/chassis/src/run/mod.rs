@@ -59,12 +59,17 @@ impl Context {
         }
     }
 
-    /// Where this process reads secrets when it works for a whole environment: in ROLLCALL_SECRETS_DIR, the namespace is
-    /// that of the environment's first fragment.
-    pub fn secrets_of(&self, environment: &Environment) -> SecretStore {
-        let namespace =
-            environment.sources().next().map(|source| source.document.fragment.namespace.as_str());
-        self.secrets(namespace.unwrap_or_default())
+    /// Where this process reads secrets when it works for a whole environment. ROLLCALL_SECRETS_DIR belongs to one
+    /// namespace, so it will not do for an environment of several.
+    pub fn secrets_of(&self, environment: &Environment) -> Result<SecretStore, Failure> {
+        let mut namespaces = environment.sources().map(|source| source.document.fragment.namespace.as_str());
+        let first = namespaces.next().unwrap_or_default();
+        match namespaces.find(|other| *other != first) {
+            Some(other) if self.settings.secrets_dir.is_some() => Err(Failure::usage(format!(
+                "ROLLCALL_SECRETS_DIR holds one namespace's secrets, and these documents span {first} and {other}; set ROLLCALL_SECRETS_ROOT instead"
+            ))),
+            _ => Ok(self.secrets(first)),
+        }
     }
 
     /// The environment's bus; none when no brokers are configured.

@@ -12,7 +12,7 @@ use crate::output::{line, print};
 
 /// Show what needs what, in the order things can start.
 #[derive(Debug, Args)]
-pub struct Args_ {
+pub struct GraphArgs {
     #[command(flatten)]
     documents: Documents,
     /// Draw it: `dot` for Graphviz.
@@ -26,7 +26,7 @@ enum Drawing {
 }
 
 /// Prints the graph in layers: each needs only what stands in earlier ones.
-pub fn run(args: &Args_) -> Result<(), Failure> {
+pub fn run(args: &GraphArgs) -> Result<(), Failure> {
     let environment = chassis::documents::load_complete(&args.documents.paths)?;
     let graph = Graph::of(&environment);
     let layers = graph.order().map_err(Failure::usage)?;

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use chassis::Failure;
+use chassis::{Failure, wire};
 use clap::Args;
+use lifecycle::Phase;
 use rollcall_proto::diagnostics::v1::timeline_client::TimelineClient;
 use rollcall_proto::diagnostics::v1::{GetTimelineRequest, GetTimelineResponse, TimelineEntry};
-use rollcall_proto::lifecycle::v1::Phase;
 use serde_json::json;
 
 use crate::client::{connect, refused, request};
@@ -95,15 +95,7 @@ fn bar(story: &GetTimelineResponse, entry: &TimelineEntry, total: f64) -> String
 }
 
 fn phase(entry: &TimelineEntry) -> &'static str {
-    match entry.phase() {
-        Phase::Unspecified => "unknown",
-        Phase::Waiting => "waiting",
-        Phase::Working => "working",
-        Phase::Ready => "ready",
-        Phase::Degraded => "degraded",
-        Phase::Failed => "failed",
-        Phase::Removed => "removed",
-    }
+    wire::phase_from(entry.phase).map_or("unknown", Phase::as_str)
 }
 
 fn ready_after(story: &GetTimelineResponse, entry: &TimelineEntry) -> Option<Duration> {

@@ -83,6 +83,7 @@ async fn check_needs(
     marks: &Path,
 ) -> Result<(), Failure> {
     let graph = Graph::of(environment);
+    let again = mark(marks, "module", module.component.name()).exists();
     for need in graph.start_needs(&module.component) {
         let component = &need.component;
         let broken = |why: String| {
@@ -100,8 +101,10 @@ async fn check_needs(
         }
         match seen {
             Ok(evidence) => info!(%component, level = evidence.level, "met"),
-            // A module that is allowed to start again without this need may find it unmet.
-            Err(not_yet) if need.on_restart == OnRestart::Report => warn!(%component, "not met: {not_yet}"),
+            // A module that starts again may find this need unmet; at its first start it may not.
+            Err(not_yet) if need.on_restart == OnRestart::Report && again => {
+                warn!(%component, "not met: {not_yet}")
+            }
             Err(not_yet) => return Err(broken(not_yet.to_string())),
         }
     }

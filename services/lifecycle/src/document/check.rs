@@ -1,6 +1,5 @@
 //! Checks of one document by itself: everything that can be known to be wrong without asking a server.
 
-use super::merge::claim;
 use super::naming::{POSTGRES_NAME_MAX, observer_role};
 use super::{Document, NamingError, Ready, Secret, SecretRef};
 use crate::component::{is_dns_label, is_name};
@@ -306,20 +305,41 @@ fn modules(document: &Document, found: &mut Found) {
 
 fn duplicates(document: &Document, found: &mut Found) {
     let mut seen = std::collections::BTreeMap::new();
-    for (what, key) in claims(document) {
-        if let Some(first) = seen.insert(what.clone(), key.clone()) {
-            found.say(key, format!("{what} is declared twice, also as {first}; keep one"));
+    for claim in claims(document) {
+        if let Some(first) = seen.insert(claim.folded, claim.key.clone()) {
+            found.say(claim.key, format!("{} is declared twice, also as {first}; keep one", claim.what));
         }
     }
 }
 
-/// What a document claims for itself: (claim, key) pairs. Two equal claims of an environment clash; names that differ
-/// only in `-`, `_` and `.` are equal.
-pub(super) fn claims(document: &Document) -> Vec<(String, String)> {
+/// What a document claims for itself.
+pub(super) struct Claim {
+    /// What is claimed, in a form that is equal for two claims of an environment that clash: names that differ only in
+    /// `-`, `_` and `.` are equal.
+    pub(super) folded: String,
+    /// What is claimed, for people.
+    pub(super) what: String,
+    /// Under which key.
+    pub(super) key: String,
+}
+
+impl Claim {
+    fn new(what: String, key: String) -> Claim {
+        Claim { folded: super::folded(&what), what, key }
+    }
+
+    fn on(kind: &str, server: &str, name: &str, key: String) -> Claim {
+        Claim::new(format!("{kind} `{name}` on {server}"), key)
+    }
+}
+
+/// Everything a document claims for itself.
+pub(super) fn claims(document: &Document) -> Vec<Claim> {
     let (naming, place) = (&document.naming, document.place());
-    let mut claims = vec![(format!("fragment `{}`", document.fragment.name), "fragment.name".to_owned())];
+    let fragment = format!("fragment `{}`", document.fragment.name);
+    let mut claims = vec![Claim::new(fragment, "fragment.name".to_owned())];
     let mut declare = |kind: &str, at: &str, name: &str| {
-        claims.push((format!("{kind}/{}", super::folded(name)), format!("{at}.{name}")));
+        claims.push(Claim::new(format!("{kind}/{name}"), format!("{at}.{name}")))
     };
     document.postgres.keys().for_each(|name| declare("postgres", "postgres", name));
     document.kafka.keys().for_each(|name| declare("kafka", "kafka", name));
@@ -328,24 +348,28 @@ pub(super) fn claims(document: &Document) -> Vec<(String, String)> {
     document.endpoints.keys().for_each(|name| declare("endpoint", "endpoints", name));
     document.modules.keys().for_each(|name| declare("module", "modules", name));
     for name in document.secrets.keys() {
-        claims.push((name.component(place.namespace).to_string(), format!("secrets.{name}")));
+        // Kubernetes tells `a.b` and `a-b` apart.
+        let what = name.component(place.namespace).to_string();
+        claims.push(Claim { folded: what.clone(), what, key: format!("secrets.{name}") });
     }
     for (name, database) in &document.databases {
         let server = format!("postgres/{}", database.server);
         let roles = [("app", database.roles.app.name.clone()), ("owner", database.owner_base(name))];
         if let Ok(physical) = naming.database(database.physical_base(name), place) {
-            claims.push((claim("database", &server, &physical), format!("databases.{name}")));
+            claims.push(Claim::on("database", &server, &physical, format!("databases.{name}")));
         }
         for (role, base) in roles {
             if let Ok(physical) = naming.role(&base, place) {
-                claims.push((claim("role", &server, &physical), format!("databases.{name}.roles.{role}")));
+                claims.push(Claim::on("role", &server, &physical, format!("databases.{name}.roles.{role}")));
             }
         }
     }
     for (name, topic) in &document.topics {
         if let Ok(physical) = naming.topic(topic.name.as_deref().unwrap_or(name), place) {
-            claims.push((
-                claim("topic", &format!("kafka/{}", topic.kafka), &physical),
+            claims.push(Claim::on(
+                "topic",
+                &format!("kafka/{}", topic.kafka),
+                &physical,
                 format!("topics.{name}"),
             ));
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::naming::folded;
+use super::check::Claim;
 use super::{
     Database, Document, Identity, Kafka, Module, Naming, Postgres, Ready, Secret, SecretName, SecretRef,
     Topic, check_fragment,
@@ -167,12 +167,17 @@ impl Environment {
 
     /// Every value that some document refers to: Secret and key.
     pub fn references(&self) -> BTreeSet<(Component, String)> {
-        let mut found = BTreeSet::new();
+        self.referring().into_iter().map(|(_, secret, key)| (secret, key)).collect()
+    }
+
+    /// Who refers to which value.
+    pub(super) fn referring(&self) -> Vec<(&Source, Component, String)> {
+        let mut found = Vec::new();
         for source in self.sources.values() {
             let document = &source.document;
             let mut refer = |reference: &SecretRef| {
                 let secret = reference.secret.component(&document.fragment.namespace);
-                found.insert((secret, reference.key.clone()));
+                found.push((source, secret, reference.key.clone()));
             };
             for server in document.postgres.values().chain(document.uses.postgres.values()) {
                 server.admin.iter().for_each(|admin| refer(&admin.password));
@@ -223,53 +228,73 @@ impl<T> Declared<'_, T> {
 
 /// What two fragments may not both say. Each claim is (what is claimed, who claims it under which key).
 fn clashes(sources: &[Source]) -> Vec<Problem> {
-    let mut claims: BTreeMap<String, Vec<(&str, String)>> = BTreeMap::new();
+    let mut claims: BTreeMap<String, Vec<(&str, Claim)>> = BTreeMap::new();
     for source in sources {
-        for (what, key) in super::check::claims(&source.document) {
-            claims.entry(what).or_default().push((&source.file, key));
+        for claim in super::check::claims(&source.document) {
+            claims.entry(claim.folded.clone()).or_default().push((&source.file, claim));
         }
     }
-    let mut problems = Vec::new();
-    for (what, claimants) in claims.iter().filter(|(_, claimants)| claimants.len() > 1) {
-        for (i, (file, key)) in claimants.iter().enumerate() {
-            let others: Vec<String> = claimants
-                .iter()
-                .enumerate()
-                .filter(|(j, _)| *j != i)
-                .map(|(_, (file, key))| format!("{file} ({key})"))
-                .collect();
+    let mut problems = disagreements(sources);
+    for claimants in claims.values().filter(|claimants| claimants.len() > 1) {
+        for (i, (file, claim)) in claimants.iter().enumerate() {
+            let others = claimants.iter().enumerate().filter(|(j, _)| *j != i);
+            let others: Vec<String> =
+                others.map(|(_, (file, claim))| format!("{file} ({})", claim.key)).collect();
             problems.push(Problem {
                 file: (*file).to_owned(),
-                key: key.clone(),
-                message: format!("{what} is declared twice, also in {}; keep one", others.join(" and ")),
+                key: claim.key.clone(),
+                message: format!(
+                    "{} is declared twice, also in {}; keep one",
+                    claim.what,
+                    others.join(" and ")
+                ),
             });
-        }
-    }
-    if let Some(first) = sources.first() {
-        let (identity, naming) = (&first.document.environment, &first.document.naming);
-        for other in &sources[1..] {
-            if other.document.environment != *identity {
-                problems.extend(disagree(first, other, "environment"));
-            } else if other.document.naming != *naming {
-                problems.extend(disagree(first, other, "naming"));
-            }
         }
     }
     problems
 }
 
-fn disagree(a: &Source, b: &Source, key: &str) -> [Problem; 2] {
-    [(a, b), (b, a)].map(|(this, that)| Problem {
-        file: this.file.clone(),
-        key: key.to_owned(),
-        message: format!(
-            "differs from {}; it must be the same in all fragments of an environment",
-            that.file
-        ),
-    })
+/// Fragments must agree on environment and naming. Those that differ from most of the others are refused; when there is
+/// no majority, nobody knows who is right, and all are.
+fn disagreements(sources: &[Source]) -> Vec<Problem> {
+    let mut camps: Vec<Vec<&Source>> = Vec::new();
+    for source in sources {
+        match camps.iter_mut().find(|camp| difference(camp[0], source).is_none()) {
+            Some(camp) => camp.push(source),
+            None => camps.push(vec![source]),
+        }
+    }
+    let largest = camps.iter().map(Vec::len).max().unwrap_or(0);
+    let mut leading = camps.iter().filter(|camp| camp.len() == largest);
+    let right = leading.next().filter(|_| leading.next().is_none());
+    let wrong = camps.iter().filter(|camp| right.is_none_or(|right| !std::ptr::eq(*camp, right)));
+    let other = |camp: &Vec<&Source>| match right {
+        Some(right) => Some(right[0]),
+        None => camps.iter().map(|other| other[0]).find(|other| other.file != camp[0].file),
+    };
+    wrong
+        .filter_map(|camp| Some((camp, other(camp)?)))
+        .flat_map(|(camp, other)| {
+            camp.iter().filter_map(move |source| Some((source, other, difference(source, other)?)))
+        })
+        .map(|(source, other, key)| Problem {
+            file: source.file.clone(),
+            key: key.to_owned(),
+            message: format!(
+                "differs from {}; it must be the same in all fragments of an environment",
+                other.file
+            ),
+        })
+        .collect()
 }
 
-/// The claims of one document by the form under which they clash: `claim → key`.
-pub(super) fn claim(kind: &str, server: &str, name: &str) -> String {
-    format!("{kind} `{}` on {server}", folded(name))
+/// The key in which two fragments differ that must be the same in all.
+fn difference(a: &Source, b: &Source) -> Option<&'static str> {
+    if a.document.environment != b.document.environment {
+        Some("environment")
+    } else if a.document.naming != b.document.naming {
+        Some("naming")
+    } else {
+        None
+    }
 }

@@ -10,6 +10,7 @@ mod naming;
 mod ready;
 mod secret;
 mod servers;
+mod union;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub use naming::{Naming, NamingError, Place, folded, observer_role};
 pub use ready::{GrpcReady, HttpReady, KeycloakReady, Ready, TcpReady};
 pub use secret::{Copy, Generator, GeneratorKind, Secret, SecretName, SecretRef};
 pub use servers::{Admin, Kafka, KafkaTls, Observer, Postgres, Tls, TlsMode};
+pub use union::check_union;
 
 use crate::hash::sha256_hex;
 

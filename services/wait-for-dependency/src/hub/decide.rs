@@ -180,9 +180,10 @@ pub fn made_by_others(kind: Kind) -> bool {
     !matches!(kind, Kind::Module | Kind::Postgres | Kind::Kafka | Kind::Endpoint)
 }
 
-/// Whether the hub may say this phase of a component. `said` is what was said last.
+/// Whether the hub may say this phase of a component. `said` is what was said last: of what others make, saying the same
+/// again would only put the hub's time in place of theirs.
 pub fn may_say(kind: Kind, phase: Phase, said: Option<Phase>) -> bool {
-    !made_by_others(kind) || (was_ready(phase) && said.is_some_and(was_ready))
+    !made_by_others(kind) || (was_ready(phase) && said.is_some_and(|said| was_ready(said) && said != phase))
 }
 
 #[cfg(test)]
@@ -325,6 +326,7 @@ mod tests {
             (Kind::Kafka, Ready, None, true),
             (Kind::Database, Ready, None, false),
             (Kind::Database, Ready, Some(Working), false),
+            (Kind::Database, Ready, Some(Ready), false),
             (Kind::Database, Degraded, Some(Ready), true),
             (Kind::Topic, Ready, Some(Degraded), true),
             (Kind::Secret, Working, Some(Ready), false),

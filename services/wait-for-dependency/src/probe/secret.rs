@@ -95,7 +95,7 @@ impl Secret {
 /// What a secret that cannot be read means.
 pub(super) fn unreadable(error: &SecretError) -> NotYet {
     let state = match error {
-        SecretError::Missing { .. } | SecretError::MissingKey { .. } => State::Absent,
+        SecretError::Missing { .. } | SecretError::MissingKey { .. } | SecretError::Empty { .. } => State::Absent,
         SecretError::Unreadable { .. } => State::Denied,
         SecretError::Unfit { .. } => State::Unhealthy,
         SecretError::NoStore(_) => State::Unknown,

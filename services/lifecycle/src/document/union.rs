@@ -1,0 +1,78 @@
+//! Checks of the union: what each document may say for itself, and what still leads nowhere in all of them together.
+
+use std::collections::BTreeMap;
+
+use super::{Declared, Environment, Problem, Secret, Source};
+use crate::{Component, Kind};
+
+/// References that lead nowhere, and databases that nobody can make.
+pub fn check_union(environment: &Environment) -> Vec<Problem> {
+    let mut problems = values(environment);
+    problems.extend(uses(environment));
+    problems.extend(servers(environment));
+    problems
+}
+
+fn problem(source: &Source, key: impl Into<String>, message: String) -> Problem {
+    Problem { file: source.file.clone(), key: key.into(), message }
+}
+
+/// Values that are referred to must be made by somebody.
+fn values(environment: &Environment) -> Vec<Problem> {
+    let declared: BTreeMap<Component, Declared<'_, Secret>> =
+        environment.secrets().map(|secret| (secret.component.clone(), secret)).collect();
+    let wrong = |(source, secret, key): (&Source, Component, String)| {
+        let Some(spec) = declared.get(&secret).map(|secret| secret.spec) else {
+            let message = "is referred to, and no fragment declares it; declare it under `secrets`";
+            return Some(problem(source, secret.to_string(), message.to_owned()));
+        };
+        let made: Vec<&str> = match &spec.copy {
+            Some(copy) if !copy.keys.is_empty() => copy.keys.keys().map(String::as_str).collect(),
+            None if !spec.external => spec.generate.keys().map(String::as_str).collect(),
+            // Whatever keys the source or somebody else gives it.
+            _ => return None,
+        };
+        let missing = !made.contains(&key.as_str());
+        missing.then(|| {
+            let message =
+                format!("its key `{key}` is referred to, and it is made with {} only", made.join(", "));
+            problem(source, secret.to_string(), message)
+        })
+    };
+    environment.referring().into_iter().filter_map(wrong).collect()
+}
+
+/// What a fragment says it uses must be declared by another.
+fn uses(environment: &Environment) -> Vec<Problem> {
+    let mut declared: Vec<Component> = environment.modules().map(|m| m.component).collect();
+    declared.extend(environment.postgres().map(|p| p.component));
+    declared.extend(environment.kafka().map(|k| k.component));
+    let mut problems = Vec::new();
+    for source in environment.sources() {
+        let uses = &source.document.uses;
+        let names = uses.modules.keys().map(|name| (Kind::Module, "modules", name));
+        let names = names.chain(uses.postgres.keys().map(|name| (Kind::Postgres, "postgres", name)));
+        for (kind, at, name) in names.chain(uses.kafka.keys().map(|name| (Kind::Kafka, "kafka", name))) {
+            if !declared.contains(&Component::new(kind, name)) {
+                let message =
+                    "no fragment declares it; correct the name, or give all the fragments of the environment";
+                problems.push(problem(source, format!("uses.{at}.{name}"), message.to_owned()));
+            }
+        }
+    }
+    problems
+}
+
+/// A server that databases are declared on needs an administrator.
+fn servers(environment: &Environment) -> Vec<Problem> {
+    let without = environment.postgres().filter(|server| server.spec.admin.is_none());
+    without
+        .filter(|server| environment.databases().any(|d| d.spec.server == server.component.name()))
+        .map(|server| {
+            let key = format!("postgres.{}", server.component.name());
+            let message =
+                "databases are declared on it, and it has no `admin`, so nobody can make them; add `admin`";
+            problem(server.source, key, message.to_owned())
+        })
+        .collect()
+}

@@ -1,0 +1,55 @@
+//! What a cluster says of its topics, so that "nothing changed" can be compared.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rollcall::rehearse::Stage;
+
+/// How long one question may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Every topic by name, with lines that say all of it: its id, its settings, and each partition's replicas and offsets.
+pub async fn all(stage: &Stage) -> BTreeMap<String, Vec<String>> {
+    let kafka = stage.kafka().expect("a stage with Kafka");
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka.brokers()).set("allow.auto.create.topics", "false");
+    let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
+    let data = kafka.data_dir().to_owned();
+    // librdkafka's calls block.
+    let asked = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = config.create().unwrap();
+        let metadata = consumer.fetch_metadata(None, ANSWER).unwrap();
+        let mut topics = BTreeMap::new();
+        for topic in metadata.topics().iter().filter(|topic| !topic.name().starts_with("__")) {
+            let mut lines = Vec::new();
+            for partition in topic.partitions() {
+                let (low, high) = consumer.fetch_watermarks(topic.name(), partition.id(), ANSWER).unwrap();
+                // The client cannot tell a topic's id; the broker keeps it here.
+                let file =
+                    data.join(format!("{}-{}", topic.name(), partition.id())).join("partition.metadata");
+                let id = std::fs::read_to_string(file).unwrap().replace('\n', " ");
+                let (number, replicas) = (partition.id(), partition.replicas());
+                lines.push(format!(
+                    "partition {number}: {id}, replicas {replicas:?}, offsets {low} to {high}"
+                ));
+            }
+            topics.insert(topic.name().to_owned(), lines);
+        }
+        topics
+    });
+    let mut topics = asked.await.unwrap();
+    let resources = topics.keys().map(|name| ResourceSpecifier::Topic(name)).collect::<Vec<_>>();
+    let described =
+        admin.describe_configs(&resources, &AdminOptions::new().request_timeout(Some(ANSWER))).await;
+    for resource in described.unwrap() {
+        let resource = resource.unwrap();
+        let OwnedResourceSpecifier::Topic(name) = &resource.specifier else { continue };
+        let settings = resource.entries.iter().map(|e| format!("{}={:?} ({:?})", e.name, e.value, e.source));
+        topics.entry(name.clone()).or_default().extend(settings);
+    }
+    topics
+}

@@ -68,7 +68,9 @@ async fn what_only_the_hub_can_see_is_released_by_what_the_hub_sees() {
     let env = [("ROLLCALL_HUB", &*hub.uri())];
     let mut waiter =
         Waiter::start("portal", &[("portal", "modules: {portal: {needs: [module/web]}}")], &env, &[]);
-    waiter.says("wait for nobody: no fragment declares module/web; declare it, or correct the need (NOBODY)").await;
+    waiter
+        .says("wait for nobody: no fragment declares module/web; declare it, or correct the need (NOBODY)")
+        .await;
     client.register(vec![fragment("web", &format!("modules: {{web: {}}}", module(&address)))]);
     client.announce(report("module/web", Phase::Working, &[]));
     waiter.says("the hub says working").await;

@@ -89,7 +89,7 @@ impl Reader {
                 caught_up = true;
                 backoff.reset();
                 self.fold.set_link(Link::Live);
-                tracing::info!(topic = self.topic, unread, "bus: followed");
+                tracing::info!(topic = self.topic, end, unread, "bus: followed");
             }
             let received = tokio::select! {
                 received = consumer.recv() => received,

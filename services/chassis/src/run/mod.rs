@@ -93,7 +93,7 @@ where
     F: AsyncFnOnce(A, Context) -> Result<(), Failure>,
 {
     match A::try_parse() {
-        Ok(arguments) => run_with(service, std::env::vars(), async |context| run(arguments, context).await),
+        Ok(arguments) => run_with(service, environment(), async |context| run(arguments, context).await),
         Err(error) => {
             let _ = error.print();
             // `--help` and `--version` are errors only to clap.
@@ -105,6 +105,12 @@ where
             }
         }
     }
+}
+
+/// The variables of this process. `std::env::vars` would panic at one that is not Unicode, whosever it is.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
 /// Runs the work with settings from `env`, on a runtime of one thread: services wait for others and must be small.

@@ -1,7 +1,7 @@
 //! The hub's one state and what hangs on it: each change goes through [`Core::act`], which carries its effects out. Nothing
 //! here waits, so the state is never held for long.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,23 +43,39 @@ struct Inner {
     reading: Kept,
 }
 
-/// Fragments and the bring-up as the bus holds them.
+/// Fragments (the last hash of each name) and the bring-up as the bus holds them.
 #[derive(Debug, Clone, Default)]
 struct Kept {
-    fragments: BTreeSet<(String, String)>,
+    fragments: BTreeMap<String, String>,
     bring_up: Option<BringUp>,
+}
+
+impl Kept {
+    fn add(&mut self, fragment: &Fragment) {
+        self.fragments.insert(fragment.name.clone(), fragment.hash.clone());
+    }
+
+    /// What the hub took and the bus does not hold, or not as its last word.
+    fn missing(&self, state: &State) -> Vec<Fragment> {
+        let kept = |fragment: &&Fragment| self.fragments.get(&fragment.name) == Some(&fragment.hash);
+        state.fragments().filter(|fragment| !kept(fragment)).cloned().collect()
+    }
 }
 
 impl Core {
     /// A hub with this state.
     pub(super) fn new(
-        state: State,
+        mut state: State,
         announcer: Announcer,
         secrets: SecretStore,
         meters: Meters,
         rhythm: Rhythm,
     ) -> Arc<Self> {
         let kept = (!announcer.bus().is_configured()).then(Kept::default);
+        if kept.is_some() {
+            // Without a bus there is nothing to be read; and before the first fragment, nothing follows.
+            state.settle(clock::now());
+        }
         let inner = Inner {
             state,
             watchers: Watchers::default(),
@@ -115,7 +131,7 @@ impl Core {
                 self.act(|state, now| ((), state.hear(offset, event, now)));
             }
             BusUpdate::Fragment(fragment) => {
-                self.lock().reading.fragments.insert((fragment.name.clone(), fragment.hash.clone()));
+                self.lock().reading.add(&fragment);
                 let refused = self.act(|state, now| state.recall(fragment, now));
                 if let Some(Refusal { name, reason }) = refused {
                     tracing::warn!(fragment = name, reason, "fragment of an earlier life not taken");
@@ -144,12 +160,7 @@ impl Core {
         self.act(|state, now| ((), state.settle(now)));
         let mut inner = self.lock();
         let known = inner.kept.clone().unwrap_or_default();
-        let missing: Vec<Fragment> = inner
-            .state
-            .fragments()
-            .filter(|fragment| !known.fragments.contains(&(fragment.name.clone(), fragment.hash.clone())))
-            .cloned()
-            .collect();
+        let missing = known.missing(&inner.state);
         let bring_up = inner.state.bring_up().filter(|ours| known.bring_up.as_ref() != Some(*ours)).cloned();
         for fragment in missing {
             self.keep(&mut inner, fragment);
@@ -244,7 +255,7 @@ impl Core {
 
     fn keep(&self, inner: &mut Inner, fragment: Fragment) {
         if let Some(kept) = &mut inner.kept {
-            kept.fragments.insert((fragment.name.clone(), fragment.hash.clone()));
+            kept.add(&fragment);
             self.announcer.bus().publish(&News::Fragment(fragment));
         }
     }
@@ -269,6 +280,34 @@ impl Account for Core {
             generation: state.generation(),
             started: Some(wire::timestamp(self.started)),
             components: state.components().map(|c| (&state.state(c, "")).into()).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lifecycle::document::Identity;
+
+    use super::*;
+
+    #[test]
+    fn what_the_bus_holds_in_an_older_version_is_kept_again() {
+        let identity = Identity { name: "dev".to_owned(), uid: uuid::Uuid::from_u128(1) };
+        let fragment = |module: &str| {
+            let text = format!(
+                "rollcall: v1\nenvironment: {{name: dev, uid: {}}}\nfragment: {{name: a, namespace: dev}}\nmodules: {{{module}: {{}}}}",
+                identity.uid
+            );
+            Fragment::try_from(&chassis::documents::parse("a", &text).unwrap()).unwrap()
+        };
+        let (old, new) = (fragment("old"), fragment("new"));
+        let mut state = State::new(identity.clone(), "hub/1");
+        state.register(vec![new.clone()], Moment(1));
+        let mut kept = Kept::default();
+        for (read, missing) in [(&new, vec![]), (&old, vec![new.clone()]), (&new, vec![])] {
+            kept.add(read);
+            state.recall(read.clone(), Moment(2));
+            assert_eq!(kept.missing(&state), missing);
         }
     }
 }

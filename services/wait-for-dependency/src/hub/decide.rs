@@ -79,6 +79,8 @@ pub struct Known<'a> {
     pub seen: Option<&'a Seen>,
     /// What was said last.
     pub said: Option<&'a Event>,
+    /// It was said by whoever has to know, about the current bring-up: only then was what it calls ready ready.
+    pub said_by_maker: bool,
     /// What an instance reported last (modules only).
     pub instance: Option<&'a Instance>,
 }
@@ -123,7 +125,13 @@ pub fn decide(known: Known<'_>) -> Verdict {
         Some(instance) => (Some(instance.phase), instance.reason.clone()),
         None if made_by_others(known.component.kind()) => (said_phase, said_reason),
         // The hub's own earlier words: that it failed or was removed was true of other documents.
-        None => (said_phase.filter(|phase| !matches!(phase, Phase::Failed | Phase::Removed)), said_reason),
+        None => {
+            let counts = |phase: &Phase| match phase {
+                Phase::Failed | Phase::Removed => false,
+                phase => known.said_by_maker || !was_ready(*phase),
+            };
+            (said_phase.filter(counts), said_reason)
+        }
     };
     let told_evidence = known.said.map(|event| event.evidence.clone()).unwrap_or_default();
     if let Some(why) = known.unobservable {
@@ -165,7 +173,9 @@ fn failing(
             (said, told_reason)
         }
         _ if seen.passed_once && seen.failures < FAILURES => (Some(Phase::Ready), error),
-        _ if seen.passed_once || said.is_some_and(was_ready) => (Some(Phase::Degraded), error),
+        _ if seen.passed_once || (known.said_by_maker && said.is_some_and(was_ready)) => {
+            (Some(Phase::Degraded), error)
+        }
         _ => match known.component.kind() {
             Kind::Module => (told, told_reason),
             kind if made_by_others(kind) => (told, if told_reason.is_empty() { error } else { told_reason }),
@@ -240,6 +250,7 @@ mod tests {
             unobservable: None,
             seen: seen.as_ref(),
             said: event.as_ref(),
+            said_by_maker: true,
             instance: instance.as_ref(),
         };
         decide(known).phase
@@ -307,6 +318,7 @@ mod tests {
             unobservable: None,
             seen: Some(&seen),
             said: Some(&word),
+            said_by_maker: true,
             instance: None,
         };
         let verdict = decide(known);

@@ -21,7 +21,6 @@ use chassis::bus::{Bus, BusUpdate};
 use chassis::diagnostics::DiagnosticsService;
 use chassis::grpc::Server;
 use chassis::run::Servers;
-use chassis::secret::SecretStore;
 use chassis::wire::Fragment;
 use chassis::{Context, Failure, documents};
 use lifecycle::document::{Document, Identity};
@@ -92,14 +91,10 @@ pub async fn start(args: ServeArgs, context: &Context, verify: Option<Verify>) -
         Bus::start(settings.brokers.as_slice(), identity.clone(), &context.shutdown)
     };
     let namespace = args.namespace.or_else(|| mounted.first().map(|d| d.fragment.namespace.clone()));
-    let secrets = match (&settings.secrets_dir, &settings.secrets_root, namespace) {
-        (Some(dir), _, Some(namespace)) => SecretStore::Own { dir: dir.clone(), namespace },
-        (Some(_), _, None) => {
-            return Err(Failure::usage("--namespace: say which namespace ROLLCALL_SECRETS_DIR belongs to"));
-        }
-        (None, Some(root), _) => SecretStore::Root(root.clone()),
-        (None, None, _) => SecretStore::None,
-    };
+    if settings.secrets_dir.is_some() && namespace.is_none() {
+        return Err(Failure::usage("--namespace: say which namespace ROLLCALL_SECRETS_DIR belongs to"));
+    }
+    let secrets = context.secrets(&namespace.unwrap_or_default());
     let rhythm = Rhythm { polling: settings.polling, resync: settings.resync };
     let mut state = State::new(identity.clone(), context.source());
     state.refuse(refused);

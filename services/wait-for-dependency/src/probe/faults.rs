@@ -1,7 +1,13 @@
 //! Peers with faults, for the tests of probes: in this process, on a free port.
 
+use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
 use chassis::secret::SecretStore;
 use lifecycle::Evidence;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -67,6 +73,30 @@ async fn answer(mut stream: TcpStream, fault: &Fault) -> Option<TcpStream> {
     }
     let _ = stream.shutdown().await;
     None
+}
+
+/// Serves one HTTP answer over TLS with this certificate. The thread gives back whether the client got that far.
+pub(crate) fn serve_tls(
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+) -> (String, JoinHandle<std::io::Result<()>>) {
+    super::install_crypto();
+    let key = PrivatePkcs8KeyDer::from(key).into();
+    let config =
+        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serve = move || {
+        let (stream, _) = listener.accept()?;
+        let connection = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut stream = StreamOwned::new(connection, stream);
+        let read = stream.read(&mut [0; 4096])?;
+        if read == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    };
+    (address, std::thread::spawn(serve))
 }
 
 /// A port on which nobody listens.

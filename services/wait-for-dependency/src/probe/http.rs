@@ -284,10 +284,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_certificate_nobody_signed_is_rejected() {
-        let peer = faults::serve(Fault::Answer("not tls".to_owned())).await;
-        let url = format!("https://{}/", peer.address).parse().unwrap();
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let (address, server) = faults::serve_tls(own.cert.der().clone(), own.signing_key.serialize_der());
+        let url = format!("https://{address}/").parse().unwrap();
         let error =
             faults::look(Probe::Http(Http { url, status: None, json: BTreeMap::new() })).await.unwrap_err();
-        assert!(matches!(error.state, State::Rejecting | State::Unknown), "{error:?}");
+        assert_eq!(error.state, State::Rejecting, "{error}");
+        assert!(error.error.contains("UnknownIssuer"), "{error}");
+        assert!(server.join().unwrap().is_err(), "no request was sent");
     }
 }

@@ -65,7 +65,7 @@ impl Kafka {
             config.set("security.protocol", "ssl");
             let pem = match authority {
                 None => None,
-                Some(Authority::Secret(key)) => Some(key.read(secrets)?.expose().to_vec()),
+                Some(Authority::Secret(key)) => Some(key.authority(secrets)?),
                 Some(Authority::File(path)) => Some(std::fs::read(path).map_err(|error| {
                     NotYet::new(State::Unknown, format!("{} cannot be read: {error}", path.display())).never()
                 })?),

@@ -24,7 +24,16 @@ impl SecretKey {
         SecretKey { secret: reference.secret.component(namespace), key: reference.key.clone() }
     }
 
-    pub(super) fn read(&self, secrets: &SecretStore) -> Result<SecretValue, NotYet> {
+    /// The certificate authorities it holds. Without them nothing is known of the peer they are for.
+    pub(super) fn authority(&self, secrets: &SecretStore) -> Result<Vec<u8>, NotYet> {
+        let value = self.read(secrets).map_err(NotYet::blind)?;
+        if value.expose().is_empty() {
+            return Err(NotYet::new(State::Absent, format!("{self} is empty")).blind());
+        }
+        Ok(value.expose().to_vec())
+    }
+
+    fn read(&self, secrets: &SecretStore) -> Result<SecretValue, NotYet> {
         secrets.read(&self.secret, &self.key).map_err(|error| unreadable(&error))
     }
 }
@@ -95,7 +104,9 @@ impl Secret {
 /// What a secret that cannot be read means.
 pub(super) fn unreadable(error: &SecretError) -> NotYet {
     let state = match error {
-        SecretError::Missing { .. } | SecretError::MissingKey { .. } | SecretError::Empty { .. } => State::Absent,
+        SecretError::Missing { .. } | SecretError::MissingKey { .. } | SecretError::Empty { .. } => {
+            State::Absent
+        }
         SecretError::Unreadable { .. } => State::Denied,
         SecretError::Unfit { .. } => State::Unhealthy,
         SecretError::NoStore(_) => State::Unknown,
@@ -130,6 +141,43 @@ mod tests {
         assert_eq!(look(&[]).unwrap().level, "present");
         std::fs::remove_file(folder.join("full")).unwrap();
         assert_eq!(look(&[]).unwrap_err().state, State::Absent, "nothing there is nothing seen");
+    }
+
+    #[tokio::test]
+    async fn without_its_authority_nothing_is_known_of_a_peer_and_an_empty_password_is_not_yet() {
+        use crate::probe::{Authority, Encryption, Kafka, Login, Password, Probe, Server, probe};
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("dev/db")).unwrap();
+        let store = SecretStore::Root(root.path().to_owned());
+        let key = |key: &str| SecretKey { secret: "secret/dev/db".parse().unwrap(), key: key.to_owned() };
+        let authority = Some(Authority::Secret(key("ca")));
+        let kafka = Probe::Kafka(Kafka {
+            brokers: vec!["k:1".to_owned()],
+            expect_brokers: 1,
+            tls: Some(authority.clone()),
+            topic: None,
+        });
+        let login = |password| {
+            let server = Server {
+                host: "db".into(),
+                port: 1,
+                encryption: Encryption::Require,
+                authority: authority.clone(),
+            };
+            Probe::Login(Login { server, database: "x".into(), role: "x".into(), password })
+        };
+        for written in [None, Some("")] {
+            if let Some(text) = written {
+                std::fs::write(root.path().join("dev/db/ca"), text).unwrap();
+            }
+            for probed in [&kafka, &login(Password::None)] {
+                let error = probe(probed, &store).await.unwrap_err();
+                assert_eq!((error.state, error.blind, error.never), (State::Absent, true, false), "{error}");
+            }
+        }
+        std::fs::write(root.path().join("dev/db/password"), "").unwrap();
+        let error = probe(&login(Password::Secret(key("password"))), &store).await.unwrap_err();
+        assert_eq!((error.state, error.never), (State::Absent, false), "{error}");
     }
 
     #[test]

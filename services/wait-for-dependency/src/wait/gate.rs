@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use chassis::secret::SecretStore;
-use chassis::settings::Settings;
 use chassis::wire::Fragment;
-use chassis::{Failure, documents};
+use chassis::{Context, Failure, documents};
 use lifecycle::document::{Environment, Mode};
 use lifecycle::{Component, Gate, Graph, Need};
 
@@ -38,8 +37,8 @@ pub(super) struct Gated {
 
 impl Gated {
     /// Reads the documents. A document that is wrong is said and left out, but for the module's own.
-    pub(super) fn read(module: &str, args: &WaitArgs, settings: &Settings) -> Result<Gated, Failure> {
-        let paths = if args.documents.is_empty() { &settings.documents } else { &args.documents };
+    pub(super) fn read(module: &str, args: &WaitArgs, context: &Context) -> Result<Gated, Failure> {
+        let paths = if args.documents.is_empty() { &context.settings.documents } else { &args.documents };
         let (environment, problems) = documents::load_partial(paths)?;
         if environment.module(module).is_none() {
             let known: Vec<String> = environment.modules().map(|m| m.component.name().to_owned()).collect();
@@ -56,7 +55,7 @@ impl Gated {
         for problem in &problems {
             tracing::warn!("{problem}");
         }
-        gated(module, &environment, settings)
+        gated(module, &environment, context)
     }
 
     /// Which need a component is.
@@ -70,7 +69,7 @@ impl Gated {
     }
 }
 
-fn gated(module: &str, environment: &Environment, settings: &Settings) -> Result<Gated, Failure> {
+fn gated(module: &str, environment: &Environment, context: &Context) -> Result<Gated, Failure> {
     let declared = environment.module(module).ok_or_else(|| Failure::internal("the module vanished"))?;
     let graph = Graph::of(environment);
     let gate = Gate::new(graph.start_needs(&declared.component).cloned());
@@ -80,19 +79,12 @@ fn gated(module: &str, environment: &Environment, settings: &Settings) -> Result
     });
     let items = items.collect();
     let document = &declared.source.document;
-    let secrets = match (&settings.secrets_dir, &settings.secrets_root) {
-        (Some(dir), _) => {
-            SecretStore::Own { dir: dir.clone(), namespace: document.fragment.namespace.clone() }
-        }
-        (None, Some(root)) => SecretStore::Root(root.clone()),
-        (None, None) => SecretStore::None,
-    };
     let fragments = environment.sources().map(|source| Fragment::try_from(&source.document));
     Ok(Gated {
         items,
         fragments: fragments.collect::<Result<_, _>>().map_err(Failure::internal)?,
         reports_only: document.policy.mode == Mode::Report,
-        secrets,
+        secrets: context.secrets(&document.fragment.namespace),
         module: declared.component,
     })
 }

@@ -3,17 +3,21 @@
 use std::collections::BTreeSet;
 
 use chassis::wire::BringUp;
-use lifecycle::{Event, Kind, Moment, Phase};
+use lifecycle::{Component, Event, Kind, Moment, Phase};
 
 use super::{Effect, Sight, State};
+use crate::hub::decide::made_by_others;
 
 /// So many generations of the environment are remembered.
 const GENERATIONS: u64 = 10;
+/// No environment comes up this often: a bring-up that says so is forged or broken.
+const ABSURD: u64 = 1 << 32;
 
 impl State {
-    /// Hears a bring-up that an earlier life began. An older one than known changes nothing.
+    /// Hears a bring-up that an earlier life began. An older one than known changes nothing, nor does an absurd one.
     pub fn recall_bring_up(&mut self, bring_up: BringUp) {
-        if bring_up.environment.uid == self.identity.uid && bring_up.generation >= self.generation() {
+        let believable = (self.generation()..ABSURD).contains(&bring_up.generation);
+        if bring_up.environment.uid == self.identity.uid && believable {
             self.bring_up = Some(bring_up);
         }
     }
@@ -21,7 +25,23 @@ impl State {
     /// Everything that was kept on the bus is known: the bring-up is settled with what was registered meanwhile.
     pub fn settle(&mut self, now: Moment) -> Vec<Effect> {
         let came_up = self.has_come_up();
-        self.begin(came_up, now)
+        self.settled = true;
+        let mut effects = self.begin(came_up, now);
+        // Whether what an earlier life said is of the current bring-up is known only now.
+        let all: Vec<Component> = self.current.keys().cloned().collect();
+        effects.extend(all.iter().flat_map(|component| self.review(component, now)));
+        effects
+    }
+
+    /// Whether the word about a component is that of whoever has to know: of what others make, theirs; of everything
+    /// else the hub's own, of this life or an earlier one, about the current bring-up. Anybody else may say so too, and
+    /// an old word is about what was there then.
+    pub(super) fn is_makers(&self, event: &Event) -> bool {
+        let service = |source: &str| source.split('/').next().map(str::to_owned);
+        made_by_others(event.component.kind())
+            || (self.settled
+                && event.generation == self.generation()
+                && service(&event.source) == service(&self.source))
     }
 
     /// The bring-up under way, or the last.
@@ -52,7 +72,7 @@ impl State {
         let known = self.bring_up.as_ref().map(|known| (known.generation, known.started));
         let (generation, started) = match known {
             Some((generation, started)) if !came_up => (generation, started),
-            Some((generation, _)) => (generation + 1, now),
+            Some((generation, _)) => (generation.checked_add(1).unwrap_or(generation), now),
             None => (1, now),
         };
         let environment = self.identity.clone();

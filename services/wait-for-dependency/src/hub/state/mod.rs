@@ -2,6 +2,7 @@
 //! I/O, no clock. Each change returns its effects, which the glue carries out.
 
 mod generations;
+mod registered;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,7 @@ use lifecycle::{Component, Cycle, Event, Evidence, Graph, Moment, Phase, Roster}
 
 use crate::definition::{for_hub, views};
 use crate::hub::decide::{Instance, Known, Seen, Verdict, decide, may_say};
-use crate::hub::fragments::{Refusal, Union};
+use crate::hub::fragments::Union;
 use crate::probe::{NotYet, Probe};
 
 /// So many instances of one module are remembered.
@@ -62,6 +63,10 @@ pub struct State {
     identity: Identity,
     source: String,
     union: Union,
+    /// Fragments that were registered in this life: what an earlier one left on the bus is older.
+    registered: BTreeSet<String>,
+    /// The bus was read, so the generation is the current one.
+    settled: bool,
     refused: Vec<String>,
     graph: Graph,
     cycle: Option<Cycle>,
@@ -82,6 +87,8 @@ impl State {
             identity,
             source: source.into(),
             union: Union::default(),
+            registered: BTreeSet::new(),
+            settled: false,
             refused: Vec::new(),
             graph: Graph::default(),
             cycle: None,
@@ -128,41 +135,6 @@ impl State {
     /// Instances of a module and what they reported last.
     pub fn instances(&self, module: &Component) -> impl Iterator<Item = (&String, &Instance)> {
         self.instances.get(module).into_iter().flatten()
-    }
-
-    /// Takes fragments. Those that are refused come back with the reason; the others are taken all the same.
-    pub fn register(&mut self, fragments: Vec<Fragment>, now: Moment) -> (Vec<Refusal>, Vec<Effect>) {
-        let (mut refused, mut effects, mut taken) = (Vec::new(), Vec::new(), false);
-        let came_up = self.has_come_up();
-        for fragment in fragments {
-            match self.union.take(fragment.clone(), &self.identity) {
-                Ok(true) => {
-                    taken = true;
-                    effects.push(Effect::Keep(fragment));
-                }
-                Ok(false) => {}
-                Err(refusal) => refused.push(refusal),
-            }
-        }
-        if taken {
-            effects.extend(self.redefine(now));
-        }
-        effects.extend(self.begin(came_up, now));
-        (refused, effects)
-    }
-
-    /// Hears a fragment that an earlier life kept on the bus.
-    pub fn recall(&mut self, fragment: Fragment, now: Moment) -> (Option<Refusal>, Vec<Effect>) {
-        match self.union.take(fragment, &self.identity) {
-            Ok(true) => (None, self.redefine(now)),
-            Ok(false) => (None, Vec::new()),
-            Err(refusal) => (Some(refusal), Vec::new()),
-        }
-    }
-
-    /// The fragments that were taken.
-    pub fn fragments(&self) -> impl Iterator<Item = &Fragment> {
-        self.union.fragments()
     }
 
     /// Hears what somebody says about a component. It wakes looks at it and at what needs it; it never makes ready.
@@ -351,6 +323,7 @@ impl State {
                 .map(String::as_str),
             seen: self.seen.get(&sight),
             said,
+            said_by_maker: said.is_some_and(|event| self.is_makers(event)),
             instance,
         });
         let known = self.current.get(component).filter(|known| known.phase == phase);

@@ -191,7 +191,7 @@ fn forged_and_foreign_news_only_wakes() {
     assert!(effects.contains(&Effect::Wake(component("module/keycloak"))));
     assert!(effects.contains(&Effect::Wake(component("module/registry"))), "what needs it is looked at too");
     look(&mut hub, "module/keycloak", false, 6);
-    assert_eq!(phase(&hub, "module/keycloak"), Some(Phase::Degraded));
+    assert_eq!(phase(&hub, "module/keycloak"), None, "nobody who has to know said that it was ready before");
     let foreign = Event { environment: uuid::Uuid::from_u128(9), ..said("kafka/main", Phase::Failed, 1, 1) };
     assert_eq!(hub.hear(8, foreign, Moment(7)), []);
 }
@@ -326,6 +326,8 @@ fn generations_before_the_last_ten_are_retired_but_not_the_last_word() {
     assert_eq!(retired, ["module/keycloak@1#ready", "topic/events@1#waiting"]);
 }
 
+mod recalled;
+
 #[derive(Debug, Clone)]
 enum Step {
     Look(usize, bool),
@@ -371,6 +373,9 @@ proptest! {
             for name in names {
                 let passed = looks.get(name).is_some_and(|looks| looks.iter().rev().take(3).any(|passed| *passed));
                 prop_assert!(phase(&hub, name) != Some(Phase::Ready) || passed, "{} is ready unseen", name);
+                let ever = looks.get(name).is_some_and(|looks| looks.contains(&true));
+                let made = crate::hub::decide::made_by_others(component(name).kind());
+                prop_assert!(made || ever || phase(&hub, name) != Some(Phase::Degraded), "{} was ready unseen", name);
             }
             for word in says(&effects) {
                 prop_assert!(provisioned || !word.starts_with("topic/events"), "{}", word);

@@ -13,8 +13,12 @@ use crate::wait::board::short;
 const GRACE: Duration = Duration::from_mins(1);
 
 impl Waiter {
-    /// When something happens by the passing of time alone.
+    /// When something happens by the passing of time alone. To a waiter that only reports, nothing: its first looks end
+    /// it, and each is bounded.
     pub(super) fn next_alarm(&self, timeout: Option<Duration>) -> Option<Instant> {
+        if self.gated.reports_only {
+            return None;
+        }
         let overdue =
             self.board.unmet().filter(|(i, _)| !self.overdue[*i]).filter_map(|(_, entry)| entry.within);
         let nobody = self.board.unmet().filter(|_| self.fail_fast).filter_map(|(i, _)| self.nobody[i]);
@@ -66,8 +70,13 @@ impl Waiter {
     }
 
     /// Ends the wait in vain: with each unmet need, and with the hub's explanation down to the root where it gives one.
+    /// A waiter that only reports goes on, whatever it finds.
     pub(super) async fn fail(&self, exit: Exit, why: String) -> Result<(), Failure> {
         let now = Instant::now();
+        if self.gated.reports_only {
+            tracing::warn!("mode is report; would end: {why}");
+            return Ok(());
+        }
         self.reporter.ended(&self.board, if exit == Exit::Deadline { "timeout" } else { "failed" }, now);
         let mut message = self.board.verdict(&why, now);
         if let Some(hub) = self.hub.as_ref().filter(|_| self.ever_live)

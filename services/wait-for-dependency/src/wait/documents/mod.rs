@@ -31,7 +31,7 @@ const WRONG_PASSWORD: &str = "28P01";
 /// Waits until the module's gate is open.
 pub(super) async fn wait(module: &str, args: &WaitArgs, context: &Context) -> Result<(), Failure> {
     let limits = timing(args, context)?;
-    let gated = Gated::read(module, args, &context.settings)?;
+    let gated = Gated::read(module, args, context)?;
     let hub = match &context.settings.hub {
         Some(uri) => Some(HubClient::new(uri, context.source()).map_err(Failure::usage)?),
         None => None,

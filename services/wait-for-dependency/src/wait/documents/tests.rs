@@ -91,6 +91,28 @@ async fn a_wrong_password_is_final_only_where_the_hub_saw_the_database_ready() {
 }
 
 #[tokio::test]
+async fn a_waiter_that_only_reports_is_ended_by_nothing() {
+    let reporting = || {
+        let mut waiter = waiter(true);
+        waiter.gated.reports_only = true;
+        waiter
+    };
+    let mut never = reporting();
+    let seen = NotYet::new(State::Unhealthy, "ends with a line break").never();
+    never.saw(Update { index: 0, seen: Err(seen), cause: Cause::First, hub: None }).await.unwrap();
+    assert!(never.is_open(), "looked at once, and reported");
+    let mut wrong = reporting();
+    wrong.saw(wrong_password(Some(said(Phase::Ready, true)))).await.unwrap();
+    assert!(wrong.is_open());
+    let mut failed = reporting();
+    failed.state(0, said(Phase::Failed, true)).await.unwrap();
+    assert!(!failed.is_open(), "not looked at yet");
+    failed.nobody[0] = Some(failed.begun);
+    failed.alarm(Some(Duration::ZERO)).await.unwrap();
+    assert_eq!(failed.next_alarm(Some(Duration::ZERO)), None);
+}
+
+#[tokio::test]
 async fn a_failed_dependency_ends_only_who_fails_fast() {
     assert!(waiter(false).state(0, said(Phase::Failed, true)).await.is_ok());
     let failure = waiter(true).state(0, said(Phase::Failed, true)).await.unwrap_err();

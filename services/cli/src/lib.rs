@@ -57,10 +57,10 @@ pub fn main() -> ExitCode {
         // It must not change anything it passes on to its children, so it has neither settings nor telemetry.
         Command::SandboxSupervisor => sandbox::supervise(),
         command => match service(&command) {
-            Some(service) => chassis::run::run_with(service, std::env::vars(), async |context| {
+            Some(service) => chassis::run::run_with(service, chassis::run::environment(), async |context| {
                 dispatch(command, context).await
             }),
-            None => chassis::run::run_for_people("rollcall", std::env::vars(), async |context| {
+            None => chassis::run::run_for_people("rollcall", chassis::run::environment(), async |context| {
                 dispatch(command, context).await
             }),
         },

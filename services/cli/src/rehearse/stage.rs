@@ -235,7 +235,7 @@ impl Stage {
         self.folder.join("logs").join(format!("{}.log", name.replace('/', "-")))
     }
 
-    /// The environment at this stage's addresses.
+    /// The environment as its documents declare it; [`Stage::documents`] has it at the addresses of this stage.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }

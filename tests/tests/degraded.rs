@@ -92,6 +92,7 @@ async fn roster(stage: &Stage) -> Option<Roster> {
     let mut roster = Roster::new();
     for record in kept {
         if let Some(Ok(News::Event(event))) = record.value.map(|value| News::read(&record.key, &value)) {
+            if std::env::var("KEEP").is_ok() { println!("{} {} {} {:?} {:?} {}", record.offset, event.component, event.phase, event.since, event.time, event.source); }
             roster.hear(record.offset, event);
         }
     }

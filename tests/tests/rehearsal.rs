@@ -48,7 +48,7 @@ impl Place {
     async fn rehearse(&self, args: &[&str], documents: &Path) -> Output {
         let temporary = self.path("tmp");
         let mut command = tokio::process::Command::new(binary());
-        command.arg("rehearse").args(args).arg(documents).env("TMPDIR", &temporary).env("NO_COLOR", "1");
+        command.args(["rehearse", "--deadline", "4m"]).args(args).arg(documents).env("TMPDIR", &temporary).env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn().unwrap();
         let (output, ()) = tokio::join!(

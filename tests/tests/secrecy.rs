@@ -62,6 +62,7 @@ async fn secret_values_are_nowhere_but_in_the_store() {
     cast.stand_ins(&stage, None, || Duration::ZERO).await.unwrap();
     stage.start_kafka().await.unwrap();
     follow(&stage, |board| {
+        eprintln!("DEBUG {:?} {:?} {:?}", board.state(&"postgres/other".parse().unwrap()).map(|s| (s.phase, s.reason.clone(), s.source.clone())), board.phase(&"postgres/other".parse().unwrap()), board.missing());
         let up = ["module/web", "module/worker", "module/portal"].iter().all(|m| is(board, m, Phase::Ready));
         up && ["database/crm", "postgres/other"].iter().all(|c| is(board, c, Phase::Failed))
     })
@@ -261,11 +262,11 @@ fn one_shots(stage: &Stage) -> BTreeMap<String, String> {
         &["secret-syncer", "apply"],
         &["wait-for-dependency", "wait", "--module", "web"],
     ];
-    let run = |command: &&[&str]| {
-        let output = acceptance::rollcall(&[command, &[documents.as_str()]].concat(), &env);
+    let run = |command: &[&str]| {
+        let output = acceptance::rollcall(&[command, &[&documents]].concat(), &env);
         (format!("{}, one-shot", command.join(" ")), text(&output))
     };
-    commands.iter().map(run).collect()
+    commands.map(run).into()
 }
 
 /// Every record of both topics.

@@ -37,7 +37,7 @@ pub struct World {
     pub modified: u64,
 }
 
-/// Whose a Secret is, by the mark that Rollcall leaves on the copies it makes.
+/// Whose a Secret is, by the mark that Rollcall leaves on what it makes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Marker {
     /// It has no mark.
@@ -45,12 +45,12 @@ pub enum Marker {
     None,
     /// It has one that cannot be read.
     Unreadable(String),
-    /// It is somebody's copy.
+    /// Somebody's documents declare it.
     Of {
         /// Whose.
         owner: Owner,
-        /// What it was copied from.
-        source: Component,
+        /// What it was copied from; none when it was generated.
+        source: Option<Component>,
         /// The keys that were copied, with the value last written.
         keys: BTreeMap<String, Fingerprint>,
     },
@@ -75,10 +75,10 @@ pub enum Action {
         /// How many characters.
         length: u16,
     },
-    /// Marks the Secret as a copy of ours, before any key is written.
+    /// Marks the Secret as ours, before any key is written.
     Claim {
-        /// What it is copied from.
-        from: Component,
+        /// What it is copied from; none when it is generated.
+        from: Option<Component>,
     },
     /// Writes a key as it is in the source.
     Copy {
@@ -119,7 +119,8 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.action {
             Action::Generate { key, length } => write!(f, "generate key `{key}`, {length} characters"),
-            Action::Claim { from } => write!(f, "mark it as a copy of {from}"),
+            Action::Claim { from: None } => f.write_str("mark it as generated for this environment"),
+            Action::Claim { from: Some(from) } => write!(f, "mark it as a copy of {from}"),
             Action::Copy { key, from, old, reason } => {
                 write!(f, "copy key `{key}` from {from} key `{old}`")?;
                 match reason {
@@ -176,6 +177,25 @@ impl Deciding<'_> {
         self.plan.steps.push(Step { secret: self.spec.secret.clone(), action });
     }
 
+    /// Why a Secret that is marked is not ours to touch.
+    fn not_ours(&self) -> Option<String> {
+        let ours = &self.spec.owner;
+        match &self.world.marker {
+            Marker::Of { owner, .. } if owner.environment != ours.environment => Some(format!(
+                "belongs to environment `{}` ({}), fragment `{}`; give it another name or namespace",
+                owner.name, owner.environment, owner.fragment
+            )),
+            Marker::Of { owner, .. } if !owner.is(ours) => Some(format!(
+                "belongs to fragment `{}` of this environment, not to `{}`; give it another name, or if its declaration moved, write the new fragment into its mark",
+                owner.fragment, ours.fragment
+            )),
+            Marker::Unreadable(why) => Some(format!(
+                "its mark of ownership cannot be read ({why}); restore it, or remove the Secret to have it made again"
+            )),
+            Marker::None | Marker::Of { .. } => None,
+        }
+    }
+
     fn external(&mut self, keys: &BTreeSet<String>) {
         let secret = &self.spec.secret;
         let Some(there) = &self.world.keys else {
@@ -196,16 +216,20 @@ impl Deciding<'_> {
     }
 
     fn generated(&mut self, keys: &BTreeMap<String, u16>) {
-        let owner = &self.spec.owner;
-        match &self.world.marker {
-            Marker::Of { owner: other, .. } if other.environment != owner.environment => {
-                return self.refuse(foreign(other));
-            }
-            Marker::Unreadable(why) => return self.refuse(unreadable(why)),
-            Marker::None | Marker::Of { .. } => {}
+        if let Some(why) = self.not_ours() {
+            return self.refuse(why);
+        }
+        let there = self.world.keys.clone().unwrap_or_default();
+        if self.world.marker == Marker::None && !there.is_empty() {
+            return self.found(keys, &there);
+        }
+        // No key is noted: what is generated is never written again.
+        let current = Marker::Of { owner: self.spec.owner.clone(), source: None, keys: BTreeMap::new() };
+        if self.world.marker != current {
+            self.step(Action::Claim { from: None });
         }
         for (key, length) in keys {
-            match self.world.keys.as_ref().and_then(|there| there.get(key)) {
+            match there.get(key) {
                 Some(Value::Usable(_)) => {}
                 // Whatever took its place may still be in use somewhere: a new value would lock that out.
                 Some(Value::Unusable(why)) => self.refuse(format!(
@@ -216,19 +240,34 @@ impl Deciding<'_> {
         }
     }
 
+    /// To be generated, but somebody made it beforehand: it is used as it is or not at all.
+    fn found(&mut self, keys: &BTreeMap<String, u16>, there: &Keys) {
+        let fault = |key: &String| match there.get(key) {
+            Some(Value::Usable(_)) => None,
+            Some(Value::Unusable(why)) => Some(format!("key `{key}` {why}")),
+            None => Some(format!("it has no key `{key}`")),
+        };
+        let faults: Vec<String> = keys.keys().filter_map(fault).collect();
+        if !faults.is_empty() {
+            self.refuse(format!(
+                "exists already, was not made by Rollcall, and {}; it is never overwritten or added to: add the missing keys yourself, or remove the Secret so that it is generated",
+                faults.join(", ")
+            ));
+        }
+    }
+
     fn copied(&mut self, from: &Component, selection: &Selection) {
+        if let Some(why) = self.not_ours() {
+            return self.refuse(why);
+        }
         let there = self.world.keys.clone().unwrap_or_default();
         let written = match &self.world.marker {
-            Marker::Unreadable(why) => return self.refuse(unreadable(why)),
-            Marker::Of { owner, .. } if owner.environment != self.spec.owner.environment => {
-                return self.refuse(foreign(owner));
-            }
             Marker::None if !there.is_empty() => {
                 return self.refuse(
                     "exists already and was not copied by Rollcall; remove it, give the copy another name, or declare it `external`",
                 );
             }
-            Marker::None => BTreeMap::new(),
+            Marker::None | Marker::Unreadable(_) => BTreeMap::new(),
             Marker::Of { keys, .. } => keys.clone(),
         };
         let Some(source) = &self.world.source else {
@@ -236,10 +275,10 @@ impl Deciding<'_> {
                 "{from} does not exist, from which it is copied; it follows as soon as that is made"
             ));
         };
-        let current =
-            Marker::Of { owner: self.spec.owner.clone(), source: from.clone(), keys: written.clone() };
+        let owner = self.spec.owner.clone();
+        let current = Marker::Of { owner, source: Some(from.clone()), keys: written.clone() };
         if self.world.marker != current {
-            self.step(Action::Claim { from: from.clone() });
+            self.step(Action::Claim { from: Some(from.clone()) });
         }
         let wanted: BTreeMap<String, String> = match selection {
             Selection::All => source.keys().map(|key| (key.clone(), key.clone())).collect(),
@@ -316,19 +355,6 @@ impl Deciding<'_> {
             Some(_) | None => self.step(Action::Remove { key: key.to_owned() }),
         }
     }
-}
-
-fn foreign(owner: &Owner) -> String {
-    format!(
-        "belongs to environment `{}` ({}), fragment `{}`; give it another name or namespace",
-        owner.name, owner.environment, owner.fragment
-    )
-}
-
-fn unreadable(why: &str) -> String {
-    format!(
-        "its mark of ownership cannot be read ({why}); restore it, or remove the Secret to have it made again"
-    )
 }
 
 fn list(keys: &BTreeSet<String>) -> String {

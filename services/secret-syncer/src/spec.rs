@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle::Component;
-use lifecycle::document::{Document, Environment, Generator, Mode, SecretRef};
+use lifecycle::document::{Environment, Generator, Mode};
 use uuid::Uuid;
 
 /// One declared Secret.
@@ -93,6 +93,13 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
     specs
 }
 
+impl Owner {
+    /// Whether both are the same owner: names are for people, and an environment may be given another.
+    pub fn is(&self, other: &Owner) -> bool {
+        self.environment == other.environment && self.fragment == other.fragment
+    }
+}
+
 impl Spec {
     /// What it is copied from, if it is a copy.
     pub fn source(&self) -> Option<&Component> {
@@ -112,31 +119,10 @@ fn depth(sources: &BTreeMap<Component, Component>, secret: &Component) -> usize 
 /// The keys of each Secret that something in the documents reads: logins, certificate authorities, copies by key.
 fn keys_read(environment: &Environment) -> BTreeMap<Component, BTreeSet<String>> {
     let mut read: BTreeMap<Component, BTreeSet<String>> = BTreeMap::new();
-    for source in environment.sources() {
-        let document = &source.document;
-        let namespace = &document.fragment.namespace;
-        for reference in references(document) {
-            read.entry(reference.secret.component(namespace)).or_default().insert(reference.key.clone());
-        }
-        for copy in document.secrets.values().filter_map(|secret| secret.copy.as_ref()) {
-            read.entry(copy.from.component(namespace)).or_default().extend(copy.keys.values().cloned());
-        }
+    for (secret, key) in environment.references() {
+        read.entry(secret).or_default().insert(key);
     }
     read
-}
-
-/// Every key of a Secret that a document refers to.
-fn references(document: &Document) -> impl Iterator<Item = &SecretRef> {
-    let servers = document.postgres.values().chain(document.uses.postgres.values());
-    let clusters = document.kafka.values().chain(document.uses.kafka.values());
-    servers
-        .flat_map(|server| {
-            let admin = server.admin.as_ref().map(|admin| &admin.password);
-            let observer = server.observer.as_ref().map(|observer| &observer.password);
-            admin.into_iter().chain(observer).chain(server.tls.ca.as_ref())
-        })
-        .chain(clusters.filter_map(|cluster| cluster.tls.as_ref()?.ca.as_ref()))
-        .chain(document.databases.values().map(|database| &database.roles.app.password))
 }
 
 #[cfg(test)]

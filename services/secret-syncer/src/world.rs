@@ -23,14 +23,16 @@ use crate::spec::Spec;
 /// Where Secrets are kept. Every change is atomic and durable: a reader sees a key whole or not at all, and so does the
 /// next run after a crash.
 pub trait Backend: Send + Sync {
-    /// Reads a Secret; none when there is no such Secret.
+    /// Reads a Secret; none when there is no such Secret. With a key that was created under a mark comes that mark, or a
+    /// later one: otherwise what another instance of us makes at this moment would seem to be a stranger's.
     fn read(&self, secret: &Component) -> impl Future<Output = Result<Option<Contents>, Error>> + Send;
 
-    /// Creates a key that is absent. One that is there stays as it is, whoever made it: of two that create it at once
-    /// one wins and both go on with the winner's value.
+    /// Creates a key that is absent, of a Secret that is marked as ours. One that is there stays as it is, whoever made
+    /// it: of two that create it at once one wins and both go on with the winner's value.
     fn create(
         &self,
         secret: &Component,
+        claim: &Claim,
         key: &str,
         value: SecretValue,
     ) -> impl Future<Output = Result<(), Error>> + Send;
@@ -226,18 +228,17 @@ impl<B: Backend> Reconcile for Target<B> {
 
     async fn apply(&self, spec: &Spec, step: &Step) -> Result<(), Error> {
         let secret = &step.secret;
-        let claim = |from: &Component| Claim { owner: spec.owner.clone(), source: from.clone() };
+        let claim = |source: Option<&Component>| Claim { owner: spec.owner.clone(), source: source.cloned() };
         match &step.action {
-            Action::Generate { key, length } => self.backend.create(secret, key, generated(*length)).await,
-            Action::Claim { from } => self.backend.claim(secret, &claim(from)).await,
+            Action::Generate { key, length } => {
+                self.backend.create(secret, &claim(None), key, generated(*length)).await
+            }
+            Action::Claim { from } => self.backend.claim(secret, &claim(from.as_ref())).await,
             Action::Copy { key, from, old, .. } => {
                 let value = self.source_value(from, old).await?;
-                self.backend.set(secret, &claim(from), key, value).await
+                self.backend.set(secret, &claim(Some(from)), key, value).await
             }
-            Action::Remove { key } => {
-                let from = spec.source().unwrap_or(secret);
-                self.backend.remove(secret, &claim(from), key).await
-            }
+            Action::Remove { key } => self.backend.remove(secret, &claim(spec.source()), key).await,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The store that is a real directory: races between processes, crashes, foreign hands, permissions, following.
+//! The store that is a real directory: copies, crashes, foreign hands, permissions, following.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,9 +6,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+#[allow(dead_code, reason = "each file of tests uses some of it")]
 mod support;
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
@@ -16,62 +16,13 @@ use std::time::Duration;
 use chassis::converge::Standing;
 use lifecycle::Component;
 use secret_syncer::{Directory, Target, targets, watch};
-use support::{Child, environment, run, spawn, standing, standings, standings_of, write};
+use support::{
+    environment, mode, names, pending, ready, refusal, run, spawn, standing, standings, standings_of, write,
+};
 
 const GENERATED: &str = "secrets: {db: {generate: {password: {kind: password, length: 40}}}}";
 const COPIED: &str = "secrets: {copy: {copy: {from: base/origin, keys: {new: old}}}}";
 const ALL: &str = "secrets: {copy: {copy: {from: base/origin}}}";
-
-fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
-}
-
-fn refusal(standing: &Standing) -> &str {
-    let Standing::Refused(text) = standing else { panic!("not refused: {standing:?}") };
-    text
-}
-
-fn pending(standing: &Standing) -> &str {
-    let Standing::Pending(text) = standing else { panic!("not pending: {standing:?}") };
-    text
-}
-
-#[track_caller]
-fn ready(standing: &Standing, expected: bool) {
-    let Standing::Ready { changed, evidence } = standing else { panic!("not ready: {standing:?}") };
-    assert_eq!((*changed, evidence.level.as_str()), (expected, "present"));
-}
-
-#[test]
-fn a_value_is_generated_once_and_only_its_owner_may_read_it() {
-    let root = tempfile::tempdir().unwrap();
-    let store = root.path().join("store");
-    ready(&standings(&store, GENERATED)["secret/app/db"], true);
-    let file = store.join("app/db/password");
-    let value = std::fs::read_to_string(&file).unwrap();
-    assert_eq!(value.len(), 40);
-    assert_eq!((mode(&file), mode(&store), mode(&store.join("app/db"))), (0o600, 0o700, 0o700));
-
-    ready(&standings(&store, GENERATED)["secret/app/db"], false);
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), value);
-    let names = std::fs::read_dir(store.join("app/db")).unwrap().count();
-    assert_eq!(names, 1, "no temporary file is left, and no mark on what is generated");
-}
-
-#[test]
-fn a_value_somebody_put_there_is_kept_and_an_empty_one_refused() {
-    let root = tempfile::tempdir().unwrap();
-    write(root.path(), "app/db/password", "theirs\n");
-    ready(&standings(root.path(), GENERATED)["secret/app/db"], false);
-    write(root.path(), "app/db/password", "");
-    let standings = standings(root.path(), GENERATED);
-    let text = refusal(&standings["secret/app/db"]);
-    assert!(
-        text.contains("`password`") && text.contains("is empty") && text.contains("never overwritten"),
-        "{text}"
-    );
-    assert_eq!(std::fs::read(root.path().join("app/db/password")).unwrap(), b"");
-}
 
 #[test]
 fn an_external_secret_is_waited_for_by_namespace_name_and_key() {
@@ -194,11 +145,7 @@ fn odd_names_are_no_keys() {
     write(root.path(), "base/origin/..2026/real", "value");
     symlink("..2026/real", origin.join("linked")).unwrap();
     ready(&standings(root.path(), ALL)["secret/app/copy"], true);
-    let names: BTreeSet<String> = std::fs::read_dir(root.path().join("app/copy"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    assert_eq!(names, [".rollcall".to_owned(), "linked".to_owned()].into());
+    assert_eq!(names(&root.path().join("app/copy")), [".rollcall", "linked"]);
     assert!(!root.path().join("app/copy/linked").is_symlink());
 }
 
@@ -220,19 +167,6 @@ fn what_cannot_be_a_file_fails_with_the_reason() {
     assert!(error.contains("`.hidden`"), "{error}");
     write(root.path(), "base/origin/old", &"x".repeat(1024 * 1024 + 1));
     assert!(pending(&standings(root.path(), COPIED)["secret/app/copy"]).contains("larger than 1 MiB"));
-}
-
-#[test]
-fn processes_that_generate_at_once_agree() {
-    for round in 0..12 {
-        let root = tempfile::tempdir().unwrap();
-        let children: Vec<Child> = (0..4).map(|_| spawn("generate", root.path(), None)).collect();
-        let values: BTreeSet<String> =
-            children.into_iter().map(|child| child.said().expect("child ends well")).collect();
-        assert_eq!(values.len(), 1, "round {round}: {values:?}");
-        let kept = std::fs::read_to_string(root.path().join("app/db/password")).unwrap();
-        assert_eq!(values.first(), Some(&kept));
-    }
 }
 
 #[test]
@@ -279,13 +213,8 @@ secrets:
             all.values().all(|standing| matches!(standing, Standing::Ready { .. })),
             "round {round}: {all:?}"
         );
-        let left = |folder: &str| {
-            let names = std::fs::read_dir(root.path().join(folder)).unwrap();
-            names
-                .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".tmp"))
-                .count()
-        };
-        assert_eq!(left("app/copy"), 0, "what the killed process left is swept");
+        let left = names(&root.path().join("app/copy")).iter().any(|name| name.starts_with(".rollcall-"));
+        assert!(!left, "what the killed process left is swept");
     }
 }
 
@@ -350,11 +279,6 @@ fn every_secret_is_a_target_of_its_own() {
 fn child() {
     let Some((role, root)) = support::role() else { return };
     match role.as_str() {
-        "generate" => {
-            standings(&root, GENERATED);
-            let value = std::fs::read_to_string(root.join("app/db/password")).unwrap();
-            support::say(&value);
-        }
         "churn" => {
             let db = "{a: {kind: password, length: 1024}, b: {kind: password, length: 1024}, c: {kind: password, length: 1024}}";
             standings(

@@ -6,13 +6,14 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use chassis::SecretValue;
 use chassis::converge::{Reconcile, Standing, Told, converge};
 use lifecycle::Component;
 use proptest::prelude::*;
+use secret_syncer::plan::Step;
 use secret_syncer::spec::{Origin, Owner, Selection, Spec};
 use secret_syncer::world::{Claim, Contents, Mark};
 use secret_syncer::{Backend, Error, Target, Wakes};
@@ -50,7 +51,7 @@ fn bytes(value: &Result<SecretValue, &'static str>) -> Vec<u8> {
 fn own(contents: &Contents, claim: &Claim) -> Result<Mark, Error> {
     match &contents.mark {
         Some(Ok(mark)) if mark.is_of(claim) => Ok(mark.clone().under(claim)),
-        _ => Err(Error::Changed(claim.source.clone())),
+        _ => Err(Error::Changed(target_name())),
     }
 }
 
@@ -59,9 +60,18 @@ impl Backend for &Memory {
         Ok(self.0.lock().unwrap().get(secret).cloned())
     }
 
-    async fn create(&self, secret: &Component, key: &str, value: SecretValue) -> Result<(), Error> {
-        self.change(secret, |contents| contents.keys.entry(key.to_owned()).or_insert(Ok(value)).is_ok());
-        Ok(())
+    async fn create(
+        &self,
+        secret: &Component,
+        claim: &Claim,
+        key: &str,
+        value: SecretValue,
+    ) -> Result<(), Error> {
+        self.change(secret, |contents| {
+            own(contents, claim)?;
+            contents.keys.entry(key.to_owned()).or_insert(Ok(value));
+            Ok(())
+        })
     }
 
     async fn claim(&self, secret: &Component, claim: &Claim) -> Result<(), Error> {
@@ -142,13 +152,18 @@ fn keys() -> impl Strategy<Value = BTreeMap<String, Result<SecretValue, &'static
 
 fn mark() -> impl Strategy<Value = Option<Result<Mark, String>>> {
     let noted = prop::collection::btree_map(key(), prop::sample::select(vec!["one", "two"]), 0..4);
-    let mark = (1..3_u128, noted).prop_map(|(environment, noted)| {
-        let mut mark = Mark::new(&Claim { owner: owner(environment), source: source_name() });
-        for (key, value) in &noted {
-            mark.note(key, &SecretValue::new(*value));
-        }
-        Ok(mark)
-    });
+    let fragment = prop::sample::select(vec!["app", "app", "app", "other"]);
+    let mark =
+        (1..3_u128, fragment, any::<bool>(), noted).prop_map(|(environment, fragment, copy, noted)| {
+            let owner = Owner { fragment: fragment.to_owned(), ..owner(environment) };
+            let mut mark = Mark::new(&Claim { owner, source: copy.then(source_name) });
+            // What is generated notes no key.
+            let noted = if copy { noted } else { BTreeMap::new() };
+            for (key, value) in &noted {
+                mark.note(key, &SecretValue::new(*value));
+            }
+            Ok(mark)
+        });
     prop_oneof![
         2 => Just(None),
         5 => mark.prop_map(Some),
@@ -160,10 +175,14 @@ fn contents() -> impl Strategy<Value = Option<Contents>> {
     prop::option::of((keys(), mark()).prop_map(|(keys, mark)| Contents { keys, mark, modified: 1 }))
 }
 
+fn generate() -> impl Strategy<Value = Origin> {
+    prop::collection::btree_map(key(), 24..40_u16, 1..4).prop_map(Origin::Generated)
+}
+
 fn spec() -> impl Strategy<Value = Spec> {
     let origin = prop_oneof![
         prop::collection::btree_set(key(), 0..4).prop_map(Origin::External),
-        prop::collection::btree_map(key(), 24..40_u16, 1..4).prop_map(Origin::Generated),
+        generate(),
         Just(Origin::Copied { from: source_name(), keys: Selection::All }),
         prop::collection::btree_map(key(), key(), 1..4)
             .prop_map(|keys| Origin::Copied { from: source_name(), keys: Selection::Renamed(keys) }),
@@ -178,6 +197,35 @@ fn store(target: Option<Contents>, source: Option<Contents>) -> Memory {
 
 fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
+}
+
+/// Whether a Secret is somebody else's: it has keys and no mark, or a mark that is not ours.
+fn strange(there: Option<&Image>, mark: Option<&Result<Mark, String>>, claim: &Claim) -> bool {
+    match mark {
+        None => there.is_some_and(|image| !image.keys.is_empty()),
+        Some(mark) => !mark.as_ref().is_ok_and(|mark| mark.is_of(claim)),
+    }
+}
+
+/// One of several instances that work at once: it looks, then makes a step each time it has its turn.
+struct Instance<'a> {
+    spec: Spec,
+    target: Target<&'a Memory>,
+    steps: Option<VecDeque<Step>>,
+}
+
+impl Instance<'_> {
+    async fn turn(&mut self) {
+        let Some(steps) = &mut self.steps else {
+            let world = self.target.observe(&self.spec).await.unwrap();
+            self.steps = Some(Target::<&Memory>::plan(&self.spec, &world).steps.into());
+            return;
+        };
+        match steps.pop_front() {
+            Some(step) if self.target.apply(&self.spec, &step).await.is_ok() => {}
+            _ => self.steps = None,
+        }
+    }
 }
 
 async fn standing(store: &Memory, spec: &Spec) -> Standing {
@@ -224,7 +272,10 @@ proptest! {
             if matches!(standing, Standing::Refused(_)) {
                 prop_assert_eq!(&after, &before, "a refusal touches nothing");
             }
-            let claim = Claim { owner: owner(1), source: source_name() };
+            let claim = Claim { owner: owner(1), source: None };
+            if strange(before.get(&target_name()), mark.as_ref(), &claim) {
+                prop_assert_eq!(after.get(&target_name()), before.get(&target_name()), "not even marked");
+            }
             for (key, value) in before.get(&target_name()).into_iter().flat_map(|image| &image.keys) {
                 let ours = matches!(&mark, Some(Ok(mark)) if mark.is_of(&claim) && mark.notes(key));
                 if !ours || !matches!(spec.origin, Origin::Copied { .. }) {
@@ -278,6 +329,70 @@ proptest! {
                 store.image().into_iter().map(|(secret, image)| (secret, image.keys.into_keys().collect())).collect()
             };
             prop_assert_eq!(names(&cut), names(&whole));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn what_is_generated_is_marked_or_was_complete_beforehand(
+        origin in generate(), target in contents(), source in contents(),
+    ) {
+        let spec = Spec { secret: target_name(), owner: owner(1), origin, report_only: false };
+        let claim = Claim { owner: owner(1), source: None };
+        let mark = target.as_ref().and_then(|contents| contents.mark.clone());
+        let store = store(target, source);
+        let before = store.image();
+        run(async {
+            let strange = strange(before.get(&target_name()), mark.as_ref(), &claim);
+            match standing(&store, &spec).await {
+                Standing::Ready { changed, .. } if strange => prop_assert!(mark.is_none() && !changed),
+                Standing::Ready { .. } => {
+                    let contents = (&store).read(&target_name()).await.unwrap().unwrap();
+                    prop_assert!(contents.mark.unwrap().unwrap().is_of(&claim));
+                }
+                Standing::Refused(text) => match &mark {
+                    Some(Ok(mark)) if !mark.is_of(&claim) => prop_assert!(text.starts_with("belongs to "), "{text}"),
+                    None => prop_assert!(text.contains("add the missing keys yourself"), "{text}"),
+                    Some(_) => {}
+                },
+                other => prop_assert!(false, "{other:?}"),
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn of_many_that_generate_at_once_all_agree_or_one_owns_it(
+        origin in generate(), target in contents(), rival in 1..3_u128, turns in prop::collection::vec(0..2_usize, 0..24),
+    ) {
+        let store = store(target, None);
+        let instance = |environment: u128| Instance {
+            spec: Spec { secret: target_name(), owner: owner(environment), origin: origin.clone(), report_only: false },
+            target: Target::new(&store),
+            steps: None,
+        };
+        let mut instances = [instance(1), instance(rival)];
+        run(async {
+            let mut seen = store.image();
+            for turn in turns {
+                instances[turn].turn().await;
+                let now = store.image();
+                for (key, value) in seen.get(&target_name()).into_iter().flat_map(|image| &image.keys) {
+                    prop_assert_eq!(now[&target_name()].keys.get(key), Some(value), "key {} was written again", key);
+                }
+                seen = now;
+            }
+            let mut ready = 0;
+            for instance in &instances {
+                let standing = standing(&store, &instance.spec).await;
+                prop_assert!(matches!(standing, Standing::Ready { .. } | Standing::Refused(_)), "{standing:?}");
+                ready += usize::from(matches!(standing, Standing::Ready { .. }));
+            }
+            let marked = (&store).read(&target_name()).await.unwrap().is_some_and(|contents| contents.mark.is_some());
+            match (rival, marked) {
+                (1, _) | (_, false) => prop_assert!(ready != 1, "instances of one owner, or users of what is nobody's, agree"),
+                _ => prop_assert!(ready < 2, "two environments share what one of them made"),
+            }
             Ok(())
         })?;
     }

@@ -9,8 +9,9 @@ use super::stage::Stage;
 
 /// Waits until every module answers its health check.
 pub(super) async fn follow(stage: &Stage, within: Duration) -> Result<(), Failure> {
-    let targets =
-        stage.environment().modules().filter_map(|module| module.spec.ready.as_ref()).flat_map(target);
+    // Read as the processes of this stage read them: at its addresses.
+    let environment = chassis::documents::load_complete(&[stage.documents()])?;
+    let targets = environment.modules().filter_map(|module| module.spec.ready.as_ref()).flat_map(target);
     let waiter = stage.process("everybody").args(["wait-for-dependency", "wait"]).args(targets);
     stage
         .sandbox()

@@ -103,7 +103,7 @@ async fn check_needs(
             Ok(evidence) => info!(%component, level = evidence.level, "met"),
             // A module that starts again may find this need unmet; at its first start it may not.
             Err(not_yet) if need.on_restart == OnRestart::Report && again => {
-                warn!(%component, "not met: {not_yet}")
+                warn!(%component, "not met: {not_yet}");
             }
             Err(not_yet) => return Err(broken(not_yet.to_string())),
         }

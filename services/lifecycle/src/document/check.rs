@@ -339,7 +339,7 @@ pub(super) fn claims(document: &Document) -> Vec<Claim> {
     let fragment = format!("fragment `{}`", document.fragment.name);
     let mut claims = vec![Claim::new(fragment, "fragment.name".to_owned())];
     let mut declare = |kind: &str, at: &str, name: &str| {
-        claims.push(Claim::new(format!("{kind}/{name}"), format!("{at}.{name}")))
+        claims.push(Claim::new(format!("{kind}/{name}"), format!("{at}.{name}")));
     };
     document.postgres.keys().for_each(|name| declare("postgres", "postgres", name));
     document.kafka.keys().for_each(|name| declare("kafka", "kafka", name));

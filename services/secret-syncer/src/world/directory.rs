@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{Backend, Claim, Contents, Error, Mark, Wakes};
 
-/// The file that holds a copy's mark. Names that begin with a dot are never keys.
+/// The file that holds a Secret's mark. Names that begin with a dot are never keys.
 const MARK: &str = ".rollcall";
 /// How temporary files begin and end.
 const TEMPORARY: (&str, &str) = (".rollcall-", ".tmp");
@@ -66,9 +66,19 @@ impl Backend for Directory {
         blocking(&folder.clone(), move || folder.read()).await
     }
 
-    async fn create(&self, secret: &Component, key: &str, value: SecretValue) -> Result<(), Error> {
-        let key = key.to_owned();
-        self.locked(secret, move |folder| folder.create(&key, &value).map(drop)).await
+    async fn create(
+        &self,
+        secret: &Component,
+        claim: &Claim,
+        key: &str,
+        value: SecretValue,
+    ) -> Result<(), Error> {
+        let (claim, key) = (claim.clone(), key.to_owned());
+        self.locked(secret, move |folder| {
+            folder.own_mark(&claim)?;
+            folder.create(&key, &value).map(drop)
+        })
+        .await
     }
 
     async fn claim(&self, secret: &Component, claim: &Claim) -> Result<(), Error> {
@@ -187,7 +197,7 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.error("list", &self.path)(error)),
         };
-        let mut contents = Contents { mark: self.mark()?, ..Contents::default() };
+        let mut contents = Contents::default();
         for entry in entries {
             let entry = entry.map_err(self.error("list", &self.path))?;
             let Some(key) = entry.file_name().to_str().filter(|name| is_key(name)).map(str::to_owned) else {
@@ -198,6 +208,8 @@ impl Folder {
                 contents.modified = contents.modified.max(modified);
             }
         }
+        // Last: it is written before any key, so who sees a key sees the mark it was made under.
+        contents.mark = self.mark()?;
         Ok(Some(contents))
     }
 
@@ -240,7 +252,7 @@ impl Folder {
         }
     }
 
-    /// The mark, if it is of the claim's environment.
+    /// The mark, if it is of the claim's owner.
     fn own_mark(&self, claim: &Claim) -> Result<Mark, Error> {
         match self.mark()? {
             Some(Ok(mark)) if mark.is_of(claim) => Ok(mark.under(claim)),

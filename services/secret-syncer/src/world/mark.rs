@@ -1,11 +1,12 @@
-//! The mark on a copy: whose it is, what it follows, and which keys were written, so that nothing else is ever touched.
+//! The mark on what Rollcall made: whose it is, and of a copy what it follows and which keys were written, so that nothing
+//! else is ever touched.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use chassis::SecretValue;
 use hmac::{Hmac, Mac};
-use lifecycle::Component;
+use lifecycle::{Component, ComponentError};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -14,24 +15,28 @@ use uuid::Uuid;
 use crate::plan::{Fingerprint, Marker};
 use crate::spec::Owner;
 
-/// Who copies what.
+/// Who makes what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// Who.
     pub owner: Owner,
-    /// What.
-    pub source: Component,
+    /// What it is copied from; none when it is generated.
+    pub source: Option<Component>,
 }
 
-/// The mark on a copy, JSON in a file or an annotation. Fields that a newer version adds are ignored.
+/// The mark on a Secret, JSON in a file or an annotation. Fields that a newer version adds are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     environment: Uuid,
     name: String,
     fragment: String,
-    source: String,
-    /// Makes the fingerprints of this copy unlike those of any other.
+    /// None on what is generated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    /// Makes the fingerprints of this Secret unlike those of any other.
     salt: String,
+    /// The keys that were copied, none that was generated.
+    #[serde(default)]
     keys: BTreeMap<String, Fingerprint>,
 }
 
@@ -42,7 +47,7 @@ impl Mark {
             environment: claim.owner.environment,
             name: claim.owner.name.clone(),
             fragment: claim.owner.fragment.clone(),
-            source: claim.source.to_string(),
+            source: claim.source.as_ref().map(Component::to_string),
             salt: salt(),
             keys: BTreeMap::new(),
         }
@@ -54,7 +59,7 @@ impl Mark {
             environment: Uuid::nil(),
             name: String::new(),
             fragment: String::new(),
-            source: String::new(),
+            source: None,
             salt: salt(),
             keys: BTreeMap::new(),
         }
@@ -63,7 +68,7 @@ impl Mark {
     /// Reads a mark. The text says what is wrong.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         let mark: Mark = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        mark.source.parse::<Component>().map_err(|error| error.to_string())?;
+        mark.source()?;
         Ok(mark)
     }
 
@@ -72,15 +77,17 @@ impl Mark {
         serde_json::to_vec_pretty(self)
     }
 
-    /// Whether the claim's environment wrote it.
+    /// Whether the claim's owner wrote it.
     pub fn is_of(&self, claim: &Claim) -> bool {
-        self.environment == claim.owner.environment
+        self.owner().is(&claim.owner)
     }
 
-    /// The same mark, with the keys it notes, under this claim.
+    /// The same mark under this claim. It notes the same keys, but none when the claim is to generate: a copied value
+    /// that is kept as if it was generated must not follow anything again.
     #[must_use]
     pub fn under(self, claim: &Claim) -> Self {
-        Mark { salt: self.salt, keys: self.keys, ..Mark::new(claim) }
+        let keys = if claim.source.is_some() { self.keys } else { BTreeMap::new() };
+        Mark { salt: self.salt, keys, ..Mark::new(claim) }
     }
 
     /// Whether it notes a key.
@@ -110,18 +117,19 @@ impl Mark {
 
     /// The mark as plan sees it.
     pub(super) fn marker(&self) -> Marker {
-        match self.source.parse() {
-            Ok(source) => Marker::Of {
-                owner: Owner {
-                    environment: self.environment,
-                    name: self.name.clone(),
-                    fragment: self.fragment.clone(),
-                },
-                source,
-                keys: self.keys.clone(),
-            },
-            Err(error) => Marker::Unreadable(error.to_string()),
+        match self.source() {
+            Ok(source) => Marker::Of { owner: self.owner(), source, keys: self.keys.clone() },
+            Err(why) => Marker::Unreadable(why),
         }
+    }
+
+    fn owner(&self) -> Owner {
+        Owner { environment: self.environment, name: self.name.clone(), fragment: self.fragment.clone() }
+    }
+
+    fn source(&self) -> Result<Option<Component>, String> {
+        let source = self.source.as_deref().map(str::parse).transpose();
+        source.map_err(|error: ComponentError| error.to_string())
     }
 }
 
@@ -148,7 +156,7 @@ mod tests {
                 name: "dev".to_owned(),
                 fragment: "base".to_owned(),
             },
-            source: "secret/dev/source".parse().unwrap(),
+            source: Some("secret/dev/source".parse().unwrap()),
         }
     }
 
@@ -178,5 +186,29 @@ mod tests {
         json["source"] = "nowhere".into();
         assert!(Mark::parse(json.to_string().as_bytes()).is_err());
         assert!(Mark::parse(b"").is_err());
+    }
+
+    #[test]
+    fn a_mark_on_what_is_generated_has_no_source_and_notes_no_key() {
+        let mut copy = Mark::new(&claim());
+        copy.note("password", &SecretValue::new("hunter2"));
+        let generated = copy.under(&Claim { source: None, ..claim() });
+        assert!(!generated.notes("password"));
+        let json = generated.json().unwrap();
+        assert!(!String::from_utf8(json.clone()).unwrap().contains("source"));
+        assert_eq!(Mark::parse(&json).unwrap(), generated);
+    }
+
+    #[test]
+    fn a_mark_is_of_its_environment_and_fragment_whatever_the_environment_is_called() {
+        let mark = Mark::new(&claim());
+        let by = |change: fn(&mut Owner)| {
+            let mut claim = claim();
+            change(&mut claim.owner);
+            mark.is_of(&claim)
+        };
+        assert!(by(|owner| owner.name = "renamed".to_owned()));
+        assert!(!by(|owner| owner.fragment = "other".to_owned()));
+        assert!(!by(|owner| owner.environment = Uuid::from_u128(8)));
     }
 }

@@ -1,6 +1,7 @@
 //! What the tests share: documents, runs, and children of the test binary itself.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -72,6 +73,39 @@ pub(crate) fn failure(root: &Path, more: &str) -> String {
         Ok(Standing::Failed { error, transient, .. }) => format!("{} {error}", when(transient)),
         Ok(other) => format!("no failure: {other:?}"),
     }
+}
+
+/// A file's permissions.
+pub(crate) fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Why it is refused.
+pub(crate) fn refusal(standing: &Standing) -> &str {
+    let Standing::Refused(text) = standing else { panic!("not refused: {standing:?}") };
+    text
+}
+
+/// What it waits for.
+pub(crate) fn pending(standing: &Standing) -> &str {
+    let Standing::Pending(text) = standing else { panic!("not pending: {standing:?}") };
+    text
+}
+
+/// It is ready, and this run changed something or did not.
+#[track_caller]
+pub(crate) fn ready(standing: &Standing, expected: bool) {
+    let Standing::Ready { changed, evidence } = standing else { panic!("not ready: {standing:?}") };
+    assert_eq!((*changed, evidence.level.as_str()), (expected, "present"));
+}
+
+/// What is in a folder.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 /// A process of this test binary that plays a role.

@@ -13,6 +13,7 @@ pub mod ask;
 pub mod catalog;
 pub mod documents;
 pub mod measure;
+pub mod place;
 pub mod topics;
 
 use std::path::{Path, PathBuf};

@@ -19,7 +19,8 @@ const OWNERSHIP: &str = "rollcall.ownership";
 
 /// Runs `apply` to its end, which must be a success.
 async fn apply(stage: &Stage, service: Service, documents: &Path) {
-    let spec = stage.process(service.name()).args([service.name(), "apply", &documents.display().to_string()]);
+    let spec =
+        stage.process(service.name()).args([service.name(), "apply", &documents.display().to_string()]);
     stage.sandbox().run(spec, PATIENCE).await.unwrap();
 }
 
@@ -94,7 +95,10 @@ async fn a_second_run_touches_nothing() {
     let once = Everything::of(&stage).await;
     assert!(once.topics["shop.orders"].iter().any(|line| line.contains("topic_id")), "{once:#?}");
     assert!(once.topics[OWNERSHIP].len() > 1, "{once:#?}");
-    assert!(once.secrets.len() > 3 && once.catalogs.iter().any(|line| line.contains("shop_user")), "{once:#?}");
+    assert!(
+        once.secrets.len() > 3 && once.catalogs.iter().any(|line| line.contains("shop_user")),
+        "{once:#?}"
+    );
 
     apply_all(&stage, &stage.documents()).await;
     assert_eq!(Everything::of(&stage).await, once, "after a second apply");
@@ -103,7 +107,11 @@ async fn a_second_run_touches_nothing() {
     let plan = rollcall(&["plan", &documents], &[("ROLLCALL_SECRETS_ROOT", &secrets)]);
     let said = text(&plan);
     assert!(plan.status.success() && !said.contains("+ "), "{said}");
-    assert_eq!(said.matches("= nothing to do").count(), plans(&stage, &["plan"], &stage.documents()).len(), "{said}");
+    assert_eq!(
+        said.matches("= nothing to do").count(),
+        plans(&stage, &["plan"], &stage.documents()).len(),
+        "{said}"
+    );
     assert_eq!(Everything::of(&stage).await, once, "after planning");
     stage.strike().await.unwrap();
 }
@@ -124,7 +132,12 @@ fn another(stage: &Stage, name: &str, change: impl FnOnce(&mut Value)) -> PathBu
 }
 
 /// Kills an `apply` with -9 as soon as `now` says so of its log; whether that was before it had done everything.
-async fn killed(stage: &Stage, service: Service, documents: &Path, mut now: impl AsyncFnMut(&str) -> bool) -> bool {
+async fn killed(
+    stage: &Stage,
+    service: Service,
+    documents: &Path,
+    mut now: impl AsyncFnMut(&str) -> bool,
+) -> bool {
     let name = documents.file_name().unwrap().display().to_string();
     let spec = stage.process(&name).args([service.name(), "apply", &documents.display().to_string()]);
     let handle = stage.sandbox().spawn(spec).await.unwrap();
@@ -134,7 +147,11 @@ async fn killed(stage: &Stage, service: Service, documents: &Path, mut now: impl
     .await;
     handle.kill().await.unwrap();
     let exit = handle.exited(PATIENCE).await.unwrap();
-    assert!(exit.success() || exit.signal == Some(9), "{exit}: {}", fs::read_to_string(handle.log()).unwrap());
+    assert!(
+        exit.success() || exit.signal == Some(9),
+        "{exit}: {}",
+        fs::read_to_string(handle.log()).unwrap()
+    );
     !exit.success()
 }
 
@@ -190,7 +207,8 @@ async fn postgres_init_finishes_what_a_killed_run_began() {
     assert_eq!(catalog::rows(&stage, "rollcall", marked).await.len(), 0);
     // Its session does not notice by itself while it sleeps.
     catalog::execute(&stage, "postgres", &asleep.replace("pid", "pg_terminate_backend(pid)")).await;
-    catalog::execute(&stage, "rollcall", "DROP TRIGGER hold ON rollcall.owned; DROP FUNCTION rollcall.hold").await;
+    catalog::execute(&stage, "rollcall", "DROP TRIGGER hold ON rollcall.owned; DROP FUNCTION rollcall.hold")
+        .await;
     finishes(&stage, Service::PostgresInit, &documents).await;
     assert_eq!(catalog::rows(&stage, "rollcall", marked).await.len(), 1);
     stage.strike().await.unwrap();
@@ -205,7 +223,9 @@ async fn topic_provisioner_finishes_what_a_killed_run_began() {
     let stage = stage(&templates(), |_| ()).await;
     stage.start_kafka().await.unwrap();
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", stage.kafka().unwrap().brokers()).set("allow.auto.create.topics", "false");
+    config
+        .set("bootstrap.servers", stage.kafka().unwrap().brokers())
+        .set("allow.auto.create.topics", "false");
     let consumer: BaseConsumer = config.create().unwrap();
     let short = Duration::from_secs(10);
     let records = || consumer.fetch_watermarks(OWNERSHIP, 0, short).map_or(0, |(_, high)| high);
@@ -239,7 +259,8 @@ async fn secret_syncer_finishes_what_a_killed_run_began() {
     for moment in [1, MANY / 2, MANY] {
         let documents = another(&stage, &format!("crash{moment}"), |document| {
             for i in 0..MANY {
-                document["secrets"][format!("many-{i}")] = serde_json::json!({"generate": {"key": {"kind": "password"}}});
+                document["secrets"][format!("many-{i}")] =
+                    serde_json::json!({"generate": {"key": {"kind": "password"}}});
             }
         });
         let now = async |log: &str| log.matches("worker: generate key").count() >= moment;
@@ -265,17 +286,25 @@ fn a_plan_offline_asks_nobody_and_programs_get_json() {
         serde_json::from_slice(&output.stdout).unwrap()
     };
     let plans = json(&["plan", "--offline", &documents], 0);
-    let steps: Vec<&Value> = plans.as_array().unwrap().iter().flat_map(|p| p["steps"].as_array().unwrap()).collect();
+    let steps: Vec<&Value> =
+        plans.as_array().unwrap().iter().flat_map(|p| p["steps"].as_array().unwrap()).collect();
     for text in ["make database `registry`", "create topic `openg2p.audit.events`", "generate key"] {
         assert!(steps.iter().any(|step| step["text"].as_str().unwrap().contains(text)), "{text}: {plans:#}");
     }
     let check = json(&["check", &documents], 0);
     assert_eq!((&check["ok"], &check["environment"]), (&Value::from(true), &Value::from("openg2p")));
     let graph = json(&["graph", &documents], 0);
-    assert!(graph["layers"].as_array().unwrap().len() > 3 && graph["needs"]["module/esignet"].is_array(), "{graph:#}");
+    assert!(
+        graph["layers"].as_array().unwrap().len() > 3 && graph["needs"]["module/esignet"].is_array(),
+        "{graph:#}"
+    );
 
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("wrong.yaml"), documents::plain().replace("[module/web]", "[module/nobody]")).unwrap();
+    fs::write(
+        folder.path().join("wrong.yaml"),
+        documents::plain().replace("[module/web]", "[module/nobody]"),
+    )
+    .unwrap();
     let check = json(&["check", &folder.path().display().to_string()], 2);
     assert_eq!(check["ok"], false);
     assert!(check["problems"][0]["message"].as_str().unwrap().contains("module/nobody"), "{check:#}");

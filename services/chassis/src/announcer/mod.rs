@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ struct Inner {
 struct State {
     generation: u64,
     held: BTreeMap<Component, Held>,
+    /// What is held and not told: others tell it.
+    untold: BTreeSet<Component>,
     /// What the topic says.
     roster: Roster,
 }
@@ -93,6 +95,13 @@ impl Announcer {
         reason: impl Into<String>,
         evidence: Evidence,
     ) {
+        self.0.announce(component, phase, reason.into(), evidence, 0);
+    }
+
+    /// As [`announce`](Announcer::announce), but the bus is not told: somebody else tells how this component is, and of two
+    /// who do each would put its own time in place of the other's.
+    pub fn note(&self, component: &Component, phase: Phase, reason: impl Into<String>, evidence: Evidence) {
+        self.0.lock().untold.insert(component.clone());
         self.0.announce(component, phase, reason.into(), evidence, 0);
     }
 
@@ -212,7 +221,7 @@ impl Inner {
         }
         let mut held = Held { event, first };
         held.take_over(&state.roster, &self.source);
-        if !same && *self.caught_up.borrow() {
+        if !same && *self.caught_up.borrow() && !state.untold.contains(component) {
             self.bus.publish(&News::Event(held.event.clone()));
         }
         state.held.insert(component.clone(), held);
@@ -225,6 +234,9 @@ impl Inner {
         }
         let time = clock::now();
         for Held { event, .. } in state.held.values() {
+            if state.untold.contains(&event.component) {
+                continue;
+            }
             // Another instance of this service may have said it, at another time.
             let said = state.roster.get(&event.component).is_some_and(|told| {
                 let evidence = Evidence { latency: event.evidence.latency, ..told.evidence.clone() };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lifecycle::{Component, Event, Evidence, Phase};
+use lifecycle::{Component, Event, Evidence, Kind, Phase};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -129,7 +129,11 @@ impl<R: Reconcile> Worker<R> {
                 info!(component = %step.component(), "{step}");
                 if locked(&begun).insert(step.component().clone()) {
                     let reason = step.to_string();
-                    self.announcer.attempt(step.component(), Phase::Working, reason, Evidence::default());
+                    if is_made_here(step.component()) {
+                        self.announcer.attempt(step.component(), Phase::Working, reason, Evidence::default());
+                    } else {
+                        self.say(step.component(), Phase::Working, reason, Evidence::default());
+                    }
                 }
             }
             Told::Standing(component, standing) => self.announce(&component, standing, &mut locked(&verdict)),
@@ -147,27 +151,27 @@ impl<R: Reconcile> Worker<R> {
     fn announce(&self, component: &Component, standing: Standing, verdict: &mut Verdict) {
         match standing {
             Standing::Ready { evidence, .. } => {
-                self.announcer.announce(component, Phase::Ready, "", evidence);
+                self.say(component, Phase::Ready, String::new(), evidence);
             }
             Standing::Pending(text) => {
                 verdict.open = true;
                 self.waits(component, Phase::Waiting, text, Evidence::default());
             }
             Standing::Reported(text) => {
-                self.announcer.announce(component, Phase::Waiting, text, Evidence::default());
+                self.say(component, Phase::Waiting, text, Evidence::default());
             }
             Standing::Refused(text) => {
                 verdict.refused.push(format!("{component}: {text}"));
-                self.announcer.announce(component, Phase::Failed, text, Evidence::default());
+                self.say(component, Phase::Failed, text, Evidence::default());
             }
             Standing::Failed { error, code, transient } => {
                 let evidence = Evidence { error: error.clone(), error_code: code, ..Evidence::default() };
                 if transient {
                     verdict.open = true;
-                    self.announcer.announce(component, Phase::Working, error, evidence);
+                    self.say(component, Phase::Working, error, evidence);
                 } else {
                     verdict.refused.push(format!("{component}: {error}"));
-                    self.announcer.announce(component, Phase::Failed, error, evidence);
+                    self.say(component, Phase::Failed, error, evidence);
                 }
             }
         }
@@ -194,6 +198,14 @@ impl<R: Reconcile> Worker<R> {
         Verdict { refused: if convinced { vec![text] } else { Vec::new() }, open: !convinced }
     }
 
+    fn say(&self, component: &Component, phase: Phase, reason: String, evidence: Evidence) {
+        if is_made_here(component) {
+            self.announcer.announce(component, phase, reason, evidence);
+        } else {
+            self.announcer.note(component, phase, reason, evidence);
+        }
+    }
+
     /// Announces what keeps a component from becoming ready. One that was ready is the hub's to judge: that it cannot be
     /// looked at from here just now does not undo it.
     fn waits(&self, component: &Component, phase: Phase, text: String, evidence: Evidence) {
@@ -201,9 +213,14 @@ impl<R: Reconcile> Worker<R> {
         if self.announcer.current().iter().any(ready) {
             warn!(%component, "{text}");
         } else {
-            self.announcer.announce(component, phase, text, evidence);
+            self.say(component, phase, text, evidence);
         }
     }
+}
+
+/// A server is looked at here and not made: how it is, the hub alone tells the others.
+fn is_made_here(component: &Component) -> bool {
+    !matches!(component.kind(), Kind::Postgres | Kind::Kafka)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

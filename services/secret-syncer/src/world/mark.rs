@@ -36,7 +36,6 @@ pub struct Mark {
     /// Makes the fingerprints of this Secret unlike those of any other.
     salt: String,
     /// The keys that were copied, none that was generated.
-    #[serde(default)]
     keys: BTreeMap<String, Fingerprint>,
 }
 

@@ -14,7 +14,9 @@ pub mod catalog;
 pub mod documents;
 pub mod measure;
 pub mod place;
+pub mod store;
 pub mod topics;
+pub mod traces;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

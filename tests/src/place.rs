@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{binary, text, until};
 
 /// How long one rehearsal may take before it counts as never ending.
-const FOREVER: Duration = Duration::from_secs(600);
+const FOREVER: Duration = Duration::from_mins(10);
 
 /// Where rehearsals of one test are: their temporary directory is theirs alone, so that what they leave is seen.
 pub struct Place {

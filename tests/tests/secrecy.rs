@@ -4,14 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
 use std::time::Duration;
 
 use acceptance::documents::{fragment, plain};
+use acceptance::traces::{Processes, files, found};
 use acceptance::{PATIENCE, ask, catalog, environment, follow, is, stage, text};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use chassis::bus::{OWNERSHIP_TOPIC, lifecycle_topic, read_to_end};
 use lifecycle::Phase;
 use rollcall::rehearse::{Cast, Service, Stage};
@@ -72,7 +70,9 @@ async fn secret_values_are_nowhere_but_in_the_store() {
     let mut said = answers(&stage).await;
     said.extend(one_shots(&stage));
     said.extend(records(&stage).await);
-    said.extend(seen.end(&stage));
+    let [commands, environments] = seen.end();
+    said.insert("command lines".to_owned(), commands.into_iter().collect());
+    said.insert("environments".to_owned(), environments.into_iter().collect());
     let left = files(stage.sandbox().dir(), &stage.secrets());
     there(&said, &left, &stage);
 
@@ -133,6 +133,7 @@ fn there(said: &BTreeMap<String, String>, left: &BTreeMap<String, String>, stage
     holds("watch", "database/shop");
     holds("timeline", "module/portal");
     holds("command lines", "\0stand-in\0--module\0web\0");
+    holds("command lines", "postgres: checkpointer");
     holds("environments", "ROLLCALL_SECRETS_ROOT=");
     holds("plan, one-shot", "shop");
 }
@@ -158,22 +159,6 @@ fn secrets(stage: &Stage) -> BTreeMap<String, String> {
     runs
 }
 
-/// In which form a text holds a value, if it does.
-fn found(text: &str, run: &str) -> Option<&'static str> {
-    let hex: String = run.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let debug = run.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
-    // In base64 it depends on what stands before; the edges depend on their neighbours.
-    let base64 = ["", "x", "xx"].map(|before| {
-        let encoded = STANDARD.encode(format!("{before}{run}"));
-        encoded[4..encoded.len() - 4].to_owned()
-    });
-    let backwards = || run.chars().rev().collect::<String>();
-    [("itself", run), ("hexadecimal", &hex), ("bytes", &debug), ("reversed", &backwards())]
-        .into_iter()
-        .chain(base64.iter().map(|text| ("base64", text.as_str())))
-        .find_map(|(form, needle)| text.contains(needle).then_some(form))
-}
-
 /// StoredKey and ServerKey of every role.
 async fn verifiers(stage: &Stage) -> Vec<String> {
     // Written out, so that the control below sees it.
@@ -197,27 +182,6 @@ async fn verifiers(stage: &Stage) -> Vec<String> {
         );
     }
     keys
-}
-
-/// Every file below a folder, as text, but for one folder.
-fn files(folder: &Path, without: &Path) -> BTreeMap<String, String> {
-    let (mut found, mut folders): (BTreeMap<String, String>, Vec<PathBuf>) =
-        (BTreeMap::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        // Servers remove files and folders as they like.
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let (path, kind) = (entry.path(), entry.file_type());
-            if kind.as_ref().is_ok_and(std::fs::FileType::is_dir) {
-                folders.extend(Some(path).filter(|path| path != without));
-            } else if kind.is_ok_and(|kind| kind.is_file())
-                && !path.extension().is_some_and(|e| e == "index" || e == "timeindex")
-            {
-                let bytes = std::fs::read(&path).unwrap_or_default();
-                found.insert(path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned());
-            }
-        }
-    }
-    found
 }
 
 /// What every service answers over gRPC and at `/metrics`.
@@ -281,42 +245,4 @@ async fn records(stage: &Stage) -> BTreeMap<String, String> {
         said.insert(format!("records of {topic}"), lines.collect());
     }
     said
-}
-
-/// Command lines and environments of all processes of this machine that were seen since.
-struct Processes {
-    seen: Arc<Mutex<[BTreeSet<String>; 2]>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Processes {
-    /// Looks until the end, all the time.
-    fn watch() -> Processes {
-        let seen = Arc::default();
-        let task = tokio::spawn(Processes::look(Arc::clone(&seen)));
-        Processes { seen, task }
-    }
-
-    async fn look(seen: Arc<Mutex<[BTreeSet<String>; 2]>>) {
-        loop {
-            for process in std::fs::read_dir("/proc").unwrap().flatten() {
-                for (i, file) in ["cmdline", "environ"].into_iter().enumerate() {
-                    // One that has just ended, and what is no process.
-                    let Ok(bytes) = std::fs::read(process.path().join(file)) else { continue };
-                    seen.lock().unwrap()[i].insert(String::from_utf8_lossy(&bytes).into_owned());
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// What was seen of this stage's processes; others are none of ours.
-    fn end(self, stage: &Stage) -> BTreeMap<String, String> {
-        self.task.abort();
-        let mark = stage.sandbox().dir().display().to_string();
-        let of =
-            |texts: &BTreeSet<String>| texts.iter().filter(|text| text.contains(&mark)).cloned().collect();
-        let seen = self.seen.lock().unwrap();
-        [("command lines".to_owned(), of(&seen[0])), ("environments".to_owned(), of(&seen[1]))].into()
-    }
 }

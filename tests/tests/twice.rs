@@ -1,13 +1,16 @@
 //! Twice is as good as once: a second run finds nothing to do and touches nothing, and a run after a `kill -9` anywhere
 //! finishes what was begun. What programs read (`--output json`) is JSON, and planning offline asks nobody.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use acceptance::{PATIENCE, catalog, documents, environment, openg2p, rollcall, stage, text, topics, until};
+use acceptance::{
+    PATIENCE, catalog, documents, environment, openg2p, rollcall, stage, store, text, topics, until,
+};
 use lifecycle::{Component, Kind};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -52,7 +55,7 @@ fn is_settled(plans: &[Value]) {
 struct Everything {
     catalogs: Vec<String>,
     topics: BTreeMap<String, Vec<String>>,
-    secrets: BTreeMap<PathBuf, (u64, i64, i64, Vec<u8>)>,
+    secrets: BTreeMap<PathBuf, store::Facts>,
 }
 
 impl Everything {
@@ -66,24 +69,8 @@ impl Everything {
         // News may be told again.
         let mut topics = topics::all(stage).await;
         topics.retain(|name, _| !name.ends_with(".lifecycle"));
-        Everything { catalogs, topics, secrets: secrets(stage) }
+        Everything { catalogs, topics, secrets: store::all(stage) }
     }
-}
-
-/// Each Secret's files: inode, time of change, content.
-fn secrets(stage: &Stage) -> BTreeMap<PathBuf, (u64, i64, i64, Vec<u8>)> {
-    let mut found = BTreeMap::new();
-    for file in files(&stage.secrets()) {
-        let facts = fs::metadata(&file).unwrap();
-        let content = fs::read(&file).unwrap();
-        found.insert(file, (facts.ino(), facts.mtime(), facts.mtime_nsec(), content));
-    }
-    found
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test]
@@ -265,11 +252,11 @@ async fn secret_syncer_finishes_what_a_killed_run_began() {
         });
         let now = async |log: &str| log.matches("worker: generate key").count() >= moment;
         killed(&stage, Service::SecretSyncer, &documents, now).await;
-        let mut before = secrets(&stage);
+        let mut before = store::all(&stage);
         // Names that begin with a dot are no keys: marks of what was not finished, files not yet in their place.
         before.retain(|file, _| !file.file_name().unwrap().to_string_lossy().starts_with('.'));
         finishes(&stage, Service::SecretSyncer, &documents).await;
-        let after = secrets(&stage);
+        let after = store::all(&stage);
         for (file, facts) in before {
             assert_eq!(after.get(&file), Some(&facts), "{} was written again", file.display());
         }

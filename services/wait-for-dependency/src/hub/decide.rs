@@ -173,6 +173,10 @@ fn failing(
             (said, told_reason)
         }
         _ if seen.passed_once && seen.failures < FAILURES => (Some(Phase::Ready), error),
+        // Just made: a look that had begun before is no reason to call it degraded.
+        Some(Phase::Ready) if made_by_others(known.component.kind()) && seen.failures < FAILURES => {
+            (Some(Phase::Working), error)
+        }
         _ if seen.passed_once || (known.said_by_maker && said.is_some_and(was_ready)) => {
             (Some(Phase::Degraded), error)
         }
@@ -293,7 +297,8 @@ mod tests {
             (&[false], Some(Waiting), Some(Waiting)),
             (&[false], Some(Failed), Some(Failed)),
             (&[true], Some(Failed), Some(Ready)),
-            (&[false], Some(Ready), Some(Degraded)),
+            (&[false, false], Some(Ready), Some(Working)),
+            (&[false, false, false], Some(Ready), Some(Degraded)),
             (&[true, false, false, false], Some(Ready), Some(Degraded)),
             (&[true, false, false, false], Some(Removed), Some(Removed)),
             (&[], Some(Working), Some(Working)),

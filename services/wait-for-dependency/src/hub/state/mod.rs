@@ -144,9 +144,14 @@ impl State {
         }
         self.keys.entry(event.generation).or_default().insert(event.key());
         let component = event.component.clone();
-        let ours = event.source == self.source;
+        let (ours, ready) = (event.source == self.source, event.phase == Phase::Ready);
         if !self.roster.hear(offset, event) {
             return Vec::new();
+        }
+        let sight = Sight { component: component.clone(), fragment: None };
+        if !ours && ready && self.seen.get(&sight).is_some_and(|seen| !seen.passed_once) {
+            // What was seen of it before it was made is no longer so.
+            self.seen.remove(&sight);
         }
         let mut effects = self.review(&component, now);
         if !ours {

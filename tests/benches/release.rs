@@ -2,7 +2,7 @@
 //! login.
 //!
 //! ```sh
-//! cargo bench --package acceptance --bench release        # about 4 minutes; BENCH_SAMPLES=20 for a quick look
+//! cargo bench --package acceptance --bench release        # 3 minutes; BENCH_SAMPLES=20 for a quick look
 //! ```
 //!
 //! *Ready* is when `listen()` has returned, or when the server has acknowledged `ALTER ROLE … LOGIN`. *Released* is when the

@@ -13,24 +13,36 @@ use base64::engine::general_purpose::STANDARD;
 /// How often processes are looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// In which form a text holds a run of letters and digits, if it does.
-pub fn found(text: &str, run: &str) -> Option<&'static str> {
-    let hex: String = run.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let debug = run.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
-    // In base64 it depends on what stands before; the edges depend on their neighbours.
-    let base64 = ["", "x", "xx"].map(|before| {
-        let encoded = STANDARD.encode(format!("{before}{run}"));
-        encoded[4..encoded.len() - 4].to_owned()
-    });
-    let backwards = || run.chars().rev().collect::<String>();
-    [("itself", run), ("hexadecimal", &hex), ("bytes", &debug), ("reversed", &backwards())]
-        .into_iter()
-        .chain(base64.iter().map(|text| ("base64", text.as_str())))
-        .find_map(|(form, needle)| text.contains(needle).then_some(form))
+/// A run of letters and digits, in every form it could have taken.
+pub struct Forms(Vec<(&'static str, String)>);
+
+impl Forms {
+    /// The forms of a run.
+    pub fn of(run: &str) -> Forms {
+        let hex = hex(run.as_bytes());
+        let debug = run.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+        let mut forms = vec![
+            ("itself", run.to_owned()),
+            ("hexadecimal", hex),
+            ("bytes", debug),
+            ("reversed", run.chars().rev().collect()),
+        ];
+        // In base64 it depends on how many bytes stand before; the edges depend on their neighbours.
+        forms.extend(["", "x", "xx"].map(|before| {
+            let encoded = STANDARD.encode(format!("{before}{run}"));
+            ("base64", encoded[4..encoded.len() - 4].to_owned())
+        }));
+        Forms(forms)
+    }
+
+    /// In which form a text holds it, if it does.
+    pub fn within(&self, text: &str) -> Option<&'static str> {
+        self.0.iter().find(|(_, form)| text.contains(form)).map(|(name, _)| *name)
+    }
 }
 
-/// Every file below a folder, as text, but for one folder.
-pub fn files(folder: &Path, without: &Path) -> BTreeMap<String, String> {
+/// Every file below a folder, as text, but for some folders.
+pub fn files(folder: &Path, without: &[PathBuf]) -> BTreeMap<String, String> {
     let (mut found, mut folders): (BTreeMap<String, String>, Vec<PathBuf>) =
         (BTreeMap::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
@@ -38,7 +50,7 @@ pub fn files(folder: &Path, without: &Path) -> BTreeMap<String, String> {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let (path, kind) = (entry.path(), entry.file_type());
             if kind.as_ref().is_ok_and(std::fs::FileType::is_dir) {
-                folders.extend(Some(path).filter(|path| path != without));
+                folders.extend(Some(path).filter(|path| !without.contains(path)));
             } else if kind.is_ok_and(|kind| kind.is_file())
                 && !path.extension().is_some_and(|e| e == "index" || e == "timeindex")
             {
@@ -108,6 +120,11 @@ fn descendants() -> BTreeSet<u32> {
     }
 }
 
+/// Bytes as lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,14 +132,15 @@ mod tests {
     #[test]
     fn a_value_is_found_in_every_form() {
         let value = "PLANTEDshopDbA7f3Kq9vX2";
-        let (hex, debug) = (value.bytes().map(|b| format!("{b:02x}")).collect::<String>(), value.as_bytes());
-        assert_eq!(found(&format!("a{value}b"), value), Some("itself"));
-        assert_eq!(found(&hex, value), Some("hexadecimal"));
-        assert_eq!(found(&format!("{debug:?}"), value), Some("bytes"));
+        let found = |text: &str| Forms::of(value).within(text);
+        let (hex, debug) = (hex(value.as_bytes()), value.as_bytes());
+        assert_eq!(found(&format!("a{value}b")), Some("itself"));
+        assert_eq!(found(&hex), Some("hexadecimal"));
+        assert_eq!(found(&format!("{debug:?}")), Some("bytes"));
         for before in ["", "a", "ab", "abc", "user:"] {
             let encoded = STANDARD.encode(format!("{before}{value}!?"));
-            assert_eq!(found(&encoded, value), Some("base64"), "{encoded}");
+            assert_eq!(found(&encoded), Some("base64"), "{encoded}");
         }
-        assert_eq!(found("PLANTEDshopDb", value), None);
+        assert_eq!(found("PLANTEDshopDb"), None);
     }
 }

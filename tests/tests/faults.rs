@@ -61,10 +61,10 @@ impl Play {
     fn ends(&self, args: &[&str], code: i32, words: &[&str]) {
         let documents = self.stage.documents().display().to_string();
         let secrets = self.stage.secrets().display().to_string();
-        self.ends_with(&[args, &[&documents]].concat(), &[("ROLLCALL_SECRETS_ROOT", &secrets)], code, words);
+        Play::ends_with(&[args, &[&documents]].concat(), &[("ROLLCALL_SECRETS_ROOT", &secrets)], code, words);
     }
 
-    fn ends_with(&self, args: &[&str], env: &[(&str, &str)], code: i32, words: &[&str]) {
+    fn ends_with(args: &[&str], env: &[(&str, &str)], code: i32, words: &[&str]) {
         let env =
             [&[("ROLLCALL_DEADLINE", "5s"), ("ROLLCALL_LOG", "error"), ("ROLLCALL_LOG_FORMAT", "text")], env]
                 .concat();
@@ -143,7 +143,7 @@ async fn a_role_that_somebody_else_made_with_another_password_is_refused() {
     let documents = play.stage.documents().display().to_string();
     let env = [("ROLLCALL_SECRETS_ROOT", own.as_str()), ("ROLLCALL_HUB", &hub), ("ROLLCALL_DEADLINE", "")];
     let words = ["will not become ready by itself", "database/shop", "shop_user", "28P01", "password"];
-    play.ends_with(&["wait-for-dependency", "wait", "--module", "web", &documents], &env, 65, &words);
+    Play::ends_with(&["wait-for-dependency", "wait", "--module", "web", &documents], &env, 65, &words);
     play.end().await;
 }
 
@@ -157,7 +157,7 @@ async fn a_missing_key_is_waited_for() {
     let words = ["secret/shop/crm-db", "has no key `password`", "add the key where the Secret is made"];
     play.ends(&["secret-syncer", "apply"], 124, &words);
     play.ends(&["postgres-init", "apply"], 124, &["database/crm", "secret/shop/crm-db", "password"]);
-    play.explains("module/crm", &["module/crm", &words[0], &words[1], &words[2]]).await;
+    play.explains("module/crm", &["module/crm", words[0], words[1], words[2]]).await;
     play.ready(&["module/portal", "module/worker"]).await;
     play.stage.write_secret(&"secret/shop/crm-db".parse().unwrap(), "password", "Here-1t-is").unwrap();
     play.ready(&["module/crm"]).await;
@@ -259,7 +259,7 @@ async fn a_taken_port_ends_the_service_until_it_is_free() {
     until("it says why it ends", async || in_order(&play.log("postgres-init"), &words)).await;
     let documents = play.stage.documents().display().to_string();
     let listen = format!("127.0.0.1:{}", play.stage.ports(Service::PostgresInit).grpc);
-    play.ends_with(&["postgres-init", "serve", &documents], &[("ROLLCALL_LISTEN", &listen)], 1, &words);
+    Play::ends_with(&["postgres-init", "serve", &documents], &[("ROLLCALL_LISTEN", &listen)], 1, &words);
     play.explains("module/web", &["module/web", "database/shop not heard of yet", "postgres-init"]).await;
     drop(held);
     play.ready(&["module/portal", "module/crm"]).await;

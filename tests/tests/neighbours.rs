@@ -2,7 +2,7 @@
 //! refused for what clashes, told whose it is and what to do, and its other components are made. Nothing of the first
 //! changes, and neither can reach into the other.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a scenario fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;

@@ -46,13 +46,16 @@ impl Explainer<'_> {
         if !self.path.insert(component.clone()) {
             return (root, true);
         }
-        let graph = self.graph;
+        let (graph, roster) = (self.graph, self.roster);
+        let failed = roster.get(component).is_some_and(|event| event.phase == Phase::Failed);
+        // That something failed says more than that nothing was heard of what it needs.
+        let silent = |need: &Component| failed && graph.declares(need) && roster.get(need).is_none();
         let mut cut = false;
         let mut worst: Option<((u8, u64), Vec<Link>)> = None;
-        for need in
-            graph.start_needs(component).filter(|need| !self.is_ready(&need.component)).collect::<Vec<_>>()
-        {
-            let (chain, ended) = self.follow(&need.component);
+        let unmet = graph.start_needs(component).map(|need| &need.component);
+        let unmet = unmet.filter(|need| !self.is_ready(need) && !silent(need)).collect::<Vec<_>>();
+        for need in unmet {
+            let (chain, ended) = self.follow(need);
             cut |= ended;
             let Some(rank) = chain.last().map(|link| badness(&link.component, graph, self.roster)) else {
                 continue;
@@ -150,6 +153,13 @@ mod tests {
         assert_eq!(names(&chain), ["module/a", "topic/t", "kafka/main"]);
         assert_eq!(chain[0].waits_for, Some(component("topic/t")));
         assert_eq!(chain[2].waits_for, None);
+    }
+
+    #[test]
+    fn what_failed_is_the_root_where_nothing_was_heard_of_its_needs() {
+        let graph = graph(&[("module/a", "database/d"), ("database/d", "secret/dev/s")]);
+        let roster = roster(&[("module/a", Phase::Waiting), ("database/d", Phase::Failed)]);
+        assert_eq!(names(&explain(&component("module/a"), &graph, &roster)), ["module/a", "database/d"]);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{Error as IoError, ErrorKind};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use crate::Error;
 
@@ -14,26 +15,33 @@ const RANGE: Range<u16> = 10_000..32_768;
 /// Ports tried for each one wanted, before giving up.
 const TRIES: usize = 200;
 
-/// `count` different ports on which nothing listens now, picked at random, so that somebody else is unlikely to get one
-/// before it is used; a server that finds its port taken says so and ends.
+/// The UDP ports of the same numbers, which nobody uses: whoever holds one has spoken for the TCP port. Held until this
+/// process ends, however it ends: what is to listen may be killed and started again at any time.
+static SPOKEN_FOR: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+
+/// `count` different ports on which nothing listens now, and which no other sandbox of this machine gets while this
+/// process lives; a server that finds its port taken all the same says so and ends.
 pub fn free(count: usize) -> Result<Vec<u16>, Error> {
-    // Held until all are found, so that none is found twice.
-    let mut listeners = BTreeMap::new();
+    // Listened on until all are found, so that none is found twice.
+    let mut found = BTreeMap::new();
     for _ in 0..TRIES.saturating_mul(count) {
-        if listeners.len() == count {
+        if found.len() == count {
             break;
         }
         let port = rand::random_range(RANGE);
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            listeners.insert(port, listener);
+        let place = (Ipv4Addr::LOCALHOST, port);
+        if let (Ok(claim), Ok(listener)) = (UdpSocket::bind(place), TcpListener::bind(place)) {
+            found.insert(port, (claim, listener));
         }
     }
-    if listeners.len() < count {
-        let source =
-            IoError::new(ErrorKind::AddrInUse, format!("only {} of {count} were free", listeners.len()));
+    if found.len() < count {
+        let source = IoError::new(ErrorKind::AddrInUse, format!("only {} of {count} were free", found.len()));
         return Err(Error::io("find free ports on", "127.0.0.1", source));
     }
-    Ok(listeners.into_keys().collect())
+    let ports = found.keys().copied().collect();
+    let claims = found.into_values().map(|(claim, _)| claim);
+    SPOKEN_FOR.lock().unwrap_or_else(PoisonError::into_inner).extend(claims);
+    Ok(ports)
 }
 
 /// Whether nothing listens on this loopback port now.
@@ -57,5 +65,11 @@ mod tests {
         let different: std::collections::BTreeSet<_> = ports.iter().collect();
         assert_eq!(different.len(), 20);
         assert!(ports.iter().all(|port| super::is_free(*port) && super::RANGE.contains(port)));
+    }
+    #[test]
+    fn a_port_is_spoken_for_even_while_nothing_listens_on_it() {
+        let port = super::free(1).expect("a port")[0];
+        assert!(super::is_free(port));
+        assert!(std::net::UdpSocket::bind(("127.0.0.1", port)).is_err());
     }
 }

@@ -76,7 +76,7 @@ fn deed(place: &Place, environment: &Environment, need: &Component) -> Option<St
         line.ends_with(&format!("component={need}")) && words.iter().any(|word| line.contains(word))
     };
     match need.kind() {
-        Kind::Database => place.when("postgres-init", |line| of(line, &["connect to database"])),
+        Kind::Database => place.when("postgres-init", |line| of(line, &["act as", "connect to database"])),
         Kind::Topic => place.when("topic-provisioner", |line| of(line, &["create topic"])),
         Kind::Secret => place.when("secret-syncer", |line| of(line, &["generate key", "copy key"])),
         Kind::Module => {

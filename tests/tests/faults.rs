@@ -125,10 +125,13 @@ async fn a_role_that_somebody_else_made_with_another_password_is_refused() {
         catalog::execute(stage, "postgres", "CREATE ROLE crm_user LOGIN PASSWORD 'another'").await;
     })
     .await;
-    let words =
-        ["database/crm", "role `crm_user`", "no mark of environment `shop`", "adopt it", "naming.role"];
+    let words = ["database/crm", "role `crm_user`", "no mark of environment `shop`", "naming: {database:"];
     play.ends(&["postgres-init", "apply"], 65, &words);
-    play.explains("module/crm", &["module/crm", "database/crm failed", "role `crm_user`", "adopt it"]).await;
+    play.explains(
+        "module/crm",
+        &["module/crm", "database/crm failed", "role `crm_user`", "naming: {database:"],
+    )
+    .await;
     play.ready(&["module/portal", "module/worker"]).await;
     let role =
         catalog::rows(&play.stage, "postgres", "SELECT rolname FROM pg_roles WHERE rolname LIKE 'crm%'")
@@ -293,7 +296,7 @@ async fn a_database_of_somebody_else_is_refused_and_left_alone() {
         before.set(catalog::rows(stage, "postgres", facts).await).unwrap();
     })
     .await;
-    let words = ["database `crm` exists", "no mark of environment `shop`", "adopt it", "naming.database"];
+    let words = ["database `crm` exists", "no mark of environment `shop`", "naming: {database:"];
     play.ends(&["postgres-init", "apply"], 65, &[&["database/crm"], &words[..]].concat());
     play.explains("module/crm", &[&["module/crm", "database/crm failed"], &words[..]].concat()).await;
     play.ready(&["module/portal", "module/worker"]).await;

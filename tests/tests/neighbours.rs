@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a scenario fails by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,6 @@ impl Neighbour {
             postgres: first.postgres().port(),
             brokers: neighbour.brokers.clone(),
             stand_ins: names.into_iter().zip(ports).collect(),
-            management: BTreeMap::new(),
         };
         std::fs::create_dir(neighbour.folder.path().join("documents")).unwrap();
         for document in rewrite(environment, &addresses) {

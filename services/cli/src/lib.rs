@@ -53,7 +53,11 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = match chassis::run::arguments::<Cli>() {
+        Ok(arguments) => arguments.command,
+        Err(exit) => return exit.into(),
+    };
+    match command {
         // It must not change anything it passes on to its children, so it has neither settings nor telemetry.
         Command::SandboxSupervisor => sandbox::supervise(),
         command => match service(&command) {

@@ -2,17 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lifecycle::document::{self, Ddl, Declared, Environment, Identity, Mode, SecretRef, observer_role};
+use lifecycle::document::{self, Ddl, Declared, Environment, Identity, Mode, SecretKey, observer_role};
 use lifecycle::{Component, Kind, sha256_hex};
-
-/// One key of a Secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretKey {
-    /// The Secret, with its namespace.
-    pub secret: Component,
-    /// The key.
-    pub key: String,
-}
 
 /// A role that logs in, and where its password is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,10 +117,7 @@ pub fn left_out(environment: &Environment) -> Vec<(Component, Component)> {
 
 fn of_server(server: &Declared<'_, document::Postgres>) -> Option<ServerSpec> {
     let document = &server.source.document;
-    let key = |reference: &SecretRef| SecretKey {
-        secret: server.secret(&reference.secret),
-        key: reference.key.clone(),
-    };
+    let key = |reference| SecretKey::of(reference, &document.fragment.namespace);
     let admin = server.spec.admin.as_ref()?;
     Some(ServerSpec {
         component: server.component.clone(),
@@ -161,10 +149,7 @@ fn of_database(database: &Declared<'_, document::Database>) -> Option<DatabaseSp
         owner: naming.role(&spec.owner_base(key), place).ok()?,
         app: Login {
             role: naming.role(&app.name, place).ok()?,
-            password: SecretKey {
-                secret: database.secret(&app.password.secret),
-                key: app.password.key.clone(),
-            },
+            password: SecretKey::of(&app.password, &document.fragment.namespace),
         },
         ddl: app.ddl,
         extensions,

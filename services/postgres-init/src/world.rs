@@ -17,13 +17,14 @@ use std::time::Duration;
 use chassis::backoff::Backoff;
 use chassis::converge::{Fault, Plan, Reconcile};
 use chassis::secret::{SecretError, SecretStore};
+use lifecycle::document::SecretKey;
 use lifecycle::{Component, Evidence, Kind};
 use postgres::{ErrorKind, REGISTRY, Server, Session};
 use tokio::time::Instant;
 
 use crate::ident::IdentError;
 use crate::plan::{self, Step};
-use crate::spec::{SecretKey, ServerSpec};
+use crate::spec::ServerSpec;
 use facts::{Password, Shared, World};
 
 /// How long logging in may take.

@@ -37,7 +37,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     let secrets = context.clone();
     let targets =
         move |environment: &Environment| Ok(targets(environment, &secrets.secrets_of(environment)?));
-    chassis::provision::run(args.command, context, targets, Arc::new(Notify::new())).await
+    chassis::provision::run(args.command, context.as_keeper(), targets, Arc::new(Notify::new())).await
 }
 
 /// What would be done on each cluster; `offline` asks none.

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use lifecycle::document::{self, Document, Environment, KafkaTls, Ready, Source};
+use lifecycle::document::{self, Document, Environment, KafkaTls, Ready, SecretKey, Source};
 use lifecycle::{Component, Kind};
 
 use crate::probe::{
-    Authority, Encryption, Grpc, Http, Kafka, Keycloak, Login, Observed, Password, Probe, Secret, SecretKey,
-    Server, Tcp,
+    Authority, Encryption, Grpc, Http, Kafka, Keycloak, Login, Observed, Password, Probe, Secret, Server, Tcp,
 };
 
 /// How something is observed from here: by a probe, or why not.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use acceptance::catalog;
 use chassis::announcer::Announcer;
-use chassis::bus::Bus;
+use chassis::bus::{Bus, Part};
 use chassis::hub::{Announcement, HubClient, HubUpdate};
 use chassis::shutdown::Shutdown;
 use chassis::{SecretValue, clock};
@@ -60,7 +60,7 @@ impl News {
         let shutdown = Shutdown::manual();
         let brokers = [stage.kafka().unwrap().brokers()];
         let identity = stage.environment().identity().clone();
-        let bus = Bus::start(brokers.as_slice(), identity.clone(), &shutdown);
+        let bus = Bus::start(brokers.as_slice(), identity.clone(), &shutdown, Part::Member);
         let bus = Announcer::new(bus, identity, "postgres-init/bench");
         bus.set_generation(generation);
         assert_eq!(bus.flush(NOTICE).await, 0, "the bus is not there");

@@ -9,7 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::FutureProducer;
+use rdkafka::producer::{DeliveryResult, FutureProducer, ProducerContext};
 
 /// The environment's lifecycle topic.
 pub fn lifecycle_topic(environment_name: &str) -> String {
@@ -146,7 +146,7 @@ pub struct QuietContext {
 
 impl QuietContext {
     /// The last error since the last time somebody asked, in librdkafka's words.
-    pub(super) fn take_last(&self) -> Option<String> {
+    pub fn take_last(&self) -> Option<String> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -167,3 +167,9 @@ impl ClientContext for QuietContext {
 }
 
 impl ConsumerContext for QuietContext {}
+
+impl ProducerContext for QuietContext {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}

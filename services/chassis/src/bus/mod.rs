@@ -52,6 +52,16 @@ impl From<&Mode> for diagnostics::Mode {
     }
 }
 
+/// What a process has to do with the lifecycle topic itself. With ACLs only keepers need the right to create and describe it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// Makes the topic when it is missing and checks its settings: the hub and topic-provisioner (design §7).
+    Keeper,
+    /// Uses it once it is there.
+    #[default]
+    Member,
+}
+
 /// What a subscriber hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BusUpdate {
@@ -101,11 +111,13 @@ impl Bus {
     }
 
     /// Follows the environment's lifecycle topic in the background; Kafka may come minutes later. Needs a tokio runtime.
-    pub fn start(cluster: impl Into<Cluster>, environment: Identity, shutdown: &Shutdown) -> Self {
-        Bus::start_with(cluster.into(), environment, shutdown, true)
-    }
-
-    fn start_with(cluster: Cluster, environment: Identity, shutdown: &Shutdown, ensure: bool) -> Self {
+    pub fn start(
+        cluster: impl Into<Cluster>,
+        environment: Identity,
+        shutdown: &Shutdown,
+        part: Part,
+    ) -> Self {
+        let cluster = cluster.into();
         let fold = Arc::new(Fold::new(Mode::Degraded("connecting".to_owned())));
         let outbox = Arc::new(Outbox::new());
         let topic = lifecycle_topic(&environment.name);
@@ -115,7 +127,7 @@ impl Bus {
             cluster: cluster.clone(),
             topic: topic.clone(),
         };
-        let reader = Reader { fold: Arc::clone(&fold), cluster, topic, uid: environment.uid, ensure };
+        let reader = Reader { fold: Arc::clone(&fold), cluster, topic, uid: environment.uid, part };
         let (shutdown, stopping) = (shutdown.clone(), Arc::clone(&fold));
         tokio::spawn(async move {
             let reading = async {

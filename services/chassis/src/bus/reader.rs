@@ -13,10 +13,11 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use uuid::Uuid;
 
+use super::Part;
 use super::client::{Cluster, QuietContext};
 use super::fold::{Fold, Link};
 use super::io::{assigned, header, is_passing, release};
-use super::topic::{BusError, ensure_topic, judged, look};
+use super::topic::{BusError, ensure_topic, found, judged, look};
 use crate::backoff::Backoff;
 use crate::wire::{News, WireError, record_uid};
 
@@ -31,8 +32,7 @@ pub(super) struct Reader {
     pub(super) cluster: Cluster,
     pub(super) topic: String,
     pub(super) uid: Uuid,
-    /// Whether the topic is made and checked, or only used: a mock cluster can do neither.
-    pub(super) ensure: bool,
+    pub(super) part: Part,
 }
 
 impl Reader {
@@ -60,10 +60,9 @@ impl Reader {
 
     async fn session(&self, backoff: &mut Backoff) -> Result<Infallible, BusError> {
         let context = QuietContext::default();
-        if self.ensure {
-            ensure_topic(&self.cluster, &self.topic, SNAPSHOT).await?;
-        } else {
-            look(&self.cluster, &context, &self.topic).await?;
+        match self.part {
+            Part::Keeper => ensure_topic(&self.cluster, &self.topic, SNAPSHOT).await?,
+            Part::Member => found(&look(&self.cluster, &context, &self.topic).await?, &self.topic)?,
         }
         let (consumer, end) = assigned(&self.cluster, &context, &self.topic).await?;
         self.fold.begin();

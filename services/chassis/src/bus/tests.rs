@@ -31,7 +31,7 @@ fn cluster(kafka: &Kafka) -> Cluster {
 }
 
 fn bus(kafka: &Kafka, shutdown: &Shutdown) -> Bus {
-    Bus::start_with(cluster(kafka), environment(), shutdown, false)
+    Bus::start(cluster(kafka), environment(), shutdown, Part::Member)
 }
 
 pub(crate) fn event(name: &str, phase: Phase, since: u64) -> Event {
@@ -206,4 +206,17 @@ async fn a_subscriber_that_falls_behind_misses_no_last_word() {
 fn debug_output_of_a_cluster_shows_no_password() {
     let cluster = Cluster::new("kafka:9092").with("sasl.password", "planted");
     assert!(!format!("{cluster:?}").contains("planted"));
+}
+
+#[tokio::test]
+async fn a_member_waits_until_the_topic_is_made() {
+    let kafka = MockCluster::<'static, DefaultProducerContext>::new(1).unwrap();
+    let shutdown = Shutdown::manual();
+    let bus = bus(&kafka, &shutdown);
+    let mut mode = bus.mode();
+    let missing = |mode: &Mode| matches!(mode, Mode::Degraded(why) if why.contains("does not exist yet"));
+    soon("that it is missing", mode.wait_for(missing)).await.unwrap();
+    kafka.create_topic(&topic(), 1, 1).unwrap();
+    soon("the bus", mode.wait_for(|mode| *mode == Mode::Push)).await.unwrap();
+    shutdown.trigger();
 }

@@ -25,6 +25,12 @@ pub enum BusError {
         /// The last error heard.
         reason: String,
     },
+    /// There is no such topic yet, and making it is not this process's part.
+    #[error("topic {topic} does not exist yet: the hub or topic-provisioner makes it")]
+    Missing {
+        /// The topic.
+        topic: String,
+    },
     /// The cluster answered with an error.
     #[error("topic {topic}: {action}: {code}")]
     Kafka {
@@ -61,7 +67,7 @@ impl BusError {
     /// Whether trying again may help without anybody's doing something.
     pub fn is_transient(&self) -> bool {
         match self {
-            BusError::Unreachable { .. } => true,
+            BusError::Unreachable { .. } | BusError::Missing { .. } => true,
             BusError::Shape { .. } | BusError::Foreign { .. } => false,
             BusError::Kafka { code, .. } => !matches!(
                 code,
@@ -162,6 +168,20 @@ fn settings(replicas: i32) -> [(&'static str, &'static str); 12] {
     ]
 }
 
+/// Whether the topic is there, and of one partition.
+pub(super) fn found(seen: &Seen, topic: &str) -> Result<(), BusError> {
+    let topic = topic.to_owned();
+    match seen.partitions.as_deref() {
+        None => Err(BusError::Missing { topic }),
+        Some([_]) => Ok(()),
+        Some(partitions) => Err(BusError::Shape {
+            topic,
+            found: format!("{} partitions", partitions.len()),
+            needed: "one, so that news has one order",
+        }),
+    }
+}
+
 /// Makes sure that a compacted topic of one partition is there and can be led: creates it when it is missing, checks it when
 /// it is not. It may be called by many at once.
 pub async fn ensure_topic(cluster: &Cluster, topic: &str, deadline: Duration) -> Result<(), BusError> {
@@ -179,13 +199,11 @@ pub async fn ensure_topic(cluster: &Cluster, topic: &str, deadline: Duration) ->
                     Ok(false)
                 }
                 // Created, but not known to the broker that was asked.
-                None => Ok(false),
-                Some(partitions) if partitions.len() == 1 => Ok(partitions[0]),
-                Some(partitions) => Err(BusError::Shape {
-                    topic: topic.to_owned(),
-                    found: format!("{} partitions", partitions.len()),
-                    needed: "one, so that news has one order",
-                }),
+                None => Ok::<bool, BusError>(false),
+                Some(leaders) => {
+                    found(&seen, topic)?;
+                    Ok(leaders.iter().all(|led| *led))
+                }
             }
         };
         match attempt.await {

@@ -40,7 +40,6 @@ pub struct Server {
     names: Vec<&'static str>,
     metrics: Metrics,
     deadline: Duration,
-    concurrency: usize,
     drain: Duration,
 }
 
@@ -61,7 +60,6 @@ impl Server {
             names: Vec::new(),
             metrics: metrics.clone(),
             deadline: DEADLINE,
-            concurrency: CONCURRENCY,
             drain: DRAIN,
         }
     }
@@ -87,13 +85,6 @@ impl Server {
         self
     }
 
-    /// How many requests, open streams included, may be in flight (1024); more are told RESOURCE_EXHAUSTED at once.
-    #[must_use]
-    pub fn concurrency(mut self, concurrency: usize) -> Self {
-        self.concurrency = concurrency;
-        self
-    }
-
     /// How long open requests may go on after the shutdown (5 s).
     #[must_use]
     pub fn drain(mut self, drain: Duration) -> Self {
@@ -106,7 +97,7 @@ impl Server {
     pub async fn serve(mut self, address: SocketAddr, shutdown: Shutdown) -> io::Result<Serving> {
         let (v1, v1alpha) = reflection(rollcall_proto::FILE_DESCRIPTOR_SET, &self.names)?;
         self.routes.add_service(v1).add_service(v1alpha);
-        let guard = GuardLayer::new(&self.metrics, self.deadline, self.concurrency);
+        let guard = GuardLayer::new(&self.metrics, self.deadline, CONCURRENCY);
         let incoming = TcpIncoming::from(TcpListener::bind(address).await?).with_nodelay(Some(true));
         let address = incoming.local_addr()?;
         let server = builder().layer(guard).add_routes(self.routes.routes());

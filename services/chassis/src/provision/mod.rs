@@ -142,7 +142,7 @@ where
     };
     let unsent = announcer.flush(FLUSH).await;
     if unsent > 0 {
-        warn!(unsent, "the work is done; its news could not be sent, and nobody waits for it");
+        warn!(unsent, "news could not be sent; nobody waits for it");
     }
     let refused: Vec<String> = verdicts?.into_iter().flat_map(Verdict::into_refusals).collect();
     if refused.is_empty() { Ok(()) } else { Err(Failure::new(Exit::NeverWorks, refused.join("\n"))) }

@@ -11,7 +11,7 @@ use lifecycle::document::{Environment, Identity};
 use tokio::sync::Notify;
 use tracing::Instrument;
 
-use crate::bus::Bus;
+use crate::bus::{Bus, Part};
 use crate::exit::{Exit, Failure};
 use crate::metrics::Metrics;
 use crate::secret::SecretStore;
@@ -42,12 +42,14 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// What is counted.
     pub metrics: Metrics,
+    /// What this process has to do with the lifecycle topic.
+    pub part: Part,
 }
 
 impl Context {
     /// A context for tests and for callers that run without [`main`].
     pub fn new(service: &'static str, settings: Settings, shutdown: Shutdown) -> Self {
-        Context { service, settings, shutdown, metrics: Metrics::new(service) }
+        Context { service, settings, shutdown, metrics: Metrics::new(service), part: Part::default() }
     }
 
     /// Where this process reads secrets; `namespace` is that of its own fragment.
@@ -72,11 +74,17 @@ impl Context {
         }
     }
 
+    /// The same for a service that makes the lifecycle topic when it is missing.
+    #[must_use]
+    pub fn as_keeper(self) -> Self {
+        Context { part: Part::Keeper, ..self }
+    }
+
     /// The environment's bus; none when no brokers are configured.
     pub fn bus(&self, environment: &Identity) -> Bus {
         match self.settings.brokers.as_slice() {
             [] => Bus::none(),
-            brokers => Bus::start(brokers, environment.clone(), &self.shutdown),
+            brokers => Bus::start(brokers, environment.clone(), &self.shutdown, self.part),
         }
     }
 
@@ -92,19 +100,24 @@ where
     A: clap::Parser,
     F: AsyncFnOnce(A, Context) -> Result<(), Failure>,
 {
-    match A::try_parse() {
+    match arguments() {
         Ok(arguments) => run_with(service, environment(), async |context| run(arguments, context).await),
-        Err(error) => {
-            let _ = error.print();
-            // `--help` and `--version` are errors only to clap.
-            if error.use_stderr() {
-                say_why(&error.render().to_string());
-                Exit::Usage.into()
-            } else {
-                Exit::Done.into()
-            }
-        }
+        Err(exit) => exit.into(),
     }
+}
+
+/// The arguments of this process; or, when they ask for help or cannot be understood, the exit code after that was said.
+pub fn arguments<A: clap::Parser>() -> Result<A, Exit> {
+    A::try_parse().map_err(|error| {
+        let _ = error.print();
+        // `--help` and `--version` are errors only to clap.
+        if error.use_stderr() {
+            say_why(&error.render().to_string());
+            Exit::Usage
+        } else {
+            Exit::Done
+        }
+    })
 }
 
 /// The variables of this process. `std::env::vars` would panic at one that is not Unicode, whosever it is.

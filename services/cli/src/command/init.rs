@@ -4,8 +4,9 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
-use chassis::Failure;
+use chassis::{Failure, Output};
 use clap::Args;
+use serde_json::json;
 use uuid::Uuid;
 
 /// Begin an environment: mint its uid and write a first document.
@@ -23,11 +24,15 @@ pub struct Init {
     /// The folder to write the document to.
     #[arg(default_value = ".")]
     folder: PathBuf,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
 }
 
 /// Writes the first document; an existing file is never overwritten.
 pub fn run(args: &Init) -> Result<(), Failure> {
-    let text = document(args, Uuid::new_v4());
+    let uid = Uuid::new_v4();
+    let text = document(args, uid);
     let file = args.folder.join(format!("{}.yaml", args.fragment));
     let document = chassis::documents::parse(&file.display().to_string(), &text)
         .map_err(|problems| chassis::documents::refusal(&problems))?;
@@ -38,11 +43,14 @@ pub fn run(args: &Init) -> Result<(), Failure> {
         .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&file))
         .and_then(|mut opened| opened.write_all(text.as_bytes()))
         .map_err(|error| Failure::usage(format!("cannot write {}: {error}", file.display())))?;
-    crate::output::line(&format!(
-        "wrote {}; add your things to it, then: rollcall check {}",
-        file.display(),
-        args.folder.display()
-    ))
+    let wrote = json!({"file": file, "environment": {"name": args.name, "uid": uid}});
+    crate::output::print(args.output, &wrote, || {
+        format!(
+            "wrote {}; add your things to it, then: rollcall check {}",
+            file.display(),
+            args.folder.display()
+        )
+    })
 }
 
 fn document(args: &Init, uid: Uuid) -> String {

@@ -1,6 +1,8 @@
 //! What lies ready on a stage before anybody plays: documents at the sandbox's addresses, and the Secrets that somebody
 //! else would have made.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,7 +29,10 @@ impl Stage {
         for folder in [self.folder.join("logs"), self.marks(), self.secrets()] {
             std::fs::create_dir_all(&folder).map_err(|source| Error::Io { path: folder, source })?;
         }
-        Ok(())
+        // A kept run directory is for everybody to read, but for this.
+        let path = self.secrets();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o700))
+            .map_err(|source| Error::Io { path, source })
     }
 
     /// Somebody else's Secrets, as somebody else would make them: administrators' passwords are the sandbox's, any other

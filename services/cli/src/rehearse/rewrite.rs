@@ -16,8 +16,6 @@ pub struct Addresses {
     pub brokers: String,
     /// The port of each module's and each endpoint's stand-in, by component name, for example `module/registry`.
     pub stand_ins: BTreeMap<String, u16>,
-    /// The management port of those that have one.
-    pub management: BTreeMap<String, u16>,
 }
 
 /// Host of everything in the sandbox.
@@ -85,11 +83,8 @@ fn redirect(ready: &mut Ready, component: &str, addresses: &Addresses) {
         at(url, *port);
     }
     if let Some(keycloak) = &mut ready.keycloak {
-        match (addresses.management.get(component), &mut keycloak.management) {
-            (Some(port), Some(url)) => at(url, *port),
-            // A stand-in has no management interface.
-            _ => keycloak.management = None,
-        }
+        // A stand-in has no management interface.
+        keycloak.management = None;
     }
 }
 
@@ -127,12 +122,7 @@ modules:
     #[test]
     fn only_addresses_change() {
         let stand_ins = [("module/web".to_owned(), 1001), ("endpoint/smtp".to_owned(), 1002)].into();
-        let addresses = Addresses {
-            postgres: 5433,
-            brokers: "127.0.0.1:9093".to_owned(),
-            stand_ins,
-            management: BTreeMap::new(),
-        };
+        let addresses = Addresses { postgres: 5433, brokers: "127.0.0.1:9093".to_owned(), stand_ins };
         let rewritten = rewrite(&environment(), &addresses).remove(0);
         let expected = TEXT
             .replace(

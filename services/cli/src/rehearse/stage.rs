@@ -197,7 +197,6 @@ impl Stage {
             // Without Kafka nothing may answer where documents look for it.
             brokers: kafka.as_ref().map_or_else(|| "127.0.0.1:1".to_owned(), Kafka::brokers),
             stand_ins,
-            management: BTreeMap::new(),
         };
         let folder = sandbox.dir().join("rehearsal");
         let stage = Stage {

@@ -23,7 +23,7 @@ pub use items::{Database, Ddl, LoginRole, Module, OwnerRole, Replication, Roles,
 pub use merge::{Declared, Environment, Merged, Problem, Source};
 pub use naming::{Naming, NamingError, Place, folded, observer_role};
 pub use ready::{GrpcReady, HttpReady, KeycloakReady, Ready, TcpReady};
-pub use secret::{Copy, Generator, GeneratorKind, Secret, SecretName, SecretRef};
+pub use secret::{Copy, Generator, GeneratorKind, Secret, SecretKey, SecretName, SecretRef};
 pub use servers::{Admin, Kafka, KafkaTls, Observer, Postgres, Tls, TlsMode};
 pub use union::check_union;
 

@@ -135,3 +135,25 @@ pub struct Copy {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, String>,
 }
+
+/// One key of one Secret, wherever its documents stand: what a [`SecretRef`] refers to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretKey {
+    /// The Secret, with its namespace.
+    pub secret: Component,
+    /// The key.
+    pub key: String,
+}
+
+impl SecretKey {
+    /// What a document in `namespace` refers to.
+    pub fn of(reference: &SecretRef, namespace: &str) -> Self {
+        SecretKey { secret: reference.secret.component(namespace), key: reference.key.clone() }
+    }
+}
+
+impl fmt::Display for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.secret, self.key)
+    }
+}

@@ -77,11 +77,7 @@ fn ours(spec: &ServerSpec, fragment: &str, record: &Record, thing: &str) -> Resu
     if record.environment_uid != environment.uid.to_string() {
         return Err(format!(
             "{thing} belongs to environment `{}` ({}), not to `{}` ({}); {}",
-            record.environment_name,
-            record.environment_uid,
-            environment.name,
-            environment.uid,
-            templates(kind(record)),
+            record.environment_name, record.environment_uid, environment.name, environment.uid, OWN_NAMES,
         ));
     }
     if record.fragment != fragment {
@@ -99,9 +95,8 @@ fn ours(spec: &ServerSpec, fragment: &str, record: &Record, thing: &str) -> Resu
 
 fn unmarked(spec: &ServerSpec, thing: &str, kind: &str) -> String {
     format!(
-        "{thing} exists and carries no mark of environment `{}`; adopt it, or {}",
+        "{thing} exists and carries no mark of environment `{}`; an existing {kind} cannot be adopted yet: {OWN_NAMES}",
         spec.environment.name,
-        templates(kind)
     )
 }
 
@@ -121,10 +116,9 @@ fn forget(record: &Record) -> String {
     format!("DELETE FROM rollcall.owned WHERE kind = '{}' AND name = '{}'", kind(record), record.name)
 }
 
-fn templates(kind: &str) -> String {
-    let kind = if kind == "database" { "database" } else { "role" };
-    format!("give this environment names of its own, for example naming.{kind}: \"{{environment}}_{{name}}\"")
-}
+/// The way out of a name that is taken: databases and roles at once, for who clashes in one mostly clashes in the other.
+const OWN_NAMES: &str = "give this environment names of its own, for example with `naming: {database: \"{environment}_{name}\", \
+     role: \"{environment}_{name}\"}`";
 
 fn kind(record: &Record) -> &'static str {
     match record.kind {

@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chassis::backoff::Backoff;
-use chassis::bus::{BusError, Cluster, OWNERSHIP_TOPIC, Writer};
+use chassis::bus::{BusError, Cluster, OWNERSHIP_TOPIC, QuietContext, Writer};
 use chassis::secret::SecretStore;
 use lifecycle::Component;
-use rdkafka::ClientContext;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigEntry, ConfigResourceResult, ConfigSource, NewPartitions, NewTopic,
     ResourceSpecifier, TopicResult,
@@ -16,7 +15,7 @@ use rdkafka::admin::{
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
-use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::time::Instant;
 
@@ -37,34 +36,10 @@ pub(super) struct Client {
     pub(super) cluster: Component,
     /// The same cluster for the records of ownership.
     pub(super) bus: Cluster,
-    admin: Arc<AdminClient<Quiet>>,
+    admin: Arc<AdminClient<QuietContext>>,
     /// Kept once it was needed: the first write of an idempotent producer takes half a second.
     writer: Mutex<Option<Writer>>,
     config: ClientConfig,
-}
-
-/// Keeps librdkafka's repeated words out of the log, and the last of its errors for ours.
-#[derive(Debug, Clone, Default)]
-struct Quiet(Arc<Mutex<Option<String>>>);
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, "{reason}");
-        // That all brokers are down follows from what was said of each before.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-        }
-    }
-}
-
-impl ProducerContext for Quiet {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
 impl Client {
@@ -108,7 +83,7 @@ impl Client {
             reason: error.to_string(),
             code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
         };
-        let admin = Arc::new(config.create_with_context(Quiet::default()).map_err(failed)?);
+        let admin = Arc::new(config.create_with_context(QuietContext::default()).map_err(failed)?);
         Ok(Client { cluster: cluster.clone(), bus, admin, writer: Mutex::default(), config })
     }
 
@@ -138,14 +113,14 @@ impl Client {
     async fn reason(&self) -> Option<String> {
         let config = self.config.clone();
         let asked = tokio::task::spawn_blocking(move || {
-            let heard = Quiet::default();
-            let asker: BaseProducer<Quiet> = config.create_with_context(heard.clone()).ok()?;
+            let heard = QuietContext::default();
+            let asker: BaseProducer<QuietContext> = config.create_with_context(heard.clone()).ok()?;
             let give_up = Instant::now() + REASON;
             loop {
                 // Asking makes it connect.
                 drop(asker.client().fetch_metadata(Some(OWNERSHIP_TOPIC), Duration::from_millis(100)));
                 asker.poll(Duration::from_millis(50));
-                let reason = heard.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let reason = heard.take_last();
                 if reason.is_some() || Instant::now() >= give_up {
                     return reason;
                 }

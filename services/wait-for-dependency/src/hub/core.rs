@@ -100,10 +100,13 @@ impl Core {
     /// Takes fragments.
     pub(super) fn register(self: &Arc<Self>, fragments: Vec<Fragment>) -> (u64, Vec<Refusal>) {
         let refused = self.act(|state, now| state.register(fragments, now));
-        for refusal in &refused {
-            tracing::warn!(fragment = refusal.name, reason = refusal.reason, "fragment not taken");
-        }
+        warned(&refused);
         (self.lock().state.generation(), refused)
+    }
+
+    /// Takes the fragments that were mounted; a bring-up that they begin began with this process, not when the bus was read.
+    pub(super) fn mount(self: &Arc<Self>, fragments: Vec<Fragment>) {
+        warned(&self.act(|state, _| state.register(fragments, self.started)));
     }
 
     /// Hears what an instance reports.
@@ -265,6 +268,12 @@ impl Core {
             kept.bring_up = Some(bring_up.clone());
             self.announcer.bus().publish(&News::BringUp(bring_up));
         }
+    }
+}
+
+fn warned(refused: &[Refusal]) {
+    for refusal in refused {
+        tracing::warn!(fragment = refusal.name, reason = refusal.reason, "fragment not taken");
     }
 }
 

@@ -16,6 +16,15 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// A fragment that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The fragment.
+    pub fragment: Fragment,
+    /// It was not known yet, or was another.
+    pub is_new: bool,
+}
+
 /// Fragments that were taken, and their union.
 #[derive(Debug, Default)]
 pub struct Union {
@@ -24,43 +33,68 @@ pub struct Union {
 }
 
 impl Union {
-    /// Takes a fragment, in place of an earlier one of its name. Says whether that changed anything.
-    pub fn take(&mut self, fragment: Fragment, identity: &Identity) -> Result<bool, Refusal> {
-        let refuse = |reason: String| Refusal { name: fragment.name.clone(), reason };
-        if fragment.environment.uid != identity.uid {
-            return Err(refuse(format!(
-                "it belongs to environment {} ({}), this hub serves {} ({}); check environment.uid and the hub's address",
-                fragment.environment.name, fragment.environment.uid, identity.name, identity.uid
-            )));
+    /// Takes fragments, each in place of an earlier one of its name. What cannot be taken comes back with the reason; the
+    /// others are taken all the same.
+    pub fn take(&mut self, fragments: Vec<Fragment>, identity: &Identity) -> (Vec<Taken>, Vec<Refusal>) {
+        let (mut read, mut refused) = (Vec::new(), Vec::new());
+        for fragment in fragments {
+            match document(&fragment, identity) {
+                Ok(document) => read.push((fragment, document)),
+                Err(reason) => refused.push(Refusal { name: fragment.name, reason }),
+            }
         }
-        let document = fragment.document().map_err(|error| refuse(error.to_string()))?;
-        if document.environment != *identity {
-            return Err(refuse(format!(
-                "it calls the environment `{}`, this hub serves `{}`",
-                document.environment.name, identity.name
-            )));
+        // Together first: two may have changed places. If that cannot be, one by one, and the refused again while others
+        // are taken, for what one declares another may just have given up.
+        if let Ok(taken) = self.adopt(&read) {
+            return (taken, refused);
         }
-        if self.fragments.get(&fragment.name).is_some_and(|(known, _)| known.hash == fragment.hash) {
-            return Ok(false);
+        let mut taken: Vec<Taken> = Vec::new();
+        loop {
+            let (mut again, before) = (Vec::new(), taken.len());
+            for candidate in read {
+                match self.adopt(std::slice::from_ref(&candidate)) {
+                    Ok(news) => taken.extend(news),
+                    Err(reason) => again.push((candidate, reason)),
+                }
+            }
+            // What a later one of its name replaced is not tried again.
+            let replaced = |name: &str| taken.iter().any(|taken| taken.fragment.name == name);
+            let done = taken.len() == before;
+            let (past, again): (Vec<_>, Vec<_>) =
+                again.into_iter().partition(|((fragment, _), _)| done || replaced(&fragment.name));
+            refused.extend(past.into_iter().map(|((f, _), reason)| Refusal { name: f.name, reason }));
+            if again.is_empty() {
+                return (taken, refused);
+            }
+            read = again.into_iter().map(|(candidate, _)| candidate).collect();
         }
-        let others = self.fragments.iter().filter(|(name, _)| **name != fragment.name);
-        let documents = others.map(|(_, (_, document))| document).chain([&document]);
+    }
+
+    /// Takes these together, or none of them.
+    fn adopt(&mut self, new: &[(Fragment, Document)]) -> Result<Vec<Taken>, String> {
+        let mut fragments = self.fragments.clone();
+        let mut taken = Vec::new();
+        for (fragment, document) in new {
+            let before = fragments.insert(fragment.name.clone(), (fragment.clone(), document.clone()));
+            let is_new = before.is_none_or(|(known, _)| known.hash != fragment.hash);
+            taken.push(Taken { fragment: fragment.clone(), is_new });
+        }
+        if taken.iter().all(|taken| !taken.is_new) {
+            return Ok(taken);
+        }
+        let documents = fragments.values().map(|(_, document)| document);
         let sources = documents.map(|d| Source { file: file(&d.fragment.name), document: d.clone() });
         let merged = Environment::merge(sources);
         if !merged.problems.is_empty() {
-            // Whatever is wrong came with this fragment: without it nothing was.
-            let own = file(&fragment.name);
-            let wrong: Vec<String> = merged
-                .problems
-                .iter()
-                .filter(|problem| problem.file == own)
-                .map(|problem| format!("{}: {}", problem.key, problem.message))
-                .collect();
-            return Err(refuse(wrong.join("; ")));
+            // Whatever is wrong came with these: without them nothing was.
+            let own: Vec<String> = new.iter().map(|(fragment, _)| file(&fragment.name)).collect();
+            let wrong = merged.problems.iter().filter(|problem| own.contains(&problem.file));
+            let wrong: Vec<String> = wrong.map(|p| format!("{}: {}", p.key, p.message)).collect();
+            return Err(wrong.join("; "));
         }
         self.environment = merged.environment;
-        self.fragments.insert(fragment.name.clone(), (fragment, document));
-        Ok(true)
+        self.fragments = fragments;
+        Ok(taken)
     }
 
     /// The union; none before the first fragment.
@@ -89,6 +123,25 @@ impl Union {
     pub fn fragment_of(&self, module: &str) -> Option<&str> {
         let declares = |document: &Document| document.modules.contains_key(module);
         self.fragments.iter().find(|(_, (_, document))| declares(document)).map(|(name, _)| name.as_str())
+    }
+}
+
+/// The document that a fragment carries, if it is one of this environment.
+fn document(fragment: &Fragment, identity: &Identity) -> Result<Document, String> {
+    if fragment.environment.uid != identity.uid {
+        return Err(format!(
+            "it belongs to environment {} ({}), this hub serves {} ({}); check environment.uid and the hub's address",
+            fragment.environment.name, fragment.environment.uid, identity.name, identity.uid
+        ));
+    }
+    let document = fragment.document().map_err(|error| error.to_string())?;
+    if document.environment == *identity {
+        Ok(document)
+    } else {
+        Err(format!(
+            "it calls the environment `{}`, this hub serves `{}`",
+            document.environment.name, identity.name
+        ))
     }
 }
 

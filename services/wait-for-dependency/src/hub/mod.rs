@@ -85,11 +85,7 @@ impl Serving {
 pub async fn start(args: ServeArgs, context: &Context, verify: Option<Verify>) -> Result<Serving, Failure> {
     let (identity, mounted, refused) = who(&args, context)?;
     let settings = &context.settings;
-    let bus = if settings.brokers.is_empty() {
-        Bus::none()
-    } else {
-        Bus::start(settings.brokers.as_slice(), identity.clone(), &context.shutdown)
-    };
+    let bus = context.clone().as_keeper().bus(&identity);
     let namespace = args.namespace.or_else(|| mounted.first().map(|d| d.fragment.namespace.clone()));
     if settings.secrets_dir.is_some() && namespace.is_none() {
         return Err(Failure::usage("--namespace: say which namespace ROLLCALL_SECRETS_DIR belongs to"));
@@ -105,7 +101,7 @@ pub async fn start(args: ServeArgs, context: &Context, verify: Option<Verify>) -
     let fragments =
         mounted.iter().map(Fragment::try_from).collect::<Result<Vec<_>, _>>().map_err(Failure::internal)?;
     if !fragments.is_empty() {
-        core.register(fragments);
+        core.mount(fragments);
     }
     let server = Server::new(&context.metrics)
         .add_service(HubServer::new(HubService::new(core.clone(), verify)))

@@ -15,6 +15,7 @@ use rdkafka::metadata::{Metadata, MetadataTopic};
 use std::time::Instant;
 
 use super::postgres::Authority;
+use super::secret;
 use super::{DEADLINE, NotYet, State};
 
 /// Ready when at least `expect_brokers` brokers are there, and `topic`, where one is named, is served.
@@ -65,7 +66,7 @@ impl Kafka {
             config.set("security.protocol", "ssl");
             let pem = match authority {
                 None => None,
-                Some(Authority::Secret(key)) => Some(key.authority(secrets)?),
+                Some(Authority::Secret(key)) => Some(secret::authority(key, secrets)?),
                 Some(Authority::File(path)) => Some(std::fs::read(path).map_err(|error| {
                     NotYet::new(State::Unknown, format!("{} cannot be read: {error}", path.display())).never()
                 })?),

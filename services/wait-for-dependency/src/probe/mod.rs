@@ -24,7 +24,7 @@ pub use http::Http;
 pub use kafka::Kafka;
 pub use keycloak::Keycloak;
 pub use postgres::{Authority, Encryption, Login, Observed, Password, Server};
-pub use secret::{Secret, SecretKey};
+pub use secret::Secret;
 pub use tcp::Tcp;
 
 /// How long one look may take. Long enough for TLS and SASL across zones; a peer that is slower is not ready.
@@ -89,6 +89,10 @@ pub enum State {
     Unhealthy,
     /// It could not be looked at.
     Unknown,
+    /// Whoever looks has no way to: somebody else has to tell.
+    Unobservable,
+    /// Nobody declares it.
+    Undeclared,
 }
 
 impl State {
@@ -103,6 +107,8 @@ impl State {
             State::Absent => "absent",
             State::Unhealthy => "unhealthy",
             State::Unknown => "unknown",
+            State::Unobservable => "unobservable",
+            State::Undeclared => "undeclared",
         }
     }
 
@@ -121,6 +127,8 @@ impl State {
             State::Absent => "check the name; or what would make it has not run yet",
             State::Unhealthy => "look into its log: it answers and says that it is not ready",
             State::Unknown => "mend what keeps the waiter itself from looking",
+            State::Unobservable => "`rollcall explain` tells what the hub knows of it",
+            State::Undeclared => "declare it in a fragment, or correct the need",
         }
     }
 }
@@ -155,7 +163,7 @@ impl NotYet {
             error: error.to_string(),
             code: String::new(),
             never: false,
-            blind: state == State::Unknown,
+            blind: matches!(state, State::Unknown | State::Unobservable | State::Undeclared),
         }
     }
 

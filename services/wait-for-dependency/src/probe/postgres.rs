@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use ::postgres::ErrorKind;
 use chassis::SecretValue;
 use chassis::secret::SecretStore;
-use lifecycle::document::TlsMode;
+use lifecycle::document::{SecretKey, TlsMode};
 use lifecycle::{Component, Evidence, Kind};
 
-use super::secret::{SecretKey, unreadable};
+use super::secret::{self, unreadable};
 use super::{NotYet, State, greeting, net};
 
 /// How a connection is protected: the modes of documents, and `prefer`, which only ad-hoc targets know.
@@ -181,7 +181,7 @@ impl Server {
         };
         let ca = match &self.authority {
             None => None,
-            Some(Authority::Secret(key)) => Some(key.authority(secrets)?),
+            Some(Authority::Secret(key)) => Some(secret::authority(key, secrets)?),
             Some(Authority::File(path)) => Some(std::fs::read(path).map_err(|error| {
                 NotYet::new(State::Unknown, format!("{} cannot be read: {error}", path.display())).never()
             })?),

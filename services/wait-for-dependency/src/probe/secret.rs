@@ -4,44 +4,22 @@ use std::fmt;
 
 use chassis::SecretValue;
 use chassis::secret::{SecretError, SecretStore};
-use lifecycle::document::SecretRef;
+use lifecycle::document::SecretKey;
 use lifecycle::{Component, Evidence};
 
 use super::{NotYet, State};
 
-/// One key of a Secret.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SecretKey {
-    /// The Secret, with its namespace.
-    pub secret: Component,
-    /// The key.
-    pub key: String,
+/// The certificate authorities that a key holds. Without them nothing is known of the peer they are for.
+pub(super) fn authority(key: &SecretKey, secrets: &SecretStore) -> Result<Vec<u8>, NotYet> {
+    let value = read(key, secrets).map_err(NotYet::blind)?;
+    if value.expose().is_empty() {
+        return Err(NotYet::new(State::Absent, format!("{key} is empty")).blind());
+    }
+    Ok(value.expose().to_vec())
 }
 
-impl SecretKey {
-    /// What a document in `namespace` refers to.
-    pub fn of(reference: &SecretRef, namespace: &str) -> Self {
-        SecretKey { secret: reference.secret.component(namespace), key: reference.key.clone() }
-    }
-
-    /// The certificate authorities it holds. Without them nothing is known of the peer they are for.
-    pub(super) fn authority(&self, secrets: &SecretStore) -> Result<Vec<u8>, NotYet> {
-        let value = self.read(secrets).map_err(NotYet::blind)?;
-        if value.expose().is_empty() {
-            return Err(NotYet::new(State::Absent, format!("{self} is empty")).blind());
-        }
-        Ok(value.expose().to_vec())
-    }
-
-    fn read(&self, secrets: &SecretStore) -> Result<SecretValue, NotYet> {
-        secrets.read(&self.secret, &self.key).map_err(|error| unreadable(&error))
-    }
-}
-
-impl fmt::Display for SecretKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.secret, self.key)
-    }
+fn read(key: &SecretKey, secrets: &SecretStore) -> Result<SecretValue, NotYet> {
+    secrets.read(&key.secret, &key.key).map_err(|error| unreadable(&error))
 }
 
 /// Ready when the Secret holds every one of these keys and none is empty.
@@ -73,7 +51,7 @@ impl Secret {
             &self.keys
         };
         for key in keys {
-            let value = SecretKey { secret: self.secret.clone(), key: key.clone() }.read(secrets)?;
+            let value = secrets.read(&self.secret, key).map_err(|error| unreadable(&error))?;
             if value.expose().is_empty() {
                 return Err(NotYet::new(State::Absent, format!("{} key `{key}` is empty", self.secret)));
             }

@@ -1,11 +1,11 @@
 //! Ad-hoc targets: what people write after a flag, as probes. Anything that is not understood is refused with the flag's
 //! name; nothing is guessed, and no refusal repeats a password.
 
-use lifecycle::document::SecretName;
+use lifecycle::document::{SecretKey, SecretName};
 use lifecycle::{Component, Kind};
 use url::Url;
 
-use crate::probe::{Grpc, Http, Kafka, Keycloak, Probe, Secret, SecretKey, Tcp};
+use crate::probe::{Grpc, Http, Kafka, Keycloak, Probe, Secret, Tcp};
 
 /// `host:port`.
 pub(super) fn tcp(text: &str) -> Result<Probe, String> {

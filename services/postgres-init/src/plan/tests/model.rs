@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use lifecycle::document::{Ddl, Identity, Postgres};
+use lifecycle::document::{Ddl, Identity, Postgres, SecretKey};
 use lifecycle::{Component, Kind as ComponentKind};
 
 use crate::plan::{Change, Step, plan, privileges};
-use crate::spec::{DatabaseSpec, Login, SecretKey, ServerSpec};
+use crate::spec::{DatabaseSpec, Login, ServerSpec};
 use crate::world::facts::{
     DatabaseFacts, Inside, Kind, Password, Record, Registry, RoleFacts, Shared, World,
 };

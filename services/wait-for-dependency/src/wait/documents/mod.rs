@@ -124,11 +124,12 @@ impl Waiter {
                     drivers.spawn(drive(index, probe, secrets.clone(), rhythm, signals, told.clone()));
                 }
                 Err(why) => {
-                    if self.hub.is_none() {
+                    let found = if self.hub.is_none() {
                         self.nobody[index] = Some(self.begun);
-                    }
-                    let found =
-                        NotYet::new(State::Unknown, why).code(if self.hub.is_none() { NOBODY } else { "" });
+                        NotYet::new(State::Undeclared, why).code(NOBODY)
+                    } else {
+                        NotYet::new(State::Unobservable, why)
+                    };
                     self.not_yet(index, found);
                 }
             }
@@ -209,7 +210,8 @@ impl Waiter {
             }
             // Its phase is news, so it stands where another peer's error code would.
             let phase = state.phase.map_or("", Phase::as_str);
-            let found = NotYet::new(State::Unknown, hubs_words(&state));
+            let found = if code == NOBODY { State::Undeclared } else { State::Unobservable };
+            let found = NotYet::new(found, hubs_words(&state));
             self.not_yet(index, found.code(if code.is_empty() { phase } else { &code }));
         }
         if self.fail_fast && state.phase == Some(Phase::Failed) && self.board.unmet().any(|(i, _)| i == index)

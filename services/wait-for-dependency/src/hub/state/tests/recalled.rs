@@ -45,6 +45,9 @@ fn what_moves_from_one_fragment_to_another_moves_whatever_their_names() {
     hub.register(vec![fragment("a", with)], Moment(1));
     let (refused, _) = hub.register(vec![fragment("b", with), fragment("c", without)], Moment(2));
     assert_eq!(refused.len(), 1, "a clash stays one, and is told once");
+
+    let (refused, _) = hub.register(vec![fragment("a", without), fragment("c", with)], Moment(3));
+    assert_eq!(refused, [], "two may change places");
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use lifecycle::document::{Document, Environment, Identity, Source};
 use lifecycle::{Component, Entry, Event, Graph, Kind, Moment, Phase, Roster, Timeline};
-use uuid::Uuid;
 
 /// How many generations' timelines are kept; the hub keeps as many in the topic (design §7).
 const GENERATIONS: usize = 10;
@@ -19,8 +18,8 @@ pub struct Fold {
     started: BTreeMap<u64, Moment>,
     documents: BTreeMap<String, Document>,
     graph: Graph,
-    /// Ids of failures already counted, by component: news told twice counts once.
-    failures: BTreeMap<Component, BTreeSet<Uuid>>,
+    /// How often each component failed, and since when it did last: news told twice counts once.
+    failures: BTreeMap<Component, (Moment, u64)>,
 }
 
 /// One generation's story.
@@ -57,7 +56,10 @@ impl Fold {
             self.timelines.pop_first();
         }
         if event.phase == Phase::Failed {
-            self.failures.entry(event.component.clone()).or_default().insert(event.id());
+            let (last, count) = self.failures.entry(event.component.clone()).or_default();
+            if *count == 0 || event.since > *last {
+                (*last, *count) = (event.since, *count + 1);
+            }
         }
         self.roster.hear(offset, event);
     }
@@ -100,8 +102,8 @@ impl Fold {
     }
 
     /// How often each component failed.
-    pub fn failures(&self) -> impl Iterator<Item = (&Component, usize)> {
-        self.failures.iter().map(|(component, ids)| (component, ids.len()))
+    pub fn failures(&self) -> impl Iterator<Item = (&Component, u64)> {
+        self.failures.iter().map(|(component, (_, count))| (component, *count))
     }
 
     /// One generation's story; none for a generation nothing is known of.
@@ -138,6 +140,7 @@ impl Fold {
 mod tests {
     use lifecycle::Evidence;
     use serde_json::json;
+    use uuid::Uuid;
 
     use super::*;
 

@@ -128,7 +128,7 @@ impl Series {
                     one(f64::from(u8::from(complete))),
                 ),
             ],
-            failures: fold.failures().map(|(component, count)| (labels(component), count as u64)).collect(),
+            failures: fold.failures().map(|(component, count)| (labels(component), count)).collect(),
         })
     }
 }

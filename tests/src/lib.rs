@@ -18,6 +18,7 @@ pub mod store;
 pub mod topics;
 pub mod traces;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -43,24 +44,29 @@ pub fn openg2p() -> PathBuf {
 /// The `rollcall` binary, built once in the profile of these tests.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--package", "rollcall", "--bin", "rollcall", "--message-format", "json"]);
-        // What cargo tells this test of its package would make it build anew what looks at such variables.
-        for (name, _) in std::env::vars()
-            .filter(|(name, _)| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| name.starts_with(own)))
-        {
-            cargo.env_remove(name);
-        }
-        let output = cargo.current_dir(root()).stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "rollcall does not build");
-        let text = String::from_utf8(output.stdout).unwrap();
-        let artifacts = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let executable = artifacts
-            .filter(|artifact| artifact["target"]["name"] == "rollcall")
-            .find_map(|artifact| artifact["executable"].as_str().map(PathBuf::from));
-        executable.expect("cargo names no executable")
-    })
+    BINARY
+        .get_or_init(|| programs("dev", &["rollcall"]).remove("rollcall").expect("cargo names no executable"))
+}
+
+/// Builds the programs of these packages, each named like its package, in a profile and the usual target directory.
+pub fn programs(profile: &str, packages: &[&str]) -> BTreeMap<String, PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--profile", profile, "--bins", "--message-format", "json"]);
+    cargo.args(packages.iter().flat_map(|package| ["--package", package]));
+    // What cargo tells this test of its package would make it build anew what looks at such variables.
+    for (name, _) in std::env::vars()
+        .filter(|(name, _)| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| name.starts_with(own)))
+    {
+        cargo.env_remove(name);
+    }
+    let output = cargo.current_dir(root()).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{packages:?} do not build");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let artifacts = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let program = |artifact: serde_json::Value| {
+        Some((artifact["target"]["name"].as_str()?.to_owned(), artifact["executable"].as_str()?.into()))
+    };
+    artifacts.filter_map(program).collect()
 }
 
 /// Runs `rollcall` to its end, as a person would.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -32,19 +32,9 @@ pub fn profile() -> String {
     std::env::var("BENCH_PROFILE").unwrap_or_else(|_| "release".to_owned())
 }
 
-/// Builds the programs of these packages, each named like its package, in [`profile`] and the usual target directory.
+/// The programs of these packages in [`profile`].
 pub fn programs(packages: &[&str]) -> BTreeMap<String, PathBuf> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--profile", &profile(), "--bins", "--message-format", "json"]);
-    cargo.args(packages.iter().flat_map(|package| ["--package", package]));
-    let output = cargo.current_dir(crate::root()).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "{packages:?} do not build");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let artifacts = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let program = |artifact: serde_json::Value| {
-        Some((artifact["target"]["name"].as_str()?.to_owned(), artifact["executable"].as_str()?.into()))
-    };
-    artifacts.filter_map(program).collect()
+    crate::programs(&profile(), packages)
 }
 
 /// The `rollcall` program in [`profile`].

@@ -1,5 +1,6 @@
-//! Real servers on this machine, for `rollcall rehearse` and for tests: PostgreSQL 14 to 18, Kafka 4.1 and Keycloak 26.7,
-//! fetched with Maven when first asked for, on free loopback ports, as root or as anybody.
+//! Real servers on this machine, for `rollcall rehearse` and for tests: PostgreSQL 14 to 18, Kafka 4.1, Keycloak 26.7 and the
+//! API of Kubernetes 1.34, fetched with Maven or compiled from Go modules when first asked for, on free loopback ports, as
+//! root or as anybody.
 //!
 //! A supervisor process is the parent of every server. When its owner ends, even by `kill -9`, it ends them all and
 //! removes their directory; when both are killed, the next sandbox sweeps what is left.
@@ -29,6 +30,7 @@ mod error;
 mod handle;
 mod kafka;
 mod keycloak;
+mod kubernetes;
 mod link;
 pub mod ports;
 mod postgres;
@@ -45,6 +47,7 @@ pub use crate::error::Error;
 pub use crate::handle::Handle;
 pub use crate::kafka::{Kafka, KafkaOptions};
 pub use crate::keycloak::{Keycloak, KeycloakDatabase, KeycloakOptions};
+pub use crate::kubernetes::{Kubernetes, KubernetesOptions};
 pub use crate::link::Event;
 pub use crate::postgres::{Postgres, PostgresOptions};
 pub use crate::protocol::{Exit, ProcessSpec, Restart};

@@ -9,6 +9,8 @@ use crate::{Error, ProcessSpec, Sandbox};
 
 /// Kafka 4 and Keycloak 26 run on nothing older.
 const JAVA: u32 = 17;
+/// The first Go that fetches newer versions of itself, by its minor number.
+const GO: u32 = 21;
 /// How long `java -version` may take on a machine that is busy.
 const VERSION: Duration = Duration::from_secs(30);
 /// How long `apt-get` may take.
@@ -23,6 +25,8 @@ pub enum Tool {
     Maven,
     /// `xz`, with which `tar` unpacks PostgreSQL.
     Xz,
+    /// `go`, 1.21 or newer: it fetches the version that a module asks for by itself.
+    Go,
 }
 
 /// The kind of machine, as far as installing goes.
@@ -54,6 +58,8 @@ pub fn decide(missing: &[Tool], host: Host) -> Decision {
         Tool::Java => "openjdk-21-jre-headless",
         Tool::Maven => "maven",
         Tool::Xz => "xz-utils",
+        // Debian 12 has it in its backports only; under this name everybody knows what is meant.
+        Tool::Go => "golang-go",
     };
     let packages: Vec<&'static str> = missing.iter().map(package).collect();
     match (packages.is_empty(), host.root && host.apt) {
@@ -117,6 +123,7 @@ async fn missing(needed: &[Tool]) -> Vec<Tool> {
             Tool::Java => java_version().await.is_some_and(|version| version >= JAVA),
             Tool::Maven => find("mvn").is_some(),
             Tool::Xz => find("xz").is_some() && find("tar").is_some(),
+            Tool::Go => go_version().await.is_some_and(|version| version >= GO),
         };
         if !there {
             missing.push(*tool);
@@ -135,6 +142,18 @@ async fn java_version() -> Option<u32> {
 /// `openjdk version "17.0.15" 2025-04-15` is 17, `java version "1.8.0_402"` is 1: too old either way.
 fn major(banner: &str) -> Option<u32> {
     banner.split('"').nth(1)?.split(['.', '-', '+', '_']).next()?.parse().ok()
+}
+
+async fn go_version() -> Option<u32> {
+    let mut command = Command::new(find("go")?);
+    command.args(["env", "GOVERSION"]).kill_on_drop(true);
+    let output = tokio::time::timeout(VERSION, command.output()).await.ok()?.ok()?;
+    go_minor(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// `go1.26.8` is 26.
+fn go_minor(version: &str) -> Option<u32> {
+    version.trim().strip_prefix("go1.")?.split('.').next()?.parse().ok()
 }
 
 fn find(program: &str) -> Option<PathBuf> {
@@ -182,6 +201,8 @@ mod tests {
         assert_eq!(major("openjdk version \"25-ea\" 2025-09-16"), Some(25));
         assert_eq!(major("java version \"1.8.0_402\""), Some(1));
         assert_eq!(major("bash: java: command not found"), None);
+        assert_eq!(go_minor("go1.26.8\n"), Some(26));
+        assert_eq!(go_minor("devel"), None);
     }
 
     #[test]

@@ -1,0 +1,95 @@
+//! The certificates of a sandbox's Kubernetes: an authority of its own, its serving certificate, clients, and the key that
+//! signs service-account tokens.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::Error;
+
+/// The authority's certificate.
+pub(super) const AUTHORITY: &str = "ca.crt";
+/// The key that signs service-account tokens, and the one that verifies them.
+pub(super) const TOKEN_KEY: &str = "token.key";
+pub(super) const TOKEN_PUBLIC: &str = "token.pub";
+
+/// An authority whose certificates live in a folder.
+pub(super) struct Authority {
+    dir: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+}
+
+impl Authority {
+    /// A new authority, and a new key for tokens.
+    pub(super) fn new(dir: &Path) -> Result<Self, Error> {
+        let key = KeyPair::generate().map_err(failed)?;
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, "sandbox");
+        let certificate = params.self_signed(&key).map_err(failed)?;
+        write(&dir.join(AUTHORITY), &certificate.pem())?;
+        let tokens = KeyPair::generate().map_err(failed)?;
+        write(&dir.join(TOKEN_KEY), &tokens.serialize_pem())?;
+        write(&dir.join(TOKEN_PUBLIC), &tokens.public_key_pem())?;
+        let der = certificate.der().clone();
+        Ok(Authority { dir: dir.to_owned(), issuer: Issuer::new(params, key), certificate: der })
+    }
+
+    /// Writes a certificate for a server on loopback.
+    pub(super) fn serving(&self, name: &str) -> Result<(), Error> {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).map_err(failed)?;
+        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.leaf(name, params).map(drop)
+    }
+
+    /// Writes a certificate for a client; gives its file and its key's.
+    pub(super) fn client(&self, user: &str, group: &str) -> Result<(PathBuf, PathBuf), Error> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        params.distinguished_name.push(DnType::CommonName, user);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.leaf(user, params)
+    }
+
+    /// How a client that trusts this authority and nobody else connects.
+    pub(super) fn trusting(&self) -> Result<ClientConfig, Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).map_err(failed)?;
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(failed)?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    fn leaf(&self, name: &str, mut params: CertificateParams) -> Result<(PathBuf, PathBuf), Error> {
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let key = KeyPair::generate().map_err(failed)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        let files = (self.dir.join(format!("{name}.crt")), self.dir.join(format!("{name}.key")));
+        write(&files.0, &certificate.pem())?;
+        write(&files.1, &key.serialize_pem())?;
+        Ok(files)
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Error> {
+    fs::write(file, text).map_err(|source| Error::io("write", file, source))
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::io("make", "a certificate", std::io::Error::other(error))
+}

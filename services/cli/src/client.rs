@@ -20,11 +20,11 @@ pub(crate) struct Hub {
 
 /// A connection to a service, made now: a wrong address is said at once.
 pub(crate) async fn connect(url: &str) -> Result<Channel, Failure> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|error| {
-            Failure::usage(format!("`{url}` is not an address such as http://127.0.0.1:7070: {error}"))
-        })?
-        .connect_timeout(PATIENCE);
+    let wrong = || Failure::usage(format!("`{url}` is not an address such as http://127.0.0.1:7070"));
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?.connect_timeout(PATIENCE);
+    if !matches!(endpoint.uri().scheme_str(), Some("http" | "https")) {
+        return Err(wrong());
+    }
     endpoint.connect().await.map_err(|error| {
         let reason = chassis::exit::chain(&error);
         Failure::new(
@@ -36,6 +36,12 @@ pub(crate) async fn connect(url: &str) -> Result<Channel, Failure> {
 
 /// A refused or failed call as a failure that names the service.
 pub(crate) fn refused(url: &str, status: &Status) -> Failure {
+    if status.code() == tonic::Code::Unimplemented {
+        let text = format!(
+            "{url} answers, but is another service: the hub and the exporter have addresses of their own"
+        );
+        return Failure::usage(text);
+    }
     let exit = match status.code() {
         tonic::Code::NotFound | tonic::Code::InvalidArgument => Exit::Usage,
         tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::ResourceExhausted => {

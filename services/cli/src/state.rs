@@ -14,7 +14,7 @@ pub(crate) fn phase_of(state: &ComponentState) -> Option<Phase> {
 
 /// How long it has been so, for people: `42s`.
 pub(crate) fn age(state: &ComponentState) -> String {
-    let Some(since) = &state.since else { return "-".to_owned() };
+    let Some(since) = state.since.as_ref().filter(|since| since.seconds > 0) else { return "-".to_owned() };
     let since = Duration::new(u64::try_from(since.seconds).unwrap_or(0), 0);
     let now = Duration::from_millis(chassis::clock::now().0);
     humantime::format_duration(Duration::from_secs(now.saturating_sub(since).as_secs()))

@@ -61,5 +61,5 @@ pub async fn plan(
     context: &Context,
     offline: bool,
 ) -> Result<Vec<Planned>, Failure> {
-    chassis::provision::plans(&targets(environment, &context.secrets_of(environment)?), offline).await
+    Ok(chassis::provision::plans(&targets(environment, &context.secrets_of(environment)?), offline).await)
 }

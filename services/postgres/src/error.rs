@@ -69,7 +69,9 @@ impl ErrorKind {
             ErrorKind::Refused => "wait until the server runs, or check `host` and `port`",
             ErrorKind::Unreachable => "check the network, its policies and that the server runs",
             ErrorKind::Timeout => "the server or the way to it is overloaded or blocked; check both",
-            ErrorKind::Tls => "check `tls` in the document, its CA and the server's certificate",
+            ErrorKind::Tls => {
+                "check `tls` in the document, its CA and the server's certificate; a server without TLS needs `tls: {mode: disable}`"
+            }
             ErrorKind::Starting => "wait until the server has started",
             ErrorKind::Recovering => "wait until it is promoted, or point `host` to the primary",
             ErrorKind::Saturated => "wait, or raise max_connections or the role's connection limit",

@@ -79,6 +79,12 @@ impl Sandbox {
                 "-D",
             ])
             .args([data.display().to_string(), format!("--pwfile={}", password_file.display())]);
+        // Also while it is made: see `configure`. Older versions cannot be told.
+        let initdb = if options.version >= 16 {
+            initdb.args(["-c", "dynamic_shared_memory_type=mmap"])
+        } else {
+            initdb
+        };
         self.run(initdb, INITDB).await?;
         fs::remove_file(&password_file).map_err(|source| Error::io("remove", &password_file, source))?;
         configure(&data.join("postgresql.conf"), port, &options.settings)?;

@@ -78,7 +78,7 @@ pub async fn plan(
     offline: bool,
 ) -> Result<Vec<Planned>, Failure> {
     let root = if offline { PathBuf::new() } else { root(context)? };
-    chassis::provision::plans(&targets(environment, &root), offline).await
+    Ok(chassis::provision::plans(&targets(environment, &root), offline).await)
 }
 
 fn root(context: &Context) -> Result<PathBuf, Failure> {

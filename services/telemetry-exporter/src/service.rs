@@ -35,7 +35,14 @@ impl Timeline for Teller {
         let asked = request.into_inner().generation;
         let story = self.shared.with(|fold| fold.story(if asked == 0 { fold.latest() } else { asked }));
         let story = story.ok_or_else(|| {
-            Status::not_found(format!("nothing is known of generation {asked} of {}", self.identity.name))
+            Status::not_found(if asked == 0 {
+                format!(
+                    "there is no news of {} yet: nothing was announced, or the bus is not there",
+                    self.identity.name
+                )
+            } else {
+                format!("nothing is known of generation {asked} of {}", self.identity.name)
+            })
         })?;
         Ok(Response::new(response(&self.identity, &story)))
     }

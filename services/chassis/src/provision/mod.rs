@@ -41,7 +41,7 @@ pub enum Command {
         #[arg(value_name = "DOCUMENTS", env = "ROLLCALL_DOCUMENTS", value_delimiter = ':', required = true)]
         documents: Vec<PathBuf>,
     },
-    /// Say what would be done, and touch nothing.
+    /// Say what would be done, and touch nothing. Ends with 65 when something is refused.
     Plan {
         /// Documents, or folders of documents.
         #[arg(value_name = "DOCUMENTS", env = "ROLLCALL_DOCUMENTS", value_delimiter = ':', required = true)]
@@ -90,7 +90,7 @@ where
         Command::Plan { documents, offline, output } => {
             let (environment, problems) = documents::load_partial(&documents)?;
             told(&problems);
-            print(&plans(&targets(&environment)?, offline).await?, output)?;
+            print(&plans(&targets(&environment)?, offline).await, output)?;
             if problems.is_empty() { Ok(()) } else { Err(documents::refusal(&problems)) }
         }
         Command::Serve { documents } => {
@@ -248,6 +248,8 @@ pub struct Planned {
     pub target: Component,
     /// Nothing would be done, and nothing is refused or undecided.
     pub settled: bool,
+    /// What is refused, or why the target could not be looked at.
+    pub failure: Option<Failure>,
     /// The plan for people.
     pub text: String,
     /// The plan for programs.
@@ -260,20 +262,37 @@ impl fmt::Display for Planned {
     }
 }
 
-/// What would be done with each target: against the world, or `offline` against nothing.
-pub async fn plans<R: Reconcile>(targets: &[Target<R>], offline: bool) -> Result<Vec<Planned>, Failure> {
+/// What would be done with each target: against the world, or `offline` against nothing. One that cannot be looked at hides
+/// no other.
+pub async fn plans<R: Reconcile>(targets: &[Target<R>], offline: bool) -> Vec<Planned> {
     let mut plans = Vec::new();
     for (component, target, spec) in targets {
-        let world = if offline { R::nothing(spec) } else { look(component, target, spec).await? };
-        let plan = decide::<R>(spec, &world);
-        plans.push(Planned {
-            target: component.clone(),
-            settled: plan.is_settled(),
-            text: plan.to_string(),
-            json: account::json(component, &plan),
+        let world = if offline { Ok(R::nothing(spec)) } else { look(component, target, spec).await };
+        plans.push(match world {
+            Ok(world) => planned::<R>(component, spec, &world),
+            Err(failure) => Planned {
+                target: component.clone(),
+                settled: false,
+                text: format!("? {failure}\n"),
+                json: serde_json::json!({"target": component, "error": failure.message}),
+                failure: Some(failure),
+            },
         });
     }
-    Ok(plans)
+    plans
+}
+
+fn planned<R: Reconcile>(component: &Component, spec: &R::Spec, world: &R::World) -> Planned {
+    let plan = decide::<R>(spec, world);
+    let refused: Vec<String> =
+        plan.refusals.iter().map(|note| format!("{}: {}", note.component, note.text)).collect();
+    Planned {
+        target: component.clone(),
+        settled: plan.is_settled(),
+        failure: (!refused.is_empty()).then(|| Failure::new(Exit::NeverWorks, refused.join("\n"))),
+        text: plan.to_string(),
+        json: account::json(component, &plan),
+    }
 }
 
 async fn look<R: Reconcile>(component: &Component, target: &R, spec: &R::Spec) -> Result<R::World, Failure> {
@@ -283,7 +302,7 @@ async fn look<R: Reconcile>(component: &Component, target: &R, spec: &R::Spec) -
     })
 }
 
-/// Prints plans to standard output.
+/// Prints plans to standard output. Fails afterwards with what is refused or could not be looked at.
 pub fn print(plans: &[Planned], output: Output) -> Result<(), Failure> {
     let text = match output {
         Output::Text => plans.iter().map(Planned::to_string).collect(),
@@ -293,7 +312,17 @@ pub fn print(plans: &[Planned], output: Output) -> Result<(), Failure> {
         }
     };
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(Failure::internal),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        other => other.map_err(Failure::internal)?,
+    }
+    let failures: Vec<&Failure> = plans.iter().filter_map(|plan| plan.failure.as_ref()).collect();
+    // What will never work outweighs what may work later.
+    let exit = failures.iter().map(|failure| failure.exit).min_by_key(|exit| *exit as u8);
+    match exit {
+        None => Ok(()),
+        Some(exit) => {
+            let texts: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+            Err(Failure::new(exit, texts.join("\n")))
+        }
     }
 }

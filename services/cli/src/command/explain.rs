@@ -7,13 +7,14 @@ use rollcall_proto::diagnostics::v1::{ExplainRequest, ExplainResponse};
 use serde_json::json;
 
 use crate::client::{Hub, connect, refused, request};
+use crate::command::status::{is_undeclared, nobody};
 use crate::output::{Output, print};
 use crate::state::describe;
 
 /// Show why a component is not ready, down to the root cause.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The component, for example module/registry.
+    /// The component, for example module/registry-staff-api.
     component: String,
     #[command(flatten)]
     hub: Hub,
@@ -44,7 +45,12 @@ pub async fn run(args: &Explain) -> Result<(), Failure> {
                 answer.also_unblocks.join(", ")
             )
         }
-    })
+    })?;
+    let asked = answer.chain.first().and_then(|link| link.state.as_ref());
+    match asked.filter(|state| is_undeclared(state)) {
+        Some(state) => nobody(&[state.component.as_str()]),
+        None => Ok(()),
+    }
 }
 
 /// The hub's explanation of one component.

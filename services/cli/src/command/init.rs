@@ -67,6 +67,7 @@ naming: {{database: "{{name}}", role: "{{name}}", topic: "{{environment}}.{{name
 # postgres:
 #   main:
 #     host: postgresql
+#     tls: {{mode: disable}}        # or verify-full with a CA; `require` when absent
 #     admin: {{user: postgres, password: {{secret: postgresql, key: postgres-password}}}}
 # databases:
 #   registry:

@@ -8,6 +8,7 @@ use rollcall_proto::diagnostics::v1::hub_client::HubClient;
 use rollcall_proto::diagnostics::v1::watch_response::Update;
 use rollcall_proto::diagnostics::v1::{ComponentState, Mode, WatchRequest};
 use serde_json::json;
+use wait_for_dependency::hub::decide::NOBODY;
 
 use crate::client::{Hub, connect, refused, request};
 use crate::output::{Output, print};
@@ -18,7 +19,7 @@ use crate::state::{age, describe, phase_of};
 pub struct Status {
     #[command(flatten)]
     hub: Hub,
-    /// Only these components, for example module/registry.
+    /// Only these components, for example module/registry-staff-api.
     components: Vec<String>,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
@@ -33,6 +34,8 @@ pub async fn run(args: &Status) -> Result<(), Failure> {
         "generation": generation,
         "components": states.iter().map(describe).collect::<Vec<_>>(),
     });
+    let undeclared: Vec<&str> =
+        states.iter().filter(|s| is_undeclared(s)).map(|s| s.component.as_str()).collect();
     print(args.output, &value, || {
         let ready = states.iter().filter(|s| phase_of(s) == Some(lifecycle::Phase::Ready)).count();
         let mut text = format!("generation {generation}, {mode}, {ready} of {} ready\n", states.len());
@@ -43,7 +46,21 @@ pub async fn run(args: &Status) -> Result<(), Failure> {
             let _ = writeln!(text, "{shown} {:>8}  {}{reason}", age(state), state.component);
         }
         text
-    })
+    })?;
+    nobody(&undeclared)
+}
+
+/// What was asked for and no fragment declares is waited for in vain.
+pub(super) fn nobody(undeclared: &[&str]) -> Result<(), Failure> {
+    if undeclared.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Deadlock, format!("no fragment declares {}", undeclared.join(", "))))
+}
+
+/// Whether the hub says that nobody declares it.
+pub(super) fn is_undeclared(state: &ComponentState) -> bool {
+    state.evidence.as_ref().is_some_and(|evidence| evidence.error_code == NOBODY)
 }
 
 /// What the hub knows now: states, mode, generation.

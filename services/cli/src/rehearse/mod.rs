@@ -53,9 +53,12 @@ pub struct Rehearse {
     /// The Postgres version, 14 to 18.
     #[arg(long, default_value_t = 18, value_parser = clap::value_parser!(u16).range(14..=18))]
     postgres: u16,
-    /// Keep documents, secrets, data and logs in this folder.
+    /// Keep documents, secrets, data and logs in this folder, which must be empty or not there yet.
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
+    /// Stay up when everything is ready, until interrupted: time for status, explain, watch and timeline.
+    #[arg(long)]
+    hold: bool,
     /// Give up after so long.
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     deadline: Duration,

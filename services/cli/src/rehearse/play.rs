@@ -1,9 +1,10 @@
 //! The play: set the stage, start everybody at once, follow until every module is ready, tell the story.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chassis::shutdown::Shutdown;
 use chassis::{Context, Exit, Failure};
 use sandbox::Event;
 use serde_json::json;
@@ -29,13 +30,24 @@ pub async fn run(args: Rehearse, context: Context) -> Result<(), Failure> {
     if args.direct && environment.topics().next().is_some() {
         return Err(Failure::usage("--direct is for documents without topics; these declare some"));
     }
+    if let Some(module) = &args.real {
+        real::keycloak_of(&environment, module)?;
+    }
+    if let Some(folder) = args.keep.as_deref().filter(|folder| is_filled(folder)) {
+        return Err(Failure::usage(format!(
+            "--keep {}: what is there would be mixed with what comes; name an empty folder",
+            folder.display()
+        )));
+    }
     let show = Arc::new(Show::begin(args.output));
     let program =
         std::env::current_exe().map_err(|e| Failure::internal(format!("cannot find this program: {e}")))?;
     let stage = Stage::set(&environment, setting(&args, program, &show)).await.map_err(failed)?;
     show.say(&format!("PostgreSQL {} answers on port {}", args.postgres, stage.postgres().port()));
     let outcome = tokio::select! {
-        outcome = perform(&args, &stage, &show) => outcome,
+        // First: an interruption is how holding ends, and no failure then.
+        biased;
+        outcome = perform(&args, &stage, &show, &context.shutdown) => outcome,
         () = context.shutdown.requested() => Err(Failure::new(Exit::TryAgain, "interrupted")),
     };
     show.end();
@@ -63,19 +75,21 @@ fn failed(error: Error) -> Failure {
     Failure::internal(chassis::exit::chain(&error))
 }
 
-async fn perform(args: &Rehearse, stage: &Stage, show: &Show) -> Result<(), Failure> {
+async fn perform(args: &Rehearse, stage: &Stage, show: &Show, shutdown: &Shutdown) -> Result<(), Failure> {
     let mut deaths = stage.sandbox().events();
     let mut chaos = args.chaos.map(Chaos::new);
     let mut cast = Cast::default();
-    if let Some(module) = &args.real {
-        real::keycloak_of(stage, module)?;
-    }
     let services: &[Service] =
         if args.direct { &[Service::SecretSyncer, Service::PostgresInit] } else { &Service::ALL };
     cast.services(stage, services).await.map_err(failed)?;
     let delay = || chaos.as_mut().map_or(Duration::ZERO, Chaos::delay);
     cast.stand_ins(stage, args.real.as_deref(), delay).await.map_err(failed)?;
     show.say(&format!("{} processes started, all at once", cast.players().count()));
+    if !args.direct {
+        let (hub, exporter) = (stage.url(Service::WaitForDependency), stage.url(Service::TelemetryExporter));
+        show.say(&format!("--hub {hub} for status, explain and watch; --exporter {exporter} for timeline"));
+        show.say("what follows is what the hub sees, when it sees it; when things happened is in the timeline at the end");
+    }
 
     let mut board = Board::new(stage.environment());
     let play = async {
@@ -129,7 +143,17 @@ async fn perform(args: &Rehearse, stage: &Stage, show: &Show) -> Result<(), Fail
             format!("every module is ready, {seconds:.2} s")
         });
     }
-    tell(args, stage).await
+    tell(args, stage).await?;
+    if args.hold {
+        show.end();
+        show.say("everything stays up until you interrupt it");
+        shutdown.requested().await;
+    }
+    Ok(())
+}
+
+fn is_filled(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// Follows the hub until every module is ready, or nothing more can happen.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chassis::secret::SecretStore;
 use chassis::{Exit, Failure};
 use lifecycle::Kind;
-use lifecycle::document::KeycloakReady;
+use lifecycle::document::{Environment, KeycloakReady};
 use sandbox::{Keycloak, KeycloakDatabase, KeycloakOptions};
 use serde_json::json;
 
@@ -17,8 +17,8 @@ use super::stand_in::needs_of;
 const START: Duration = Duration::from_mins(5);
 
 /// What the documents say about the module; an error unless it is a Keycloak.
-pub(super) fn keycloak_of(stage: &Stage, module: &str) -> Result<KeycloakReady, Failure> {
-    let declared = stage.environment().module(module);
+pub(super) fn keycloak_of(environment: &Environment, module: &str) -> Result<KeycloakReady, Failure> {
+    let declared = environment.module(module);
     declared.and_then(|m| m.spec.ready.as_ref()?.keycloak.clone()).ok_or_else(|| {
         Failure::usage(format!("--real {module}: no document declares it as a module with `ready: {{keycloak: …}}`; only a Keycloak can be real"))
     })
@@ -26,7 +26,7 @@ pub(super) fn keycloak_of(stage: &Stage, module: &str) -> Result<KeycloakReady, 
 
 /// Waits for the module's gate as its init container would, then starts Keycloak and waits until it answers.
 pub(super) async fn start(stage: &Stage, module: &str) -> Result<Keycloak, Failure> {
-    let ready = keycloak_of(stage, module)?;
+    let ready = keycloak_of(stage.environment(), module)?;
     let documents = stage.documents().display().to_string();
     let waiter = stage.process(&format!("module/{module}")).args([
         "wait-for-dependency",

@@ -33,12 +33,12 @@ impl Show {
         self.write(&format!("{:>8.2}s  {text}", self.elapsed().as_secs_f64()));
     }
 
-    /// Shows that a component reached a phase.
+    /// Shows that a component reached a phase. Why is of interest for what is not ready only.
     pub(super) fn change(&self, component: &Component, phase: Phase, reason: &str, board: &Board) {
         self.say(&format!(
             "{} {component}{}",
             shown(phase),
-            if reason.is_empty() { String::new() } else { format!("  {reason}") }
+            if reason.is_empty() || phase == Phase::Ready { String::new() } else { format!("  {reason}") }
         ));
         self.status(board);
     }

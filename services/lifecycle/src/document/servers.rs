@@ -50,7 +50,11 @@ pub struct Observer {
 
 /// How a connection is protected. Certificates are always verified against the CA in the `verify-` modes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a map such as {mode: disable} or {mode: verify-full, ca: {secret: …, key: …}}"
+)]
 pub struct Tls {
     /// The libpq name of the mode; `require` when absent.
     pub mode: TlsMode,
@@ -94,7 +98,7 @@ fn one_broker() -> u16 {
 
 /// TLS towards brokers; certificates and names are always verified.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a map such as {} or {ca: {secret: …, key: …}}")]
 pub struct KafkaTls {
     /// The certificate authority, PEM; the system's when absent.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -34,7 +34,7 @@ pub use service::Verify;
 use state::State;
 
 /// How long the start waits for what an earlier life kept on the bus. Kafka may be one of the things that are waited for.
-const RECALL: Duration = Duration::from_secs(2);
+const RECALL: Duration = Duration::from_secs(1);
 
 /// How long the end waits until the last words are on the bus.
 const FAREWELL: Duration = Duration::from_secs(2);

@@ -95,7 +95,12 @@ impl Board {
 impl Entry {
     /// What is known, in a line: name, state, since when, error, advice.
     pub(super) fn line(&self, now: Instant) -> String {
-        let Some(last) = &self.last else { return format!("{}: not looked at yet", self.label) };
+        let Some(last) = &self.last else {
+            return format!(
+                "{}: the first look has not ended yet; it does not refuse, it does not answer",
+                self.label
+            );
+        };
         let code = if last.code.is_empty() { String::new() } else { format!(" ({})", last.code) };
         let looks = if self.looks == 1 { "1 look".to_owned() } else { format!("{} looks", self.looks) };
         format!(

@@ -1,0 +1,298 @@
+//! Calls to the API server: each with a deadline, none repeated here, and answers judged by code and reason.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http::StatusCode;
+use http_body_util::BodyExt;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::request::Request as Api;
+use kube::core::response::Status;
+use kube::{Client, Config};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::{Desired, Error, Name, Object};
+
+/// One call takes at most this long.
+pub(crate) const REQUEST: Duration = Duration::from_secs(10);
+/// A connection is made within this.
+const CONNECT: Duration = Duration::from_secs(5);
+/// The largest answer that is read: an object of Kubernetes has at most 1.5 MiB, managed fields come on top.
+const ANSWER: usize = 8 * 1024 * 1024;
+
+/// An API server.
+#[derive(Clone)]
+pub struct Cluster {
+    pub(crate) client: Client,
+}
+
+/// What became of an apply.
+#[derive(Debug)]
+pub struct Applied {
+    /// The object as it is now.
+    pub object: Object,
+    /// It was not there before.
+    pub created: bool,
+}
+
+impl Cluster {
+    /// The API server that KUBECONFIG, `~/.kube/config` or the pod's service account name.
+    pub async fn infer() -> Result<Self, Error> {
+        Cluster::over(Config::infer().await.map_err(unconfigured)?)
+    }
+
+    /// The API server that a kubeconfig's current context names.
+    pub async fn of_kubeconfig(file: &Path) -> Result<Self, Error> {
+        let kubeconfig = Kubeconfig::read_from(file).map_err(unconfigured)?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        Cluster::over(config.map_err(unconfigured)?)
+    }
+
+    fn over(mut config: Config) -> Result<Self, Error> {
+        if config.accept_invalid_certs {
+            return Err(Error::Unconfigured(
+                "the kubeconfig says insecure-skip-tls-verify, and Secrets are only ever read from a server that proves who it is; give its certificate-authority".to_owned(),
+            ));
+        }
+        // Whoever calls decides when to try again: a call that tries for minutes by itself would hide what is wrong.
+        config.default_retry = false;
+        config.connect_timeout = Some(CONNECT);
+        let client = Client::try_from(config).map_err(unconfigured)?;
+        Ok(Cluster { client })
+    }
+
+    /// Reads an object; none when it is not there.
+    pub async fn get(&self, name: &Name) -> Result<Option<Object>, Error> {
+        let request = api(name).get(&name.name, &kube::api::GetParams::default());
+        match self.call("get", name, built(name, request)?).await {
+            Ok((_, bytes)) => read(name, &bytes).map(Some),
+            Err(Refusal::Status(status)) if is_missing(&status) => Ok(None),
+            Err(refusal) => Err(judged("get", name, refusal)),
+        }
+    }
+
+    /// Applies an object under a field manager's name: it is made, or those of its fields that this manager applied are made
+    /// as `desired` says. Fields of somebody else are taken over only with `force`.
+    pub async fn apply(
+        &self,
+        name: &Name,
+        manager: &str,
+        desired: &Desired,
+        force: bool,
+    ) -> Result<Applied, Error> {
+        let body = desired.body(name);
+        let query = if force { "&force=true" } else { "" };
+        let request = http::Request::patch(format!(
+            "{}/{}?fieldManager={}&fieldValidation=Strict{query}",
+            path(name),
+            name.name,
+            escaped(manager)
+        ))
+        .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
+        .header(http::header::ACCEPT, "application/json")
+        .body(body.to_vec());
+        let request = request.map_err(|error| unreadable(name, &error.to_string()))?;
+        match self.call("patch", name, request).await {
+            Ok((code, bytes)) => {
+                Ok(Applied { object: read(name, &bytes)?, created: code == StatusCode::CREATED })
+            }
+            Err(refusal) => Err(judged("patch", name, refusal)),
+        }
+    }
+
+    /// Deletes exactly this one of all that ever had its name. One that is gone already is gone.
+    pub async fn delete(&self, name: &Name, uid: &str) -> Result<(), Error> {
+        let body = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}});
+        let request = http::Request::delete(format!("{}/{}", path(name), name.name))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body.to_string().into_bytes());
+        let request = request.map_err(|error| unreadable(name, &error.to_string()))?;
+        match self.call("delete", name, request).await {
+            Ok(_) => Ok(()),
+            Err(Refusal::Status(status)) if is_missing(&status) => Ok(()),
+            Err(refusal) => Err(judged("delete", name, refusal)),
+        }
+    }
+
+    /// A call about something that is neither Secret nor ConfigMap and holds no value.
+    pub(crate) async fn plain<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<T, Error> {
+        match self.send(request).await {
+            Ok((_, bytes)) => serde_json::from_slice(&bytes)
+                .map_err(|error| Error::Unreadable { what: what.to_owned(), reason: error.to_string() }),
+            Err(refusal) => Err(judged_plain(what, refusal)),
+        }
+    }
+
+    async fn call(
+        &self,
+        verb: &'static str,
+        name: &Name,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), Refusal> {
+        tracing::trace!(verb, object = %name, "asks the API server");
+        self.send(request).await
+    }
+
+    /// Not by the client's own `request`: it would write an answer that it cannot read into the log.
+    async fn send(
+        &self,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), Refusal> {
+        let answered = async {
+            let response =
+                self.client.send(request.map(Body::from)).await.map_err(|error| Refusal::of(&error))?;
+            let status = response.status();
+            let bytes = collected(response.into_body()).await?;
+            if status.is_success() {
+                return Ok((status, bytes));
+            }
+            let fallback = || Status::default().with_code(status.as_u16());
+            Err(Refusal::Status(Box::new(serde_json::from_slice(&bytes).unwrap_or_else(|_| fallback()))))
+        };
+        tokio::time::timeout(REQUEST, answered)
+            .await
+            .unwrap_or_else(|_| Err(Refusal::Lost(format!("no answer within {REQUEST:?}"))))
+    }
+}
+
+// A client holds credentials.
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cluster(…)")
+    }
+}
+
+async fn collected(mut body: Body) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Refusal::Lost(chassis::exit::chain(&error)))?;
+        let Ok(chunk) = frame.into_data() else { continue };
+        if bytes.len() + chunk.len() > ANSWER {
+            return Err(Refusal::Lost(format!("the answer is larger than {ANSWER} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// A call that did not succeed.
+pub(crate) enum Refusal {
+    /// The server's own answer.
+    Status(Box<Status>),
+    /// No answer.
+    Lost(String),
+}
+
+impl Refusal {
+    pub(crate) fn of(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Refusal::Status(status.clone()),
+            other => Refusal::Lost(chassis::exit::chain(other)),
+        }
+    }
+}
+
+pub(crate) fn judged(verb: &'static str, name: &Name, refusal: Refusal) -> Error {
+    let status = match refusal {
+        Refusal::Lost(reason) => return Error::Unreachable { what: name.to_string(), reason },
+        Refusal::Status(status) => status,
+    };
+    let causes = || status.details.iter().flat_map(|details| &details.causes);
+    match status.code {
+        403 if causes().any(|cause| cause.reason == "NamespaceTerminating") => {
+            Error::Terminating { name: name.clone() }
+        }
+        // Quotas and admission refuse with 403 as well; RBAC's refusal has no cause.
+        403 if causes().next().is_none() && status.reason == "Forbidden" && is_rbac(&status) => {
+            Error::Forbidden { verb, name: name.clone() }
+        }
+        404 => Error::NoNamespace { name: name.clone() },
+        409 => {
+            let managers: Vec<String> = causes()
+                .filter(|cause| cause.reason == "FieldManagerConflict")
+                .map(|c| c.message.clone())
+                .collect();
+            if managers.is_empty() {
+                Error::Changed(name.clone())
+            } else {
+                Error::Conflict { name: name.clone(), managers: managers.join(", ") }
+            }
+        }
+        _ => judged_plain(&name.to_string(), Refusal::Status(status)),
+    }
+}
+
+fn judged_plain(what: &str, refusal: Refusal) -> Error {
+    let what = what.to_owned();
+    match refusal {
+        Refusal::Lost(reason) => Error::Unreachable { what, reason },
+        Refusal::Status(status) => match status.code {
+            401 => Error::Unauthenticated { what },
+            code @ (408 | 410 | 429 | 500..) => Error::Busy { what, code },
+            _ => Error::Refused { what, reason: said(&status) },
+        },
+    }
+}
+
+/// RBAC's refusal names no object's details but who asked for what.
+fn is_rbac(status: &Status) -> bool {
+    status.message.contains(" cannot ")
+}
+
+/// The server's words without what it quotes: an answer to a request with values may quote them.
+fn said(status: &Status) -> String {
+    let fields: Vec<String> = status
+        .details
+        .iter()
+        .flat_map(|details| &details.causes)
+        .map(|cause| format!("{} {}", cause.field, cause.reason))
+        .collect();
+    if fields.is_empty() {
+        format!("{} ({})", status.reason, status.code)
+    } else {
+        format!("{} ({}): {}", status.reason, status.code, fields.join(", "))
+    }
+}
+
+fn is_missing(status: &Status) -> bool {
+    status.code == 404
+}
+
+pub(crate) fn api(name: &Name) -> Api {
+    Api::new(path(name))
+}
+
+fn path(name: &Name) -> String {
+    format!("/api/v1/namespaces/{}/{}", name.namespace, name.resource.plural())
+}
+
+pub(crate) fn built(
+    name: &Name,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> Result<http::Request<Vec<u8>>, Error> {
+    request.map_err(|error| unreadable(name, &error.to_string()))
+}
+
+fn read(name: &Name, bytes: &[u8]) -> Result<Object, Error> {
+    Object::read(name.resource, bytes).map_err(|reason| unreadable(name, &reason))
+}
+
+fn unreadable(name: &Name, reason: &str) -> Error {
+    Error::Unreadable { what: name.to_string(), reason: reason.to_owned() }
+}
+
+fn unconfigured(error: impl std::error::Error) -> Error {
+    Error::Unconfigured(chassis::exit::chain(&error))
+}
+
+/// For a query: field managers have slashes.
+fn escaped(manager: &str) -> String {
+    manager.replace('/', "%2F")
+}

@@ -1,0 +1,120 @@
+//! What an API server refuses, judged by the code and reason of its answer.
+
+use crate::Name;
+
+/// Why a call failed. Never holds a value.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing says where the API server is, or what says it cannot be used.
+    #[error(
+        "no API server of Kubernetes can be used: {0}; run in a pod with a service account, or set KUBECONFIG"
+    )]
+    Unconfigured(String),
+    /// The answer did not come, or not whole.
+    #[error("{what}: the API server cannot be reached: {reason}")]
+    Unreachable {
+        /// What was asked.
+        what: String,
+        /// What the connection said.
+        reason: String,
+    },
+    /// The API server does not know who we are: the token has expired, or is for somebody else.
+    #[error(
+        "{what}: the API server does not accept our credentials; is the service-account token still valid?"
+    )]
+    Unauthenticated {
+        /// What was asked.
+        what: String,
+    },
+    /// We may not.
+    #[error("cannot {verb} {name}: forbidden; a Role in namespace {namespace} must allow `{verb}` on {resource} with resourceNames [{object}]",
+        namespace = name.namespace, resource = name.resource.plural(), object = name.name)]
+    Forbidden {
+        /// What was tried, as RBAC calls it.
+        verb: &'static str,
+        /// On what.
+        name: Name,
+    },
+    /// Somebody else has written a field that we would write.
+    #[error(
+        "{name}: {managers} wrote what we would write; take it over with `takeover: true`, or leave it to them"
+    )]
+    Conflict {
+        /// The object.
+        name: Name,
+        /// Who, as the server knows them.
+        managers: String,
+    },
+    /// The object changed after it was looked at.
+    #[error("{0} changed after it was looked at; it is looked at again")]
+    Changed(Name),
+    /// The namespace is being deleted: nothing can be made in it.
+    #[error("{name}: namespace {} is being deleted", name.namespace)]
+    Terminating {
+        /// The object.
+        name: Name,
+    },
+    /// The namespace does not exist.
+    #[error("{name}: namespace {} does not exist; make it first", name.namespace)]
+    NoNamespace {
+        /// The object.
+        name: Name,
+    },
+    /// The API server, or what guards its door, says no to the object itself.
+    #[error("{what}: the API server refuses it: {reason}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// Its words, which name fields, not values.
+        reason: String,
+    },
+    /// The API server has trouble or asks for patience.
+    #[error("{what}: the API server answers {code}; trying again later")]
+    Busy {
+        /// What was asked.
+        what: String,
+        /// The HTTP status.
+        code: u16,
+    },
+    /// What it answered cannot be read.
+    #[error("{what}: the answer cannot be read: {reason}")]
+    Unreadable {
+        /// What was asked.
+        what: String,
+        /// Which shape was expected; never what was found.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Whether trying again may help without anybody's doing something.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Unreachable { .. }
+            | Error::Unauthenticated { .. }
+            | Error::Changed(_)
+            | Error::Terminating { .. }
+            | Error::NoNamespace { .. }
+            | Error::Busy { .. } => true,
+            Error::Unconfigured(_)
+            | Error::Forbidden { .. }
+            | Error::Conflict { .. }
+            | Error::Refused { .. }
+            | Error::Unreadable { .. } => false,
+        }
+    }
+
+    /// The reason in Kubernetes' own word; empty when there is none.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Unauthenticated { .. } => "Unauthorized",
+            Error::Forbidden { .. } => "Forbidden",
+            Error::Conflict { .. } | Error::Changed(_) => "Conflict",
+            Error::Terminating { .. } => "NamespaceTerminating",
+            Error::NoNamespace { .. } => "NotFound",
+            Error::Refused { .. } => "Invalid",
+            Error::Busy { .. } => "ServiceUnavailable",
+            Error::Unconfigured(_) | Error::Unreachable { .. } | Error::Unreadable { .. } => "",
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Events on a pod: where `kubectl describe pod` shows why it waits.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{Cluster, Error};
+
+/// Which pod an Event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodReference {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid, so that a later pod of that name is not meant; from the downward API.
+    pub uid: String,
+}
+
+impl Cluster {
+    /// Writes an Event on a pod. `reason` is one word in UpperCamelCase, `note` at most 1 kB of text for people. The right to
+    /// create `events` in the pod's namespace is needed.
+    pub async fn tell_pod(
+        &self,
+        pod: &PodReference,
+        reason: &str,
+        note: &str,
+        reporter: &str,
+    ) -> Result<(), Error> {
+        let now = Timestamp::now();
+        let note = &note[..note.floor_char_boundary(1024)];
+        let event = json!({
+            "apiVersion": "events.k8s.io/v1", "kind": "Event",
+            "metadata": {"namespace": pod.namespace, "name": format!("{}.{:x}", pod.name, now.as_nanosecond())},
+            "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid},
+            "eventTime": MicroTime(now), "type": "Normal", "reason": reason, "action": "Waiting", "note": note,
+            "reportingController": "rollcall", "reportingInstance": reporter,
+        });
+        let what = format!("events in namespace {}", pod.namespace);
+        let request =
+            http::Request::post(format!("/apis/events.k8s.io/v1/namespaces/{}/events", pod.namespace))
+                .header(http::header::CONTENT_TYPE, "application/json")
+                .body(event.to_string().into_bytes());
+        let request =
+            request.map_err(|error| Error::Unreadable { what: what.clone(), reason: error.to_string() })?;
+        self.plain::<Value>(&what, request).await.map(drop)
+    }
+}

@@ -1,0 +1,297 @@
+//! Secrets and ConfigMaps as the API server keeps them, and as we would have them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chassis::SecretValue;
+use lifecycle::{Component, Kind};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+/// What keeps keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// A Secret.
+    Secret,
+    /// A ConfigMap.
+    ConfigMap,
+}
+
+impl Resource {
+    /// Its name in paths and Roles.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Resource::Secret => "secrets",
+            Resource::ConfigMap => "configmaps",
+        }
+    }
+
+    /// Its name in objects.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Resource::Secret => "Secret",
+            Resource::ConfigMap => "ConfigMap",
+        }
+    }
+}
+
+/// An object's full name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// What it is.
+    pub resource: Resource,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name there.
+    pub name: String,
+}
+
+impl Name {
+    /// What a component is called; none for what is neither Secret nor ConfigMap, or has no namespace.
+    pub fn of(component: &Component) -> Option<Self> {
+        let resource = match component.kind() {
+            Kind::Secret => Resource::Secret,
+            Kind::ConfigMap => Resource::ConfigMap,
+            _ => return None,
+        };
+        let namespace = component.namespace()?.to_owned();
+        Some(Name { resource, namespace, name: component.name().to_owned() })
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.resource == Resource::Secret { "secret" } else { "configmap" };
+        write!(f, "{kind}/{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A Secret or ConfigMap as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Object {
+    /// Which one it is, among all that ever had its name.
+    pub uid: String,
+    /// Which state of it this is.
+    pub version: String,
+    /// A Secret's type; empty for a ConfigMap.
+    pub r#type: String,
+    /// Its keys can never be changed.
+    pub immutable: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its keys.
+    pub data: BTreeMap<String, SecretValue>,
+    /// Which keys each field manager has applied: the server keeps this account, and whoever may write the object may only
+    /// write it under a name of his own choice.
+    pub applied: BTreeMap<String, Vec<String>>,
+}
+
+/// A Secret or ConfigMap as it should be: what one field manager applies. A key that it applied before and does not now is
+/// removed by the server, unless somebody else applied it too.
+#[derive(Debug, Clone, Default)]
+pub struct Desired {
+    /// A Secret's type, which is fixed when it is made.
+    pub r#type: Option<String>,
+    /// Only this one of all that ever had its name; any, or none yet, when absent.
+    pub uid: Option<String>,
+    /// Only in this state; any when absent.
+    pub version: Option<String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Keys.
+    pub data: BTreeMap<String, SecretValue>,
+}
+
+impl Desired {
+    /// The body of the request. ConfigMaps keep text as text and everything else as binary data.
+    pub(crate) fn body(&self, name: &Name) -> Zeroizing<Vec<u8>> {
+        let mut metadata = json!({"name": name.name, "namespace": name.namespace});
+        for (key, value) in [("uid", &self.uid), ("resourceVersion", &self.version)] {
+            if let Some(value) = value {
+                metadata[key] = json!(value);
+            }
+        }
+        for (key, map) in [("annotations", &self.annotations), ("labels", &self.labels)] {
+            if !map.is_empty() {
+                metadata[key] = json!(map);
+            }
+        }
+        let mut body = json!({"apiVersion": "v1", "kind": name.resource.kind(), "metadata": metadata});
+        if let Some(kind) = &self.r#type {
+            body["type"] = json!(kind);
+        }
+        let (mut data, mut binary) = (Map::new(), Map::new());
+        for (key, value) in &self.data {
+            match (name.resource, value.expose_text()) {
+                (Resource::ConfigMap, Some(text)) => data.insert(key.clone(), json!(text)),
+                (Resource::ConfigMap, None) => {
+                    binary.insert(key.clone(), json!(STANDARD.encode(value.expose())))
+                }
+                (Resource::Secret, _) => data.insert(key.clone(), json!(STANDARD.encode(value.expose()))),
+            };
+        }
+        for (key, map) in [("data", data), ("binaryData", binary)] {
+            if !map.is_empty() {
+                body[key] = Value::Object(map);
+            }
+        }
+        Zeroizing::new(body.to_string().into_bytes())
+    }
+}
+
+/// What of the server's answer is read. Whatever is wrong with a value, the error does not show it.
+#[derive(Deserialize)]
+struct Wire {
+    metadata: Metadata,
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    immutable: bool,
+    #[serde(default)]
+    data: BTreeMap<String, Text>,
+    #[serde(default, rename = "binaryData")]
+    binary: BTreeMap<String, Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    resource_version: String,
+    deletion_timestamp: Option<String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    managed_fields: Vec<Managed>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Managed {
+    #[serde(default)]
+    manager: String,
+    #[serde(default)]
+    operation: String,
+    #[serde(default)]
+    fields_v1: Value,
+}
+
+/// Text that is wiped.
+struct Text(Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The error of a library would quote what it found.
+        String::deserialize(deserializer)
+            .map(|text| Text(Zeroizing::new(text)))
+            .map_err(|_| D::Error::custom("a value is no string"))
+    }
+}
+
+impl Object {
+    /// Reads the server's answer.
+    pub(crate) fn read(resource: Resource, bytes: &[u8]) -> Result<Self, String> {
+        let wire: Wire =
+            serde_json::from_slice(bytes).map_err(|_| format!("it is no {}", resource.kind()))?;
+        let mut data = BTreeMap::new();
+        let encoded = if resource == Resource::Secret { &wire.data } else { &wire.binary };
+        for (key, text) in encoded {
+            let value =
+                STANDARD.decode(text.0.as_bytes()).map_err(|_| format!("key `{key}` is no base64"))?;
+            data.insert(key.clone(), SecretValue::new(value));
+        }
+        if resource == Resource::ConfigMap {
+            data.extend(
+                wire.data.iter().map(|(key, text)| (key.clone(), SecretValue::new(text.0.as_bytes()))),
+            );
+        }
+        let mut applied: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for managed in wire.metadata.managed_fields.iter().filter(|managed| managed.operation == "Apply") {
+            let keys = applied.entry(managed.manager.clone()).or_default();
+            for fields in [&managed.fields_v1["f:data"], &managed.fields_v1["f:binaryData"]] {
+                let fields = fields.as_object().into_iter().flat_map(Map::keys);
+                keys.extend(fields.filter_map(|field| field.strip_prefix("f:")).map(str::to_owned));
+            }
+        }
+        Ok(Object {
+            uid: wire.metadata.uid,
+            version: wire.metadata.resource_version,
+            r#type: wire.kind,
+            immutable: wire.immutable,
+            terminating: wire.metadata.deletion_timestamp.is_some(),
+            annotations: wire.metadata.annotations,
+            labels: wire.metadata.labels,
+            data,
+            applied,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(resource: Resource) -> Name {
+        Name { resource, namespace: "dev".to_owned(), name: "db".to_owned() }
+    }
+
+    fn desired(values: &[(&str, &[u8])]) -> Desired {
+        let data = values.iter().map(|(key, value)| ((*key).to_owned(), SecretValue::new(*value))).collect();
+        Desired { data, annotations: [("a".to_owned(), "b".to_owned())].into(), ..Desired::default() }
+    }
+
+    #[test]
+    fn what_is_applied_reads_as_it_was_meant() {
+        for resource in [Resource::Secret, Resource::ConfigMap] {
+            let desired = desired(&[("text", b"hunter2"), ("bytes", &[0xff, 0])]);
+            let object = Object::read(resource, &desired.body(&name(resource))).unwrap();
+            assert_eq!(object.data, desired.data, "{resource:?}");
+            assert_eq!(object.annotations, desired.annotations);
+            assert!(!format!("{object:?} {desired:?}").contains("hunter2"));
+        }
+        let body = desired(&[("text", b"hunter2")]).body(&name(Resource::ConfigMap));
+        assert!(String::from_utf8_lossy(&body).contains("hunter2"), "text stays text");
+    }
+
+    #[test]
+    fn who_applied_which_key_is_the_servers_account() {
+        let answer = json!({
+            "metadata": {"uid": "u", "resourceVersion": "7", "deletionTimestamp": "2026-01-01T00:00:00Z", "managedFields": [
+                {"manager": "rollcall/a", "operation": "Apply", "fieldsV1": {"f:data": {"f:password": {}, ".": {}}}},
+                {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:data": {"f:password": {}}}},
+            ]},
+            "type": "Opaque", "immutable": true, "data": {"password": "aHVudGVyMg=="},
+        });
+        let object = Object::read(Resource::Secret, answer.to_string().as_bytes()).unwrap();
+        assert_eq!(object.applied, [("rollcall/a".to_owned(), vec!["password".to_owned()])].into());
+        assert!(object.immutable && object.terminating);
+        assert_eq!(object.data["password"].expose_text(), Some("hunter2"));
+    }
+
+    #[test]
+    fn an_answer_that_is_wrong_is_not_quoted() {
+        for answer in [
+            r#"{"metadata": {}, "data": {"password": "hunter2!"}}"#,
+            r#"{"metadata": {}, "data": {"password": {"hunter2": 1}}}"#,
+            r#"{"metadata": {}, "data": "hunter2"}"#,
+            "hunter2",
+        ] {
+            let error = Object::read(Resource::Secret, answer.as_bytes()).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -273,7 +273,7 @@ modules: {{crm: {{needs: [database/crm, topic/crm.events], ready: {{tcp: {{addre
     two.ends(&["secret-syncer", "apply"], 0);
     let (owner, example) = ("belongs to environment `one`", "{environment}_{name}");
     let said = two.ends(&["postgres-init", "apply"], 65);
-    for word in ["database/shop", owner, &uid_text(FIRST), "`two`", &uid, "naming.", example] {
+    for word in ["database/shop", owner, &uid_text(FIRST), "`two`", &uid, "naming: {database:", example] {
         assert!(said.contains(word), "{word} not in: {said}");
     }
     let said = two.ends(&["topic-provisioner", "apply"], 65);

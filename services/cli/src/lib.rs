@@ -22,8 +22,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(command::init::Init),
-    /// Judge a complete set of documents without asking a server.
-    Check(command::Documents),
+    Check(command::check::Check),
     /// Print the JSON Schema of documents.
     Schema,
     Graph(command::graph::GraphArgs),

@@ -8,6 +8,7 @@ mod explain;
 mod gate;
 mod graph;
 mod hash;
+pub mod manifests;
 mod need;
 mod roster;
 mod timeline;

@@ -1,0 +1,116 @@
+//! Rendered manifests of Kubernetes, judged without a cluster: every key of a Secret or ConfigMap that a pod reads must be made
+//! by the manifests themselves or by a document.
+
+mod provided;
+mod references;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::document::Environment;
+use crate::{Component, Kind};
+
+pub use provided::{Keys, placeholder, provided};
+pub use references::{Reference, Wanted, references};
+
+/// ConfigMaps that Kubernetes itself makes in every namespace.
+const ALWAYS: [&str; 1] = ["kube-root-ca.crt"];
+
+/// A reference that would keep a container from starting, or start it with what is no value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unresolved {
+    /// Who refers: `Deployment dev/web, container web, env DB_PASSWORD`.
+    pub by: String,
+    /// The Secret or ConfigMap.
+    pub component: Component,
+    /// The key; empty when it is about the whole object.
+    pub key: String,
+    /// What is wrong, and what to do.
+    pub why: String,
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = if self.key.is_empty() { String::new() } else { format!(" key `{}`", self.key) };
+        write!(f, "{}: {}{key} {}", self.by, self.component, self.why)
+    }
+}
+
+/// What in `objects` refers to a Secret or ConfigMap that neither they nor the documents make, or to a key that it does not
+/// hold, or to one that holds nothing or a placeholder. `namespace` is that of objects that name none. Optional references
+/// are fine whatever they lead to.
+pub fn unresolved(objects: &[Value], namespace: &str, environment: Option<&Environment>) -> Vec<Unresolved> {
+    let mut known: BTreeMap<Component, Keys> = environment.map(documents).unwrap_or_default();
+    let objects: Vec<&Value> = objects.iter().flat_map(items).collect();
+    for object in &objects {
+        if let Some((component, keys)) = provided(object, namespace) {
+            known.entry(component).or_default().add(keys);
+        }
+    }
+    let mut found: Vec<Unresolved> = objects
+        .iter()
+        .flat_map(|object| references(object, namespace))
+        .filter(|reference| !reference.optional)
+        .flat_map(|reference| judge(&reference, &known))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The objects of a list, or the object itself.
+fn items(object: &Value) -> Vec<&Value> {
+    match object["items"].as_array() {
+        Some(list) if object["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => {
+            list.iter().flat_map(items).collect()
+        }
+        _ => vec![object],
+    }
+}
+
+fn judge(reference: &Reference, known: &BTreeMap<Component, Keys>) -> Vec<Unresolved> {
+    let unresolved = |key: &str, why: String| Unresolved {
+        by: reference.by.clone(),
+        component: reference.component.clone(),
+        key: key.to_owned(),
+        why,
+    };
+    let component = &reference.component;
+    if component.kind() == Kind::ConfigMap && ALWAYS.contains(&component.name()) {
+        return Vec::new();
+    }
+    let Some(keys) = known.get(component) else {
+        let how = if component.kind() == Kind::Secret {
+            "; declare it under `secrets` (external, when somebody else makes it), or correct the reference"
+        } else {
+            "; add it to the manifests, or correct the reference"
+        };
+        return vec![unresolved("", format!("is made by nobody{how}"))];
+    };
+    let wanted: Vec<&str> = match &reference.wanted {
+        Wanted::All => keys.named().collect(),
+        Wanted::Keys(keys) => keys.iter().map(String::as_str).collect(),
+    };
+    wanted.into_iter().filter_map(|key| keys.wrong(key).map(|why| unresolved(key, why))).collect()
+}
+
+/// What the documents' Secrets will hold.
+fn documents(environment: &Environment) -> BTreeMap<Component, Keys> {
+    environment
+        .secrets()
+        .map(|declared| {
+            let keys = match &declared.spec.copy {
+                Some(copy) if !copy.keys.is_empty() => Keys::made(copy.keys.keys().cloned()),
+                None if !declared.spec.external => Keys::made(declared.spec.generate.keys().cloned()),
+                // Whatever keys the source or somebody else gives it.
+                _ => Keys::any(),
+            };
+            (declared.component, keys)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

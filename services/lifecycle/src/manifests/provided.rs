@@ -1,0 +1,179 @@
+//! What manifests themselves make: Secrets and ConfigMaps, with the state of each value and never the value.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::{Component, Kind};
+
+/// What is known of the keys of one Secret or ConfigMap.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Keys {
+    /// Keys, and what is wrong with the value of each.
+    keys: BTreeMap<String, Option<String>>,
+    /// It may hold others, which only its maker knows.
+    open: bool,
+}
+
+impl Keys {
+    /// Keys that nobody knows yet.
+    pub fn any() -> Self {
+        Keys { keys: BTreeMap::new(), open: true }
+    }
+
+    /// Exactly these keys, with good values.
+    pub fn made(keys: impl IntoIterator<Item = String>) -> Self {
+        Keys { keys: keys.into_iter().map(|key| (key, None)).collect(), open: false }
+    }
+
+    /// Adds what another one knows: of two who make one object, each adds its keys.
+    pub fn add(&mut self, other: Keys) {
+        self.keys.extend(other.keys);
+        self.open |= other.open;
+    }
+
+    /// The keys that are known by name.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(String::as_str)
+    }
+
+    /// What is wrong with a key; none when it will hold a value.
+    pub fn wrong(&self, key: &str) -> Option<String> {
+        match self.keys.get(key) {
+            Some(wrong) => wrong.clone(),
+            None if self.open => None,
+            None if self.keys.is_empty() => Some("is not there: it holds no key at all".to_owned()),
+            None => {
+                let there: Vec<&str> = self.named().collect();
+                Some(format!("is not there; it holds {}", there.join(", ")))
+            }
+        }
+    }
+}
+
+/// The Secret or ConfigMap that an object is, or will become; none for anything else.
+pub fn provided(object: &Value, namespace: &str) -> Option<(Component, Keys)> {
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
+    let own = object["metadata"]["name"].as_str();
+    let (kind, name, keys) = match object["kind"].as_str()? {
+        "Secret" => (Kind::Secret, own?, secret(object)),
+        "ConfigMap" => (Kind::ConfigMap, own?, config_map(object)),
+        // Decrypted or fetched in the cluster: which keys they give is not for us to know.
+        "SealedSecret" => {
+            let name = object["spec"]["template"]["metadata"]["name"].as_str();
+            (Kind::Secret, name.or(own)?, encrypted(object))
+        }
+        "ExternalSecret" => (Kind::Secret, object["spec"]["target"]["name"].as_str().or(own)?, Keys::any()),
+        "Certificate" => (
+            Kind::Secret,
+            object["spec"]["secretName"].as_str()?,
+            Keys::made(["tls.crt", "tls.key", "ca.crt"].map(str::to_owned)),
+        ),
+        _ => return None,
+    };
+    Some((Component::namespaced(kind, namespace, name), keys))
+}
+
+fn secret(object: &Value) -> Keys {
+    let encoded = entries(&object["data"]).map(|(key, value)| (key.clone(), state(key, &decoded(value))));
+    let plain = entries(&object["stringData"]).map(|(key, value)| (key.clone(), state(key, &text(value))));
+    Keys { keys: encoded.chain(plain).collect(), open: false }
+}
+
+fn config_map(object: &Value) -> Keys {
+    // Configuration may well be empty; a placeholder is none of its values.
+    let data = entries(&object["data"]).map(|(key, value)| (key.clone(), angle(&text(value))));
+    let binary = entries(&object["binaryData"]).map(|(key, _)| (key.clone(), None));
+    Keys { keys: data.chain(binary).collect(), open: false }
+}
+
+fn encrypted(object: &Value) -> Keys {
+    let keys = entries(&object["spec"]["encryptedData"]).map(|(key, _)| (key.clone(), None));
+    // Its template may add keys.
+    Keys { keys: keys.collect(), open: true }
+}
+
+fn entries(map: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    map.as_object().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Base64 as Kubernetes writes it; what is none is judged as it stands.
+fn decoded(value: &Value) -> String {
+    use base64::Engine;
+    let text = text(value);
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim());
+    bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or(text)
+}
+
+/// What is wrong with a secret value: it is empty, or stands for one.
+fn state(key: &str, value: &str) -> Option<String> {
+    if value.is_empty() {
+        return Some("is empty; give it a value".to_owned());
+    }
+    placeholder(key, value).map(|what| format!("{what}; give it a value of its own"))
+}
+
+fn angle(value: &str) -> Option<String> {
+    is_angled(value.trim()).then(|| "is a placeholder in angle brackets; give it a value".to_owned())
+}
+
+fn is_angled(value: &str) -> bool {
+    value.len() > 2
+        && value.starts_with('<')
+        && value.ends_with('>')
+        && !value[1..value.len() - 1].contains(['<', '>', '\n'])
+}
+
+/// What the value of a Secret's key is instead of a secret: `<…>` from a template, a word that asks to be changed, or, where the
+/// key's name says that it is a secret, a word that everybody tries first. A user may well be called `admin`. Lower and upper
+/// case are one.
+pub fn placeholder(key: &str, value: &str) -> Option<&'static str> {
+    const SECRETS: [&str; 6] = ["pass", "pwd", "secret", "token", "pin", "apikey"];
+    const ASKS: [&str; 12] = [
+        "changeme",
+        "change-me",
+        "change_me",
+        "change me",
+        "changeit",
+        "replaceme",
+        "replace-me",
+        "replace_me",
+        "fixme",
+        "todo",
+        "tbd",
+        "placeholder",
+    ];
+    const TRIED: [&str; 16] = [
+        "password",
+        "passw0rd",
+        "password123",
+        "secret",
+        "admin",
+        "root",
+        "test",
+        "demo",
+        "example",
+        "default",
+        "123456",
+        "12345678",
+        "qwerty",
+        "postgres",
+        "minioadmin",
+        "guest",
+    ];
+    let value = value.trim();
+    let (lower, key) = (value.to_lowercase(), key.to_lowercase().replace(['-', '_'], ""));
+    if is_angled(value) {
+        Some("is a placeholder in angle brackets")
+    } else if ASKS.contains(&lower.as_str()) {
+        Some("is a placeholder that asks to be changed")
+    } else if TRIED.contains(&lower.as_str()) && SECRETS.iter().any(|word| key.contains(word)) {
+        Some("is a value that everybody tries first")
+    } else {
+        None
+    }
+}

@@ -78,13 +78,25 @@ fn what_documents_make_resolves() {
 }
 
 #[test]
+fn a_whole_platform_is_not_too_much() {
+    let nested = format!("{}1{}", "{a: ".repeat(90), "}".repeat(90));
+    let many: String = (0..3000)
+        .map(|n| format!("---\nkind: ConfigMap\nmetadata: {{name: m{n}}}\ndata: {{a: b, c: d}}\n"))
+        .chain([format!("---\nkind: CustomResourceDefinition\nspec: {nested}\n")])
+        .collect();
+    let output = piped(&["check", "--manifests", "-"], &many);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("3001 objects"), "{}", text(&output));
+}
+
+#[test]
 fn nonsense_is_said_to_be_nonsense() {
     for (manifests, words) in [
         ("", "there is nothing in there"),
         ("---\n---\n", "there is nothing in there"),
-        ("a: 1\n", "no object of Kubernetes"),
+        ("a: 1\n", "document 1 has no `kind`"),
         ("kind: Pod\nkind: Pod\n", "duplicate"),
-        ("kind: [\n", "-: "),
+        ("kind: [\n", "standard input: "),
     ] {
         let output = piped(&["check", "--manifests", "-"], manifests);
         assert_eq!(output.status.code(), Some(2), "{manifests:?}: {}", text(&output));

@@ -57,6 +57,12 @@ impl Cluster {
                 "the kubeconfig says insecure-skip-tls-verify, and Secrets are only ever read from a server that proves who it is; give its certificate-authority".to_owned(),
             ));
         }
+        if config.cluster_url.scheme_str() != Some("https") {
+            return Err(Error::Unconfigured(format!(
+                "{} is no https address, and Secrets and tokens do not travel in the clear",
+                config.cluster_url
+            )));
+        }
         // Whoever calls decides when to try again: a call that tries for minutes by itself would hide what is wrong.
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT);
@@ -153,8 +159,13 @@ impl Cluster {
             if status.is_success() {
                 return Ok((status, bytes));
             }
-            let fallback = || Status::default().with_code(status.as_u16());
-            Err(Refusal::Status(Box::new(serde_json::from_slice(&bytes).unwrap_or_else(|_| fallback()))))
+            // Whoever stands in between may answer too, in words of his own: that says nothing about the object.
+            Err(match serde_json::from_slice::<Status>(&bytes) {
+                Ok(said) if !said.reason.is_empty() || said.code == status.as_u16() => {
+                    Refusal::Status(Box::new(said))
+                }
+                _ => Refusal::Lost(format!("what answers {status} is no API server")),
+            })
         };
         tokio::time::timeout(REQUEST, answered)
             .await
@@ -209,20 +220,17 @@ pub(crate) fn judged(verb: &'static str, name: &Name, refusal: Refusal) -> Error
         403 if causes().any(|cause| cause.reason == "NamespaceTerminating") => {
             Error::Terminating { name: name.clone() }
         }
-        // Quotas and admission refuse with 403 as well; RBAC's refusal has no cause.
-        403 if causes().next().is_none() && status.reason == "Forbidden" && is_rbac(&status) => {
-            Error::Forbidden { verb, name: name.clone() }
-        }
-        404 => Error::NoNamespace { name: name.clone() },
+        403 => Error::Forbidden { verb, name: name.clone() },
+        404 if is_missing(&status) => Error::NoNamespace { name: name.clone() },
         409 => {
-            let managers: Vec<String> = causes()
+            let held: Vec<String> = causes()
                 .filter(|cause| cause.reason == "FieldManagerConflict")
-                .map(|c| c.message.clone())
+                .map(|cause| format!("{} ({})", cause.field.trim_start_matches('.'), cause.message))
                 .collect();
-            if managers.is_empty() {
+            if held.is_empty() {
                 Error::Changed(name.clone())
             } else {
-                Error::Conflict { name: name.clone(), managers: managers.join(", ") }
+                Error::Conflict { name: name.clone(), held: held.join(", ") }
             }
         }
         _ => judged_plain(&name.to_string(), Refusal::Status(status)),
@@ -241,11 +249,6 @@ fn judged_plain(what: &str, refusal: Refusal) -> Error {
     }
 }
 
-/// RBAC's refusal names no object's details but who asked for what.
-fn is_rbac(status: &Status) -> bool {
-    status.message.contains(" cannot ")
-}
-
 /// The server's words without what it quotes: an answer to a request with values may quote them.
 fn said(status: &Status) -> String {
     let fields: Vec<String> = status
@@ -262,7 +265,7 @@ fn said(status: &Status) -> String {
 }
 
 fn is_missing(status: &Status) -> bool {
-    status.code == 404
+    status.code == 404 && status.reason == "NotFound"
 }
 
 pub(crate) fn api(name: &Name) -> Api {

@@ -26,8 +26,8 @@ pub enum Error {
         /// What was asked.
         what: String,
     },
-    /// We may not.
-    #[error("cannot {verb} {name}: forbidden; a Role in namespace {namespace} must allow `{verb}` on {resource} with resourceNames [{object}]",
+    /// We may not: no Role allows it, or a quota or an admission policy is against it.
+    #[error("cannot {verb} {name}: forbidden; a Role in namespace {namespace} must allow `{verb}` on {resource} with resourceNames [{object}], and no quota or admission policy be against it",
         namespace = name.namespace, resource = name.resource.plural(), object = name.name)]
     Forbidden {
         /// What was tried, as RBAC calls it.
@@ -36,14 +36,12 @@ pub enum Error {
         name: Name,
     },
     /// Somebody else has written a field that we would write.
-    #[error(
-        "{name}: {managers} wrote what we would write; take it over with `takeover: true`, or leave it to them"
-    )]
+    #[error("{name}: somebody else holds {held}; leave it to them, or let them give it up")]
     Conflict {
         /// The object.
         name: Name,
-        /// Who, as the server knows them.
-        managers: String,
+        /// Which fields, and who, as the server knows them.
+        held: String,
     },
     /// The object changed after it was looked at.
     #[error("{0} changed after it was looked at; it is looked at again")]

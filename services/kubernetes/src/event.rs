@@ -31,7 +31,7 @@ impl Cluster {
         let note = &note[..note.floor_char_boundary(1024)];
         let event = json!({
             "apiVersion": "events.k8s.io/v1", "kind": "Event",
-            "metadata": {"namespace": pod.namespace, "name": format!("{}.{:x}", pod.name, now.as_nanosecond())},
+            "metadata": {"namespace": pod.namespace, "name": format!("{:.230}.{:x}", pod.name, now.as_nanosecond())},
             "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid},
             "eventTime": MicroTime(now), "type": "Normal", "reason": reason, "action": "Waiting", "note": note,
             "reportingController": "rollcall", "reportingInstance": reporter,

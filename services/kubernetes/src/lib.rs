@@ -1,8 +1,8 @@
 //! What needs an API server of Kubernetes: a Secret or ConfigMap by name, applied field by field and watched by name, a
 //! pod's Event, and whose a service-account token is.
 //!
-//! Every call names its object: nothing here lists what it was not told of. Values are wiped from our own memory when they
-//! are dropped; the buffers of the HTTP and TLS libraries are theirs.
+//! Every call names its object: nothing here lists what it was not told of. What we keep of a value is wiped when it is
+//! dropped; copies that are made while a request is encoded, sent and received are not.
 
 mod client;
 mod error;

@@ -70,6 +70,9 @@ impl fmt::Display for Name {
     }
 }
 
+/// Where `kubectl apply` keeps what it applied, a Secret's values in the clear among it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// A Secret or ConfigMap as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Object {
@@ -83,7 +86,7 @@ pub struct Object {
     pub immutable: bool,
     /// It is being deleted.
     pub terminating: bool,
-    /// Its annotations.
+    /// Its annotations, but for the one in which `kubectl apply` keeps the values.
     pub annotations: BTreeMap<String, String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -205,8 +208,11 @@ impl<'de> Deserialize<'de> for Text {
 impl Object {
     /// Reads the server's answer.
     pub(crate) fn read(resource: Resource, bytes: &[u8]) -> Result<Self, String> {
-        let wire: Wire =
+        let mut wire: Wire =
             serde_json::from_slice(bytes).map_err(|_| format!("it is no {}", resource.kind()))?;
+        if let Some(applied) = wire.metadata.annotations.remove(LAST_APPLIED) {
+            drop(Zeroizing::new(applied));
+        }
         let mut data = BTreeMap::new();
         let encoded = if resource == Resource::Secret { &wire.data } else { &wire.binary };
         for (key, text) in encoded {
@@ -270,7 +276,7 @@ mod tests {
     #[test]
     fn who_applied_which_key_is_the_servers_account() {
         let answer = json!({
-            "metadata": {"uid": "u", "resourceVersion": "7", "deletionTimestamp": "2026-01-01T00:00:00Z", "managedFields": [
+            "metadata": {"uid": "u", "resourceVersion": "7", "annotations": {LAST_APPLIED: "hunter2", "a": "b"}, "deletionTimestamp": "2026-01-01T00:00:00Z", "managedFields": [
                 {"manager": "rollcall/a", "operation": "Apply", "fieldsV1": {"f:data": {"f:password": {}, ".": {}}}},
                 {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:data": {"f:password": {}}}},
             ]},
@@ -279,6 +285,7 @@ mod tests {
         let object = Object::read(Resource::Secret, answer.to_string().as_bytes()).unwrap();
         assert_eq!(object.applied, [("rollcall/a".to_owned(), vec!["password".to_owned()])].into());
         assert!(object.immutable && object.terminating);
+        assert!(object.annotations.contains_key("a") && !format!("{object:?}").contains("hunter2"));
         assert_eq!(object.data["password"].expose_text(), Some("hunter2"));
     }
 

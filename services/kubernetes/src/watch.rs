@@ -13,8 +13,8 @@ use crate::{Cluster, Error, Name};
 
 /// How long one watch lasts before the server ends it and the next begins.
 const LASTS: u32 = 240;
-/// A watch of which nothing was heard for longer is dead, though its connection may not know.
-const SILENCE: Duration = Duration::from_secs(LASTS as u64 + 15);
+/// A watch that the server has not ended by then is dead, though its connection may not know.
+const OVERDUE: Duration = Duration::from_secs(LASTS as u64 + 15);
 
 /// A watch of one object, across the connections it takes.
 #[derive(Debug)]
@@ -47,11 +47,11 @@ impl Watch {
             .map_err(|_| lost("the watch does not begin".to_owned()))?
             .map_err(|error| failed(&error))?;
         let mut events = pin!(events);
-        let until = Instant::now() + SILENCE;
+        let overdue = Instant::now() + OVERDUE;
         changed();
         loop {
-            match tokio::time::timeout_at(until, events.try_next()).await {
-                Err(_) => return Err(lost(format!("nothing was heard of the watch for {SILENCE:?}"))),
+            match tokio::time::timeout_at(overdue, events.try_next()).await {
+                Err(_) => return Err(lost(format!("the server has not ended the watch after {OVERDUE:?}"))),
                 Ok(Err(error)) => return Err(failed(&error)),
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Ok(Some(WatchEvent::Error(status)))) => {

@@ -1,5 +1,5 @@
-//! What Rollcall knows about readiness, without any I/O: components, events, needs, the graph, and the documents that
-//! describe an environment. No clock, no network, no runtime: everything here is a function of its arguments.
+//! What Rollcall knows about readiness, without any I/O: components, events, needs, the graph, the documents that
+//! describe an environment, and the manifests of charts. No clock, no network, no runtime: everything here is a function of its arguments.
 
 mod component;
 pub mod document;

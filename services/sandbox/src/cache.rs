@@ -10,6 +10,8 @@ use crate::{Error, ProcessSpec, Sandbox};
 
 /// How long a download may take; Keycloak's is the largest with 180 MB.
 const FETCH: Duration = Duration::from_mins(15);
+/// How long another process may take to make the same thing; Kubernetes has to be compiled.
+const OTHER: Duration = Duration::from_mins(45);
 /// How often a process looks whether another one has finished the same download.
 const LOOK: Duration = Duration::from_millis(200);
 /// What Maven needs of the owner's environment to reach its repositories.
@@ -104,9 +106,9 @@ async fn lock(path: &Path) -> Result<File, Error> {
             }
         }
     };
-    match tokio::time::timeout(FETCH, held).await {
+    match tokio::time::timeout(OTHER, held).await {
         Ok(result) => result.map(|()| file).map_err(fail),
-        Err(_) => Err(fail(std::io::Error::other(format!("another process has held it for {FETCH:?}")))),
+        Err(_) => Err(fail(std::io::Error::other(format!("another process has held it for {OTHER:?}")))),
     }
 }
 

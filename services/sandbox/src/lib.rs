@@ -47,7 +47,7 @@ pub use crate::error::Error;
 pub use crate::handle::Handle;
 pub use crate::kafka::{Kafka, KafkaOptions};
 pub use crate::keycloak::{Keycloak, KeycloakDatabase, KeycloakOptions};
-pub use crate::kubernetes::{Kubernetes, KubernetesOptions};
+pub use crate::kubernetes::Kubernetes;
 pub use crate::link::Event;
 pub use crate::postgres::{Postgres, PostgresOptions};
 pub use crate::protocol::{Exit, ProcessSpec, Restart};

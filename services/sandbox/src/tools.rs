@@ -1,4 +1,4 @@
-//! The programs that servers and downloads need (a Java runtime, Maven, xz): found, installed, or asked for.
+//! The programs that servers and downloads need (a Java runtime, Maven, xz, Go): found, installed, or asked for.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,11 +58,13 @@ pub fn decide(missing: &[Tool], host: Host) -> Decision {
         Tool::Java => "openjdk-21-jre-headless",
         Tool::Maven => "maven",
         Tool::Xz => "xz-utils",
-        // Debian 12 has it in its backports only; under this name everybody knows what is meant.
+        Tool::Go if host.bookworm => "-t bookworm-backports golang-go",
         Tool::Go => "golang-go",
     };
     let packages: Vec<&'static str> = missing.iter().map(package).collect();
-    match (packages.is_empty(), host.root && host.apt) {
+    // Debian 12 has a Go of its own, which is too old; whether its backports are to be used is for a person to say.
+    let may = host.root && host.apt && !(host.bookworm && missing.contains(&Tool::Go));
+    match (packages.is_empty(), may) {
         (true, _) => Decision::Go,
         (false, true) => Decision::Install(packages),
         (false, false) => Decision::Ask(packages),
@@ -172,7 +174,7 @@ fn host() -> Host {
 
 #[cfg(test)]
 mod tests {
-    use super::Tool::{Java, Maven, Xz};
+    use super::Tool::{Go, Java, Maven, Xz};
     use super::*;
 
     const ROOT: Host = Host { root: true, apt: true, bookworm: true };
@@ -187,6 +189,8 @@ mod tests {
             (&[Java, Maven], ROOT, Decision::Install(java_and_maven.clone())),
             (&[Java], Host { bookworm: false, ..ROOT }, Decision::Install(newer)),
             (&[Xz], ROOT, Decision::Install(vec!["xz-utils"])),
+            (&[Go], ROOT, Decision::Ask(vec!["-t bookworm-backports golang-go"])),
+            (&[Go], Host { bookworm: false, ..ROOT }, Decision::Install(vec!["golang-go"])),
             (&[Java, Maven], Host { root: false, ..ROOT }, Decision::Ask(java_and_maven)),
             (&[Maven], Host { apt: false, ..ROOT }, Decision::Ask(vec!["maven"])),
             (&[Maven], Host { root: false, apt: false, ..ROOT }, Decision::Ask(vec!["maven"])),

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use sandbox::{KubernetesOptions, Options, Sandbox, Supervisor};
+use sandbox::{Options, Sandbox, Supervisor};
 
 const READY: Duration = Duration::from_mins(2);
 
@@ -12,7 +12,7 @@ const READY: Duration = Duration::from_mins(2);
 async fn the_api_server_serves_and_serves_again_after_a_kill() {
     let supervisor = Supervisor::command(env!("CARGO_BIN_EXE_sandbox-supervisor"), [] as [&str; 0]);
     let sandbox = Sandbox::start(Options::new(supervisor)).await.expect("a sandbox starts");
-    let kubernetes = sandbox.kubernetes(KubernetesOptions::default()).await.expect("made");
+    let kubernetes = sandbox.kubernetes().await.expect("made");
     kubernetes.ready(READY).await.expect("ready");
     let (url, admin) = (kubernetes.url(), kubernetes.admin().expect("written"));
     assert!(std::fs::read_to_string(admin).expect("readable").contains(&url));

@@ -216,8 +216,11 @@ impl Inner {
         };
         if changed {
             let Event { reason, attempts, .. } = &event;
-            let error = Some(&event.evidence.error).filter(|error| !error.is_empty());
-            tracing::info!(%component, %phase, attempts, error, "{reason}");
+            // What the reason says already is not said twice.
+            let error = Some(&event.evidence.error).filter(|error| !reason.contains(error.as_str()));
+            let attempts = (*attempts > 0).then_some(attempts);
+            let text = if reason.is_empty() { format!("{component} is {phase}") } else { reason.clone() };
+            tracing::info!(%component, %phase, attempts, error, "{text}");
         }
         let mut held = Held { event, first };
         held.take_over(&state.roster, &self.source);

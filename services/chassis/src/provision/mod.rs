@@ -17,7 +17,7 @@ use tracing::warn;
 
 use crate::announcer::Announcer;
 use crate::bus::BusUpdate;
-use crate::converge::{Fault, Reconcile, decide};
+use crate::converge::{Fault, Plan, Reconcile, decide};
 use crate::diagnostics::DiagnosticsService;
 use crate::exit::{Exit, Failure, chain};
 use crate::grpc::Server;
@@ -270,16 +270,17 @@ pub async fn plans<R: Reconcile>(targets: &[Target<R>], offline: bool) -> Vec<Pl
         let world = if offline { Ok(R::nothing(spec)) } else { look(component, target, spec).await };
         plans.push(match world {
             Ok(world) => planned::<R>(component, spec, &world),
-            Err(failure) => Planned {
-                target: component.clone(),
-                settled: false,
-                text: format!("? {failure}\n"),
-                json: serde_json::json!({"target": component, "error": failure.message}),
-                failure: Some(failure),
-            },
+            Err(failure) => unseen::<R>(component, failure),
         });
     }
     plans
+}
+
+fn unseen<R: Reconcile>(component: &Component, failure: Failure) -> Planned {
+    let mut json = account::json(component, &Plan::<R::Step>::default());
+    json["error"] = failure.message.as_str().into();
+    let text = format!("? {failure}\n");
+    Planned { target: component.clone(), settled: false, text, json, failure: Some(failure) }
 }
 
 fn planned<R: Reconcile>(component: &Component, spec: &R::Spec, world: &R::World) -> Planned {

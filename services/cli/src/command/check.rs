@@ -46,8 +46,7 @@ pub fn run(args: &Check) -> Result<(), Failure> {
         problems.extend(graph.check(environment));
     }
     let objects = read(&args.manifests)?;
-    let namespace = args.namespace.clone().or_else(|| only_namespace(environment.as_ref()));
-    let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+    let namespace = namespace(args, environment.as_ref(), &objects)?;
     let references = unresolved(&objects, &namespace, environment.as_ref());
 
     let sound =
@@ -88,18 +87,30 @@ fn summary(environment: Option<&Environment>, graph: &Graph, objects: usize) -> 
     format!("{}, nothing wrong", parts.join(", "))
 }
 
-/// The one namespace of the documents; none when there are several.
-fn only_namespace(environment: Option<&Environment>) -> Option<String> {
-    let mut namespaces = environment?.sources().map(|source| &source.document.fragment.namespace);
-    let first = namespaces.next()?;
-    namespaces.all(|other| other == first).then(|| first.clone())
+/// The namespace of objects that name none: as it is said, or as all documents have it. Of several it is not guessed.
+fn namespace(args: &Check, environment: Option<&Environment>, objects: &[Value]) -> Result<String, Failure> {
+    if let Some(namespace) = &args.namespace {
+        return Ok(namespace.clone());
+    }
+    let sources = environment.into_iter().flat_map(Environment::sources);
+    let mut namespaces = sources.map(|source| &source.document.fragment.namespace);
+    let Some(first) = namespaces.next() else { return Ok("default".to_owned()) };
+    let nameless = objects.iter().any(|object| object["metadata"]["namespace"].is_null());
+    match namespaces.find(|other| *other != first) {
+        Some(other) if nameless => Err(Failure::usage(format!(
+            "--namespace: some manifests name no namespace, and the documents span {first} and {other}; say which it is"
+        ))),
+        _ => Ok(first.clone()),
+    }
 }
 
 /// The objects in these files.
 fn read(files: &[PathBuf]) -> Result<Vec<Value>, Failure> {
     let mut objects = Vec::new();
     for file in files {
-        let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", file.display()));
+        let name =
+            if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+        let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{name}: {error}"));
         let text = if file == Path::new("-") {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text).map(|_| text)
@@ -111,21 +122,31 @@ fn read(files: &[PathBuf]) -> Result<Vec<Value>, Failure> {
             duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,
             strict_booleans: true,
             with_snippet: false,
+            // A whole platform renders to thousands of objects, and the schemas of custom resources nest deeply.
+            budget: serde_saphyr::budget! {
+                max_documents: 100_000,
+                max_events: 20_000_000,
+                max_nodes: 10_000_000,
+                max_depth: 256,
+            },
         };
         let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
             .map_err(|error| failed(&error.render_with_formatter(&serde_saphyr::UserMessageFormatter)))?;
         // What a chart renders to nothing leaves an empty document.
-        objects.extend(documents.into_iter().filter(|document| !document.is_null()));
-    }
-    match objects.iter().find(|object| !object["kind"].is_string()) {
-        Some(_) => Err(Failure::usage(
-            "--manifests: something in there is no object of Kubernetes: it has no `kind`",
-        )),
-        None if !files.is_empty() && objects.is_empty() => {
-            Err(Failure::usage("--manifests: there is nothing in there; did rendering fail?"))
+        let documents = documents.into_iter().enumerate().filter(|(_, document)| !document.is_null());
+        for (number, document) in documents {
+            if !document["kind"].is_string() {
+                let which =
+                    format!("document {} has no `kind`, so it is no object of Kubernetes", number + 1);
+                return Err(failed(&which));
+            }
+            objects.push(document);
         }
-        None => Ok(objects),
     }
+    if !files.is_empty() && objects.is_empty() {
+        return Err(Failure::usage("--manifests: there is nothing in there; did rendering fail?"));
+    }
+    Ok(objects)
 }
 
 fn describe(problem: &Problem) -> Value {

@@ -16,7 +16,7 @@ pub struct GraphArgs {
     #[command(flatten)]
     documents: Documents,
     /// Draw it: `dot` for Graphviz.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with = "output")]
     draw: Option<Drawing>,
 }
 

@@ -139,15 +139,26 @@ async fn perform(args: &Rehearse, stage: &Stage, show: &Show, shutdown: &Shutdow
     outcome.map_err(late)??;
     if args.direct {
         let seconds = show.elapsed().as_secs_f64();
-        return print(args.output, &json!({"complete": true, "seconds": seconds}), || {
+        print(args.output, &json!({"complete": true, "seconds": seconds}), || {
             format!("every module is ready, {seconds:.2} s")
-        });
+        })?;
+    } else {
+        tell(args, stage).await?;
     }
-    tell(args, stage).await?;
-    if args.hold {
-        show.end();
-        show.say("everything stays up until you interrupt it");
-        shutdown.requested().await;
+    if args.hold { hold(stage, show, &mut deaths, shutdown).await } else { Ok(()) }
+}
+
+/// Stays until it is interrupted, or a stand-in ends by itself.
+async fn hold(
+    stage: &Stage,
+    show: &Show,
+    deaths: &mut broadcast::Receiver<Event>,
+    shutdown: &Shutdown,
+) -> Result<(), Failure> {
+    show.end();
+    show.say("everything stays up until you interrupt it");
+    while tokio::time::timeout(LOOK, shutdown.requested()).await.is_err() {
+        broken_promise(stage, deaths)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use kube::api::{Api, DynamicObject};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kubernetes::{Cluster, Desired, Name, Resource};
-use sandbox::{Kubernetes, KubernetesOptions, Options, Sandbox, Supervisor};
+use sandbox::{Kubernetes, Options, Sandbox, Supervisor};
 use serde_json::{Value, json};
 
 const READY: Duration = Duration::from_mins(2);
@@ -36,7 +36,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start() -> Server {
         let sandbox = Sandbox::start(Options::new(supervisor())).await.expect("a sandbox starts");
-        let kubernetes = sandbox.kubernetes(KubernetesOptions::default()).await.expect("made");
+        let kubernetes = sandbox.kubernetes().await.expect("made");
         kubernetes.ready(READY).await.expect("ready");
         let kubeconfig = kubernetes.admin().expect("written");
         let admin = Cluster::of_kubeconfig(&kubeconfig).await.expect("usable");
@@ -131,16 +131,12 @@ pub(crate) fn keys(values: &[(&str, &str)]) -> Desired {
 
 /// Asks again until it holds: RBAC takes effect with a delay of some milliseconds.
 pub(crate) async fn eventually<T, E: std::fmt::Debug>(mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
-    let asking = async {
-        loop {
-            match ask().await {
-                Ok(answer) => return answer,
-                Err(error) => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    drop(error);
-                }
-            }
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error:?}"),
         }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.expect("in time")
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

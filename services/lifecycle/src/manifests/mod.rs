@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::document::Environment;
 use crate::{Component, Kind};
 
-pub use provided::{Keys, placeholder, provided};
-pub use references::{Reference, Wanted, references};
+use provided::{Keys, provided};
+use references::{Reference, Wanted, references};
 
 /// ConfigMaps that Kubernetes itself makes in every namespace.
 const ALWAYS: [&str; 1] = ["kube-root-ca.crt"];
@@ -46,7 +46,11 @@ pub fn unresolved(objects: &[Value], namespace: &str, environment: Option<&Envir
     let objects: Vec<&Value> = objects.iter().flat_map(items).collect();
     for object in &objects {
         if let Some((component, keys)) = provided(object, namespace) {
-            known.entry(component).or_default().add(keys);
+            let keys = match known.remove(&component) {
+                Some(before) => before.and(keys),
+                None => keys,
+            };
+            known.insert(component, keys);
         }
     }
     let mut found: Vec<Unresolved> = objects

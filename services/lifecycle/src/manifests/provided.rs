@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::{Component, Kind};
 
 /// What is known of the keys of one Secret or ConfigMap.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Keys {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Keys {
     /// Keys, and what is wrong with the value of each.
     keys: BTreeMap<String, Option<String>>,
     /// It may hold others, which only its maker knows.
@@ -17,28 +17,39 @@ pub struct Keys {
 
 impl Keys {
     /// Keys that nobody knows yet.
-    pub fn any() -> Self {
+    pub(super) fn any() -> Self {
         Keys { keys: BTreeMap::new(), open: true }
     }
 
     /// Exactly these keys, with good values.
-    pub fn made(keys: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn made(keys: impl IntoIterator<Item = String>) -> Self {
         Keys { keys: keys.into_iter().map(|key| (key, None)).collect(), open: false }
     }
 
-    /// Adds what another one knows: of two who make one object, each adds its keys.
-    pub fn add(&mut self, other: Keys) {
-        self.keys.extend(other.keys);
-        self.open |= other.open;
+    /// What two know of one object: of whom it stands whole knows more than who only says that it will be there. Where both
+    /// name a key, what is wrong with either is wrong.
+    pub(super) fn and(mut self, other: Keys) -> Self {
+        match (self.open && self.keys.is_empty(), other.open && other.keys.is_empty()) {
+            (true, _) => other,
+            (_, true) => self,
+            _ => {
+                for (key, wrong) in other.keys {
+                    let known = self.keys.entry(key).or_default();
+                    *known = known.take().or(wrong);
+                }
+                self.open |= other.open;
+                self
+            }
+        }
     }
 
     /// The keys that are known by name.
-    pub fn named(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn named(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().map(String::as_str)
     }
 
     /// What is wrong with a key; none when it will hold a value.
-    pub fn wrong(&self, key: &str) -> Option<String> {
+    pub(super) fn wrong(&self, key: &str) -> Option<String> {
         match self.keys.get(key) {
             Some(wrong) => wrong.clone(),
             None if self.open => None,
@@ -52,7 +63,7 @@ impl Keys {
 }
 
 /// The Secret or ConfigMap that an object is, or will become; none for anything else.
-pub fn provided(object: &Value, namespace: &str) -> Option<(Component, Keys)> {
+pub(super) fn provided(object: &Value, namespace: &str) -> Option<(Component, Keys)> {
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
     let own = object["metadata"]["name"].as_str();
     let (kind, name, keys) = match object["kind"].as_str()? {
@@ -64,17 +75,20 @@ pub fn provided(object: &Value, namespace: &str) -> Option<(Component, Keys)> {
             (Kind::Secret, name.or(own)?, encrypted(object))
         }
         "ExternalSecret" => (Kind::Secret, object["spec"]["target"]["name"].as_str().or(own)?, Keys::any()),
-        "Certificate" => (
-            Kind::Secret,
-            object["spec"]["secretName"].as_str()?,
-            Keys::made(["tls.crt", "tls.key", "ca.crt"].map(str::to_owned)),
-        ),
+        // Keystores and other formats add keys.
+        "Certificate" if object["apiVersion"].as_str()?.starts_with("cert-manager.io/") => {
+            (Kind::Secret, object["spec"]["secretName"].as_str()?, Keys::any())
+        }
         _ => return None,
     };
     Some((Component::namespaced(kind, namespace, name), keys))
 }
 
 fn secret(object: &Value) -> Keys {
+    // The cluster fills it.
+    if object["type"].as_str() == Some("kubernetes.io/service-account-token") {
+        return Keys::any();
+    }
     let encoded = entries(&object["data"]).map(|(key, value)| (key.clone(), state(key, &decoded(value))));
     let plain = entries(&object["stringData"]).map(|(key, value)| (key.clone(), state(key, &text(value))));
     Keys { keys: encoded.chain(plain).collect(), open: false }
@@ -97,8 +111,13 @@ fn entries(map: &Value) -> impl Iterator<Item = (&String, &Value)> {
     map.as_object().into_iter().flatten()
 }
 
+/// A template that found no value renders to nothing, which is null.
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
 }
 
 /// Base64 as Kubernetes writes it; what is none is judged as it stands.
@@ -125,14 +144,14 @@ fn is_angled(value: &str) -> bool {
     value.len() > 2
         && value.starts_with('<')
         && value.ends_with('>')
-        && !value[1..value.len() - 1].contains(['<', '>', '\n'])
+        && !value[1..value.len() - 1].contains(['<', '>', '\n', '/'])
 }
 
 /// What the value of a Secret's key is instead of a secret: `<…>` from a template, a word that asks to be changed, or, where the
 /// key's name says that it is a secret, a word that everybody tries first. A user may well be called `admin`. Lower and upper
 /// case are one.
-pub fn placeholder(key: &str, value: &str) -> Option<&'static str> {
-    const SECRETS: [&str; 6] = ["pass", "pwd", "secret", "token", "pin", "apikey"];
+pub(super) fn placeholder(key: &str, value: &str) -> Option<&'static str> {
+    const SECRETS: [&str; 5] = ["pass", "pwd", "secret", "token", "apikey"];
     const ASKS: [&str; 12] = [
         "changeme",
         "change-me",

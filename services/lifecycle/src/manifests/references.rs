@@ -8,20 +8,20 @@ use crate::{Component, Kind};
 
 /// A container's or volume's reference to a Secret or ConfigMap.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
+pub(super) struct Reference {
     /// Who refers: `Deployment dev/web, container web, env DB_PASSWORD`.
-    pub by: String,
+    pub(super) by: String,
     /// To what.
-    pub component: Component,
+    pub(super) component: Component,
     /// Which keys.
-    pub wanted: Wanted,
+    pub(super) wanted: Wanted,
     /// Kubernetes starts the container without it, too.
-    pub optional: bool,
+    pub(super) optional: bool,
 }
 
 /// Which keys are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub(super) enum Wanted {
     /// Whichever there are; the object itself must exist.
     All,
     /// These.
@@ -29,7 +29,7 @@ pub enum Wanted {
 }
 
 /// The references of every pod that an object is or will make, however deep its template is nested.
-pub fn references(object: &Value, namespace: &str) -> Vec<Reference> {
+pub(super) fn references(object: &Value, namespace: &str) -> Vec<Reference> {
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
     let kind = object["kind"].as_str().unwrap_or("object");
     let name = object["metadata"]["name"].as_str().unwrap_or("without a name");

@@ -104,6 +104,7 @@ fn what_does_not_resolve_names_who_what_and_what_to_do() {
         (Some(json!({"user": "u"})), &["secret/dev/db key `password` is not there", "it holds user"]),
         (Some(json!({})), &["holds no key at all"]),
         (Some(json!({"password": ""})), &["key `password` is empty"]),
+        (Some(json!({"password": null})), &["key `password` is empty"]),
         (Some(json!({"password": "<db_password>"})), &["angle brackets"]),
         (Some(json!({"password": "ChangeMe"})), &["asks to be changed"]),
         (Some(json!({"password": "postgres"})), &["everybody tries first"]),
@@ -120,6 +121,8 @@ fn what_does_not_resolve_names_who_what_and_what_to_do() {
 #[test]
 fn encoded_values_are_judged_decoded() {
     let encoded = json!({"kind": "Secret", "metadata": {"name": "db"}, "data": {"password": "Y2hhbmdlbWU="}});
+    let null = json!({"kind": "Secret", "metadata": {"name": "db"}, "data": {"password": null}});
+    assert!(wrong(&[deployment(&reads("password")), null])[0].contains("is empty"));
     let found = wrong(&[deployment(&reads("password")), encoded]);
     assert!(found[0].contains("asks to be changed") && !found[0].contains("changeme"), "{found:?}");
 }
@@ -149,8 +152,13 @@ fn what_the_cluster_will_make_of_other_objects_counts() {
     ] {
         assert_eq!(wrong(&[deployment(&reads("password")), maker]), [""; 0]);
     }
-    let certificate = json!({"kind": "Certificate", "metadata": {"name": "x"}, "spec": {"secretName": "db"}});
+    let certificate = json!({
+        "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": {"name": "x"}, "spec": {"secretName": "db"},
+    });
     assert_eq!(wrong(&[deployment(&reads("tls.key")), certificate]), [""; 0]);
+    let token =
+        json!({"kind": "Secret", "type": "kubernetes.io/service-account-token", "metadata": {"name": "db"}});
+    assert_eq!(wrong(&[deployment(&reads("token")), token]), [""; 0]);
 }
 
 #[test]
@@ -184,4 +192,10 @@ fn documents_make_secrets_too_and_namespaces_keep_apart() {
     ] {
         assert_eq!(reads(name, key, namespace), wrong, "{namespace}/{name} {key}");
     }
+    // Who shows it whole knows its keys better than who calls it external.
+    let pod = json!({"kind": "Pod", "metadata": {"name": "p", "namespace": "dev"}, "spec": {"containers": [
+        {"env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "outside", "key": "none"}}}]},
+    ]}});
+    let whole = json!({"kind": "Secret", "metadata": {"name": "outside", "namespace": "dev"}, "stringData": {"one": "value"}});
+    assert_eq!(unresolved(&[pod, whole], "dev", Some(&environment)).len(), 1);
 }

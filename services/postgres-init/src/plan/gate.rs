@@ -23,7 +23,7 @@ pub(super) fn database(spec: &ServerSpec, database: &DatabaseSpec, world: &World
         // Made by us and not yet recorded: its owner carries our mark, and nobody can log in as an owner.
         return match exists {
             Some(facts) if facts.owner != database.owner || world.role_record(&database.owner).is_none() => {
-                Err(unmarked(spec, &thing, "database"))
+                Err(unmarked(spec, &thing))
             }
             _ => Ok(()),
         };
@@ -60,7 +60,7 @@ fn role(spec: &ServerSpec, fragment: &str, name: &str, world: &World) -> Result<
     let thing = format!("role `{name}`");
     match (world.role(name), world.role_record(name)) {
         (None, None) => Ok(()),
-        (Some(_), None) => Err(unmarked(spec, &thing, "role")),
+        (Some(_), None) => Err(unmarked(spec, &thing)),
         (facts, Some(record)) => {
             ours(spec, fragment, record, &thing)?;
             match facts {
@@ -93,9 +93,9 @@ fn ours(spec: &ServerSpec, fragment: &str, record: &Record, thing: &str) -> Resu
     Ok(())
 }
 
-fn unmarked(spec: &ServerSpec, thing: &str, kind: &str) -> String {
+fn unmarked(spec: &ServerSpec, thing: &str) -> String {
     format!(
-        "{thing} exists and carries no mark of environment `{}`; an existing {kind} cannot be adopted yet: {OWN_NAMES}",
+        "{thing} exists and carries no mark of environment `{}`; it is left to whoever made it: {OWN_NAMES}",
         spec.environment.name,
     )
 }

@@ -21,7 +21,7 @@ const MODULE: [(&str, &str); 3] = [
     ("main.go", include_str!("control-plane/main.go")),
 ];
 /// What Go needs of the owner's environment to reach its module proxy and to find what it has fetched and compiled before.
-const FOR_GO: [&str; 14] = [
+const FOR_GO: [&str; 15] = [
     "GOPROXY",
     "GONOPROXY",
     "GOPRIVATE",
@@ -36,6 +36,7 @@ const FOR_GO: [&str; 14] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
+    "no_proxy",
 ];
 
 /// The program that is both the API server and etcd.

@@ -19,8 +19,6 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use crate::{Error, Handle, ProcessSpec, Sandbox, ports};
 use pki::Authority;
 
-/// How long an orderly stop may take before it becomes a kill.
-const STOP: Duration = Duration::from_secs(10);
 /// How long one answer of the health check may take.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Who issues service-account tokens, and whom they are for unless a request says otherwise.
@@ -28,16 +26,8 @@ const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// The group that may do everything.
 const MASTERS: &str = "system:masters";
 
-/// What kind of API server.
-#[derive(Debug, Clone, Default)]
-pub struct KubernetesOptions {
-    /// More flags of kube-apiserver, such as `--audit-policy-file=…`.
-    pub flags: Vec<String>,
-}
-
 /// A Kubernetes API of a sandbox.
 pub struct Kubernetes {
-    etcd: Handle,
     apiserver: Handle,
     port: u16,
     dir: PathBuf,
@@ -48,7 +38,7 @@ pub struct Kubernetes {
 impl Sandbox {
     /// Makes an empty cluster and starts it; [`Kubernetes::ready`] waits until it serves. The programs are compiled when they
     /// are first asked for, which takes minutes.
-    pub async fn kubernetes(&self, options: KubernetesOptions) -> Result<Kubernetes, Error> {
+    pub async fn kubernetes(&self) -> Result<Kubernetes, Error> {
         let program = binary::program(self).await?;
         let dir = self.new_dir("kubernetes")?;
         let authority = Authority::new(&dir)?;
@@ -60,11 +50,11 @@ impl Sandbox {
                 .dir(&dir)
                 .args([part])
         };
-        let etcd = self.spawn(etcd(process("etcd"), &dir, client, peer)).await?;
-        let spec = apiserver(process("kube-apiserver"), &dir, client, port).args(options.flags);
+        self.spawn(etcd(process("etcd"), &dir, client, peer)).await?;
+        let spec = apiserver(process("kube-apiserver"), &dir, client, port);
         let apiserver = self.spawn(spec).await?;
         let connector = TlsConnector::from(Arc::new(authority.trusting()?));
-        Ok(Kubernetes { etcd, apiserver, port, dir, authority, connector })
+        Ok(Kubernetes { apiserver, port, dir, authority, connector })
     }
 }
 
@@ -75,7 +65,7 @@ impl Kubernetes {
     }
 
     /// The certificate authority of its serving certificate, a PEM file.
-    pub fn authority(&self) -> PathBuf {
+    fn authority(&self) -> PathBuf {
         self.dir.join(pki::AUTHORITY)
     }
 
@@ -112,21 +102,6 @@ impl Kubernetes {
         Ok(file)
     }
 
-    /// The API server's log.
-    pub fn log(&self) -> &Path {
-        self.apiserver.log()
-    }
-
-    /// The API server's process.
-    pub fn handle(&self) -> &Handle {
-        &self.apiserver
-    }
-
-    /// Etcd's process.
-    pub fn etcd(&self) -> &Handle {
-        &self.etcd
-    }
-
     /// Waits until the API server says that it is ready.
     pub async fn ready(&self, within: Duration) -> Result<(), Error> {
         let answers = async || {
@@ -135,17 +110,12 @@ impl Kubernetes {
         self.apiserver.until("ready", within, answers).await
     }
 
-    /// An orderly stop of the API server; etcd goes on.
-    pub async fn stop(&self) -> Result<(), Error> {
-        self.apiserver.stop(STOP).await
-    }
-
     /// `kill -9` for the API server; etcd goes on.
     pub async fn kill(&self) -> Result<(), Error> {
         self.apiserver.kill().await
     }
 
-    /// Starts the API server again after `stop` or `kill`: same port, same objects.
+    /// Starts the API server again after a kill: same port, same objects.
     pub async fn start(&self) -> Result<(), Error> {
         self.apiserver.start().await
     }

@@ -55,10 +55,10 @@ impl Kept {
         self.fragments.insert(fragment.name.clone(), fragment.hash.clone());
     }
 
-    /// What the hub took and the bus does not hold, or not as its last word.
+    /// What was registered and the bus does not hold, or not as its last word.
     fn missing(&self, state: &State) -> Vec<Fragment> {
         let kept = |fragment: &&Fragment| self.fragments.get(&fragment.name) == Some(&fragment.hash);
-        state.fragments().filter(|fragment| !kept(fragment)).cloned().collect()
+        state.registered().filter(|fragment| !kept(fragment)).cloned().collect()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chassis::wire::Fragment;
-use lifecycle::document::{Document, Environment, Identity, Source};
+use lifecycle::document::{Document, Environment, Identity, Problem, Source};
 use lifecycle::sha256_hex;
 
 /// A fragment that was not taken.
@@ -43,18 +43,27 @@ impl Union {
                 Err(reason) => refused.push(Refusal { name: fragment.name, reason }),
             }
         }
-        // Together first: two may have changed places. If that cannot be, one by one, and the refused again while others
-        // are taken, for what one declares another may just have given up.
-        if let Ok(taken) = self.adopt(&read) {
-            return (taken, refused);
-        }
+        // Together first: two may have changed places. Then without those that something is wrong with; then one by one,
+        // and the refused again while others are taken, for what one declares another may just have given up.
         let mut taken: Vec<Taken> = Vec::new();
+        match self.adopt(&read) {
+            Ok(all) => return (all, refused),
+            Err(problems) => {
+                let named = |name: &str| problems.iter().any(|problem| problem.file == file(name));
+                let (wrong, sound): (Vec<_>, Vec<_>) = read.into_iter().partition(|(f, _)| named(&f.name));
+                read = wrong;
+                match self.adopt(&sound) {
+                    Ok(some) => taken = some,
+                    Err(_) => read.extend(sound),
+                }
+            }
+        }
         loop {
             let (mut again, before) = (Vec::new(), taken.len());
             for candidate in read {
                 match self.adopt(std::slice::from_ref(&candidate)) {
                     Ok(news) => taken.extend(news),
-                    Err(reason) => again.push((candidate, reason)),
+                    Err(problems) => again.push((candidate, told(&problems))),
                 }
             }
             // What a later one of its name replaced is not tried again.
@@ -70,8 +79,8 @@ impl Union {
         }
     }
 
-    /// Takes these together, or none of them.
-    fn adopt(&mut self, new: &[(Fragment, Document)]) -> Result<Vec<Taken>, String> {
+    /// Takes these together, or none of them; then what is wrong with them.
+    fn adopt(&mut self, new: &[(Fragment, Document)]) -> Result<Vec<Taken>, Vec<Problem>> {
         let mut fragments = self.fragments.clone();
         let mut taken = Vec::new();
         for (fragment, document) in new {
@@ -84,13 +93,12 @@ impl Union {
         }
         let documents = fragments.values().map(|(_, document)| document);
         let sources = documents.map(|d| Source { file: file(&d.fragment.name), document: d.clone() });
-        let merged = Environment::merge(sources);
+        let mut merged = Environment::merge(sources);
         if !merged.problems.is_empty() {
             // Whatever is wrong came with these: without them nothing was.
             let own: Vec<String> = new.iter().map(|(fragment, _)| file(&fragment.name)).collect();
-            let wrong = merged.problems.iter().filter(|problem| own.contains(&problem.file));
-            let wrong: Vec<String> = wrong.map(|p| format!("{}: {}", p.key, p.message)).collect();
-            return Err(wrong.join("; "));
+            merged.problems.retain(|problem| own.contains(&problem.file));
+            return Err(merged.problems);
         }
         self.environment = merged.environment;
         self.fragments = fragments;
@@ -143,6 +151,10 @@ fn document(fragment: &Fragment, identity: &Identity) -> Result<Document, String
             document.environment.name, identity.name
         ))
     }
+}
+
+fn told(problems: &[Problem]) -> String {
+    problems.iter().map(|p| format!("{}: {}", p.key, p.message)).collect::<Vec<_>>().join("; ")
 }
 
 /// What a registered fragment is called where files are named.

@@ -91,8 +91,6 @@ pub enum State {
     Unknown,
     /// Whoever looks has no way to: somebody else has to tell.
     Unobservable,
-    /// Nobody declares it.
-    Undeclared,
 }
 
 impl State {
@@ -108,11 +106,10 @@ impl State {
             State::Unhealthy => "unhealthy",
             State::Unknown => "unknown",
             State::Unobservable => "unobservable",
-            State::Undeclared => "undeclared",
         }
     }
 
-    /// What a person should look at.
+    /// What a person should look at; nothing where the error says it itself.
     pub fn advice(self) -> &'static str {
         match self {
             State::Unresolved => "check the host's name; does its Service exist, and in which namespace?",
@@ -127,8 +124,7 @@ impl State {
             State::Absent => "check the name; or what would make it has not run yet",
             State::Unhealthy => "look into its log: it answers and says that it is not ready",
             State::Unknown => "mend what keeps the waiter itself from looking",
-            State::Unobservable => "`rollcall explain` tells what the hub knows of it",
-            State::Undeclared => "declare it in a fragment, or correct the need",
+            State::Unobservable => "",
         }
     }
 }
@@ -163,7 +159,7 @@ impl NotYet {
             error: error.to_string(),
             code: String::new(),
             never: false,
-            blind: matches!(state, State::Unknown | State::Unobservable | State::Undeclared),
+            blind: matches!(state, State::Unknown | State::Unobservable),
         }
     }
 

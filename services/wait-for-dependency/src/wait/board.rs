@@ -96,21 +96,16 @@ impl Entry {
     /// What is known, in a line: name, state, since when, error, advice.
     pub(super) fn line(&self, now: Instant) -> String {
         let Some(last) = &self.last else {
-            return format!(
-                "{}: the first look has not ended yet; it does not refuse, it does not answer",
-                self.label
-            );
+            return format!("{}: the first look has not ended yet", self.label);
         };
         let code = if last.code.is_empty() { String::new() } else { format!(" ({})", last.code) };
         let looks = if self.looks == 1 { "1 look".to_owned() } else { format!("{} looks", self.looks) };
-        format!(
-            "{}: {} for {}, {looks}: {}{code}; {}",
-            self.label,
-            last.state,
-            short(now - self.since),
-            last.error,
-            last.state.advice()
-        )
+        let (state, since, error) = (last.state, short(now - self.since), &last.error);
+        let advice = match state.advice() {
+            "" => String::new(),
+            advice => format!("; {advice}"),
+        };
+        format!("{}: {state} for {since}, {looks}: {error}{code}{advice}", self.label)
     }
 
     /// The same for machines.
@@ -191,7 +186,7 @@ mod tests {
         assert_eq!(
             text,
             "the deadline of 1m 15s passed; 2 of 2 not ready:\n  tcp db:1: refused for 1m 15s, 1 look: Connection refused (ECONN); \
-             check that it is started and that host and port are right\n  http://x/: not looked at yet"
+             check that it is started and that host and port are right\n  http://x/: the first look has not ended yet"
         );
     }
 }

@@ -65,6 +65,8 @@ pub struct State {
     union: Union,
     /// Fragments that were registered in this life: what an earlier one left on the bus is older.
     registered: BTreeSet<String>,
+    /// What an earlier life left and could not be taken yet, by name.
+    refused_recalls: BTreeMap<String, Fragment>,
     /// The bus was read, so the generation is the current one.
     settled: bool,
     refused: Vec<String>,
@@ -88,6 +90,7 @@ impl State {
             source: source.into(),
             union: Union::default(),
             registered: BTreeSet::new(),
+            refused_recalls: BTreeMap::new(),
             settled: false,
             refused: Vec::new(),
             graph: Graph::default(),

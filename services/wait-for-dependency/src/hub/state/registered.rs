@@ -24,14 +24,28 @@ impl State {
     }
 
     /// Hears a fragment that an earlier life kept on the bus. What was registered in this life outranks it: the bus is
-    /// often read only after the documents of today were.
+    /// often read only after the documents of today were. One that is refused is tried again with each that comes: what it
+    /// declares another may still give up, for the bus tells of what changed together one after the other.
     pub fn recall(&mut self, fragment: Fragment, now: Moment) -> (Option<Refusal>, Vec<Effect>) {
         if self.registered.contains(&fragment.name) {
             return (None, Vec::new());
         }
-        let (taken, refused) = self.union.take(vec![fragment], &self.identity);
+        let name = fragment.name.clone();
+        self.refused_recalls.retain(|other, _| !self.registered.contains(other));
+        self.refused_recalls.insert(name.clone(), fragment);
+        let batch = self.refused_recalls.values().cloned().collect();
+        let (taken, refused) = self.union.take(batch, &self.identity);
+        for Taken { fragment, .. } in &taken {
+            self.refused_recalls.remove(&fragment.name);
+        }
         let is_new = taken.iter().any(|taken| taken.is_new);
-        (refused.into_iter().next(), if is_new { self.redefine(now) } else { Vec::new() })
+        let refusal = refused.into_iter().find(|refusal| refusal.name == name);
+        (refusal, if is_new { self.redefine(now) } else { Vec::new() })
+    }
+
+    /// The fragments that were registered in this life and taken: what the bus has to hold.
+    pub fn registered(&self) -> impl Iterator<Item = &Fragment> {
+        self.union.fragments().filter(|fragment| self.registered.contains(&fragment.name))
     }
 
     /// The fragments that were taken.

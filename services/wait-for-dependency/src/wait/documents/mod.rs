@@ -124,11 +124,13 @@ impl Waiter {
                     drivers.spawn(drive(index, probe, secrets.clone(), rhythm, signals, told.clone()));
                 }
                 Err(why) => {
+                    // Without a hub nobody will ever tell of it either.
+                    let found = NotYet::new(State::Unobservable, why);
                     let found = if self.hub.is_none() {
                         self.nobody[index] = Some(self.begun);
-                        NotYet::new(State::Undeclared, why).code(NOBODY)
+                        found.code(NOBODY)
                     } else {
-                        NotYet::new(State::Unobservable, why)
+                        found
                     };
                     self.not_yet(index, found);
                 }
@@ -210,8 +212,7 @@ impl Waiter {
             }
             // Its phase is news, so it stands where another peer's error code would.
             let phase = state.phase.map_or("", Phase::as_str);
-            let found = if code == NOBODY { State::Undeclared } else { State::Unobservable };
-            let found = NotYet::new(found, hubs_words(&state));
+            let found = NotYet::new(State::Unobservable, hubs_words(&state));
             self.not_yet(index, found.code(if code.is_empty() { phase } else { &code }));
         }
         if self.fail_fast && state.phase == Some(Phase::Failed) && self.board.unmet().any(|(i, _)| i == index)

@@ -48,6 +48,33 @@ fn what_moves_from_one_fragment_to_another_moves_whatever_their_names() {
 
     let (refused, _) = hub.register(vec![fragment("a", without), fragment("c", with)], Moment(3));
     assert_eq!(refused, [], "two may change places");
+
+    let third = "modules: {third: {}}";
+    hub.register(vec![fragment("e", third)], Moment(4));
+    let clash = fragment("d", third);
+    let swap = vec![fragment("a", with), clash, fragment("c", without)];
+    let (refused, _) = hub.register(swap, Moment(5));
+    assert_eq!(
+        refused.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(),
+        ["d"],
+        "also beside one that clashes"
+    );
+}
+
+#[test]
+fn what_changed_together_is_recalled_though_the_bus_tells_it_one_by_one() {
+    let declares = |module: &str| format!("modules: {{{module}: {{}}}}");
+    let (x, y) = (declares("x"), declares("y"));
+    for log in [vec![("a", &x), ("c", &y), ("a", &y), ("c", &x)], vec![("c", &x), ("a", &x), ("c", &y)]] {
+        let mut hub = hub();
+        for (name, body) in &log {
+            hub.recall(fragment(name, body), Moment(1));
+        }
+        for (name, body) in log.iter().rev().take(2) {
+            assert!(hub.fragments().any(|known| *known == fragment(name, body)), "{name} of {log:?}");
+        }
+        assert_eq!(hub.registered().count(), 0, "nothing of it has to be told to the bus");
+    }
 }
 
 #[test]

@@ -279,6 +279,10 @@ async fn a_postgres_that_is_down_is_waited_for() {
     std::fs::write(password(&play.stage), "Here-1t-is").unwrap();
     let words = ["postgres/main", "refused", "wait until the server runs", "`host` and `port`"];
     play.ends(&["postgres-init", "apply"], 124, &words);
+    // A plan shows what can be seen all the same, and ends with the rest.
+    let shown =
+        ["secret/shop/crm-db", "nothing to do", "postgres/main cannot be looked at", "kafka/main", "error: "];
+    play.ends(&["plan"], 75, &[&shown[..], &["postgres/main cannot be looked at"]].concat());
     play.explains("module/crm", &["module/crm", "database/crm", "postgres/main", "refused"]).await;
     play.ready(&["module/worker"]).await;
     play.stage.postgres().start().await.unwrap();
@@ -297,7 +301,9 @@ async fn a_database_of_somebody_else_is_refused_and_left_alone() {
     })
     .await;
     let words = ["database `crm` exists", "no mark of environment `shop`", "naming: {database:"];
-    play.ends(&["postgres-init", "apply"], 65, &[&["database/crm"], &words[..]].concat());
+    for command in ["plan", "apply"] {
+        play.ends(&["postgres-init", command], 65, &[&["database/crm"], &words[..]].concat());
+    }
     play.explains("module/crm", &[&["module/crm", "database/crm failed"], &words[..]].concat()).await;
     play.ready(&["module/portal", "module/worker"]).await;
     assert_eq!(&catalog::rows(&play.stage, "postgres", facts).await, before.get().unwrap());

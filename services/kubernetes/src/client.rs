@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http_body_util::BodyExt;
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions, ValidationDirective};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::request::Request as Api;
 use kube::core::response::Status;
 use kube::{Client, Config};
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{Desired, Error, Name, Object};
@@ -72,7 +72,7 @@ impl Cluster {
 
     /// Reads an object; none when it is not there.
     pub async fn get(&self, name: &Name) -> Result<Option<Object>, Error> {
-        let request = api(name).get(&name.name, &kube::api::GetParams::default());
+        let request = api(name).get(&name.name, &GetParams::default());
         match self.call("get", name, built(name, request)?).await {
             Ok((_, bytes)) => read(name, &bytes).map(Some),
             Err(Refusal::Status(status)) if is_missing(&status) => Ok(None),
@@ -89,18 +89,13 @@ impl Cluster {
         desired: &Desired,
         force: bool,
     ) -> Result<Applied, Error> {
-        let body = desired.body(name);
-        let query = if force { "&force=true" } else { "" };
-        let request = http::Request::patch(format!(
-            "{}/{}?fieldManager={}&fieldValidation=Strict{query}",
-            path(name),
-            name.name,
-            escaped(manager)
-        ))
-        .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
-        .header(http::header::ACCEPT, "application/json")
-        .body(body.to_vec());
-        let request = request.map_err(|error| unreadable(name, &error.to_string()))?;
+        let params = PatchParams {
+            force,
+            field_manager: Some(manager.to_owned()),
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::default()
+        };
+        let request = built(name, api(name).patch(&name.name, &params, &Patch::Apply(desired.body(name))))?;
         match self.call("patch", name, request).await {
             Ok((code, bytes)) => {
                 Ok(Applied { object: read(name, &bytes)?, created: code == StatusCode::CREATED })
@@ -111,11 +106,9 @@ impl Cluster {
 
     /// Deletes exactly this one of all that ever had its name. One that is gone already is gone.
     pub async fn delete(&self, name: &Name, uid: &str) -> Result<(), Error> {
-        let body = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}});
-        let request = http::Request::delete(format!("{}/{}", path(name), name.name))
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(body.to_string().into_bytes());
-        let request = request.map_err(|error| unreadable(name, &error.to_string()))?;
+        let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        let request = built(name, api(name).delete(&name.name, &params))?;
         match self.call("delete", name, request).await {
             Ok(_) => Ok(()),
             Err(Refusal::Status(status)) if is_missing(&status) => Ok(()),
@@ -269,18 +262,14 @@ fn is_missing(status: &Status) -> bool {
 }
 
 pub(crate) fn api(name: &Name) -> Api {
-    Api::new(path(name))
-}
-
-fn path(name: &Name) -> String {
-    format!("/api/v1/namespaces/{}/{}", name.namespace, name.resource.plural())
+    Api::new(format!("/api/v1/namespaces/{}/{}", name.namespace, name.resource.plural()))
 }
 
 pub(crate) fn built(
     name: &Name,
     request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
 ) -> Result<http::Request<Vec<u8>>, Error> {
-    request.map_err(|error| unreadable(name, &error.to_string()))
+    request.map_err(|error| Error::Unaskable { what: name.to_string(), reason: error.to_string() })
 }
 
 fn read(name: &Name, bytes: &[u8]) -> Result<Object, Error> {
@@ -293,9 +282,4 @@ fn unreadable(name: &Name, reason: &str) -> Error {
 
 fn unconfigured(error: impl std::error::Error) -> Error {
     Error::Unconfigured(chassis::exit::chain(&error))
-}
-
-/// For a query: field managers have slashes.
-fn escaped(manager: &str) -> String {
-    manager.replace('/', "%2F")
 }

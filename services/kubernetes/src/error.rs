@@ -74,6 +74,14 @@ pub enum Error {
         /// The HTTP status.
         code: u16,
     },
+    /// No request can be made of it, for example because a name is none.
+    #[error("{what}: no request can be made of it: {reason}; correct the name")]
+    Unaskable {
+        /// What was to be asked.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// What it answered cannot be read.
     #[error("{what}: the answer cannot be read: {reason}")]
     Unreadable {
@@ -98,21 +106,8 @@ impl Error {
             | Error::Forbidden { .. }
             | Error::Conflict { .. }
             | Error::Refused { .. }
+            | Error::Unaskable { .. }
             | Error::Unreadable { .. } => false,
-        }
-    }
-
-    /// The reason in Kubernetes' own word; empty when there is none.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Error::Unauthenticated { .. } => "Unauthorized",
-            Error::Forbidden { .. } => "Forbidden",
-            Error::Conflict { .. } | Error::Changed(_) => "Conflict",
-            Error::Terminating { .. } => "NamespaceTerminating",
-            Error::NoNamespace { .. } => "NotFound",
-            Error::Refused { .. } => "Invalid",
-            Error::Busy { .. } => "ServiceUnavailable",
-            Error::Unconfigured(_) | Error::Unreachable { .. } | Error::Unreadable { .. } => "",
         }
     }
 }

@@ -42,7 +42,7 @@ impl Cluster {
                 .header(http::header::CONTENT_TYPE, "application/json")
                 .body(event.to_string().into_bytes());
         let request =
-            request.map_err(|error| Error::Unreadable { what: what.clone(), reason: error.to_string() })?;
+            request.map_err(|error| Error::Unaskable { what: what.clone(), reason: error.to_string() })?;
         self.plain::<Value>(&what, request).await.map(drop)
     }
 }

@@ -16,4 +16,3 @@ pub use error::Error;
 pub use event::PodReference;
 pub use object::{Desired, Name, Object, Resource};
 pub use token::Identity;
-pub use watch::Watch;

@@ -6,7 +6,6 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chassis::SecretValue;
-use lifecycle::{Component, Kind};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
@@ -23,7 +22,7 @@ pub enum Resource {
 
 impl Resource {
     /// Its name in paths and Roles.
-    pub fn plural(self) -> &'static str {
+    pub(crate) fn plural(self) -> &'static str {
         match self {
             Resource::Secret => "secrets",
             Resource::ConfigMap => "configmaps",
@@ -31,7 +30,7 @@ impl Resource {
     }
 
     /// Its name in objects.
-    pub fn kind(self) -> &'static str {
+    pub(crate) fn kind(self) -> &'static str {
         match self {
             Resource::Secret => "Secret",
             Resource::ConfigMap => "ConfigMap",
@@ -48,19 +47,6 @@ pub struct Name {
     pub namespace: String,
     /// Its name there.
     pub name: String,
-}
-
-impl Name {
-    /// What a component is called; none for what is neither Secret nor ConfigMap, or has no namespace.
-    pub fn of(component: &Component) -> Option<Self> {
-        let resource = match component.kind() {
-            Kind::Secret => Resource::Secret,
-            Kind::ConfigMap => Resource::ConfigMap,
-            _ => return None,
-        };
-        let namespace = component.namespace()?.to_owned();
-        Some(Name { resource, namespace, name: component.name().to_owned() })
-    }
 }
 
 impl fmt::Display for Name {
@@ -88,8 +74,6 @@ pub struct Object {
     pub terminating: bool,
     /// Its annotations, but for the one in which `kubectl apply` keeps the values.
     pub annotations: BTreeMap<String, String>,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
     /// Its keys.
     pub data: BTreeMap<String, SecretValue>,
     /// Which keys each field manager has applied: the server keeps this account, and whoever may write the object may only
@@ -103,31 +87,23 @@ pub struct Object {
 pub struct Desired {
     /// A Secret's type, which is fixed when it is made.
     pub r#type: Option<String>,
-    /// Only this one of all that ever had its name; any, or none yet, when absent.
-    pub uid: Option<String>,
     /// Only in this state; any when absent.
     pub version: Option<String>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
     /// Keys.
     pub data: BTreeMap<String, SecretValue>,
 }
 
 impl Desired {
     /// The body of the request. ConfigMaps keep text as text and everything else as binary data.
-    pub(crate) fn body(&self, name: &Name) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn body(&self, name: &Name) -> Value {
         let mut metadata = json!({"name": name.name, "namespace": name.namespace});
-        for (key, value) in [("uid", &self.uid), ("resourceVersion", &self.version)] {
-            if let Some(value) = value {
-                metadata[key] = json!(value);
-            }
+        if let Some(version) = &self.version {
+            metadata["resourceVersion"] = json!(version);
         }
-        for (key, map) in [("annotations", &self.annotations), ("labels", &self.labels)] {
-            if !map.is_empty() {
-                metadata[key] = json!(map);
-            }
+        if !self.annotations.is_empty() {
+            metadata["annotations"] = json!(self.annotations);
         }
         let mut body = json!({"apiVersion": "v1", "kind": name.resource.kind(), "metadata": metadata});
         if let Some(kind) = &self.r#type {
@@ -148,7 +124,7 @@ impl Desired {
                 body[key] = Value::Object(map);
             }
         }
-        Zeroizing::new(body.to_string().into_bytes())
+        body
     }
 }
 
@@ -176,8 +152,6 @@ struct Metadata {
     deletion_timestamp: Option<String>,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
     #[serde(default)]
     managed_fields: Vec<Managed>,
 }
@@ -240,7 +214,6 @@ impl Object {
             immutable: wire.immutable,
             terminating: wire.metadata.deletion_timestamp.is_some(),
             annotations: wire.metadata.annotations,
-            labels: wire.metadata.labels,
             data,
             applied,
         })
@@ -264,13 +237,14 @@ mod tests {
     fn what_is_applied_reads_as_it_was_meant() {
         for resource in [Resource::Secret, Resource::ConfigMap] {
             let desired = desired(&[("text", b"hunter2"), ("bytes", &[0xff, 0])]);
-            let object = Object::read(resource, &desired.body(&name(resource))).unwrap();
+            let object =
+                Object::read(resource, desired.body(&name(resource)).to_string().as_bytes()).unwrap();
             assert_eq!(object.data, desired.data, "{resource:?}");
             assert_eq!(object.annotations, desired.annotations);
             assert!(!format!("{object:?} {desired:?}").contains("hunter2"));
         }
         let body = desired(&[("text", b"hunter2")]).body(&name(Resource::ConfigMap));
-        assert!(String::from_utf8_lossy(&body).contains("hunter2"), "text stays text");
+        assert_eq!(body["data"]["text"], "hunter2", "text stays text");
     }
 
     #[test]

@@ -53,8 +53,8 @@ impl Cluster {
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(review.to_string().into_bytes());
         let what = "tokenreviews";
-        let request = request
-            .map_err(|error| Error::Unreadable { what: what.to_owned(), reason: error.to_string() })?;
+        let request =
+            request.map_err(|error| Error::Unaskable { what: what.to_owned(), reason: error.to_string() })?;
         let review: Review = self.plain(what, request).await?;
         let status = review.status;
         // A server that does not know audiences answers without them; such a token is for everybody, so for nobody.

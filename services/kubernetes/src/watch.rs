@@ -16,32 +16,17 @@ const LASTS: u32 = 240;
 /// A watch that the server has not ended by then is dead, though its connection may not know.
 const OVERDUE: Duration = Duration::from_secs(LASTS as u64 + 15);
 
-/// A watch of one object, across the connections it takes.
-#[derive(Debug)]
-pub struct Watch {
-    cluster: Cluster,
-    name: Name,
-}
-
 impl Cluster {
-    /// A watch of one object, which need not exist. The right to `watch` it by name suffices.
-    pub fn watch(&self, name: &Name) -> Watch {
-        Watch { cluster: self.clone(), name: name.clone() }
-    }
-}
-
-impl Watch {
-    /// Follows the object for as long as one watch lasts, and calls `changed` once it is followed and on every change. Ends
+    /// Follows an object, which need not exist, for as long as one watch lasts, and calls `changed` once it is followed and on every change. Ends
     /// well when the server ended it in its own time; whoever wants to go on begins anew, which reads again, so nothing that
-    /// happened in between is lost.
-    pub async fn follow(&self, mut changed: impl FnMut()) -> Result<(), Error> {
+    /// happened in between is lost. The right to `watch` it by name suffices.
+    pub async fn follow(&self, name: &Name, mut changed: impl FnMut()) -> Result<(), Error> {
         // By field: a plain watch of a name needs no right to list, and tells of everything from now on.
-        let params =
-            WatchParams::default().fields(&format!("metadata.name={}", self.name.name)).timeout(LASTS);
-        let request = built(&self.name, api(&self.name).watch_metadata(&params, ""))?;
-        let failed = |error: &kube::Error| judged("watch", &self.name, Refusal::of(error));
-        let lost = |reason: String| Error::Unreachable { what: self.name.to_string(), reason };
-        let opening = self.cluster.client.request_events::<PartialObjectMeta<()>>(request);
+        let params = WatchParams::default().fields(&format!("metadata.name={}", name.name)).timeout(LASTS);
+        let request = built(name, api(name).watch_metadata(&params, ""))?;
+        let failed = |error: &kube::Error| judged("watch", name, Refusal::of(error));
+        let lost = |reason: String| Error::Unreachable { what: name.to_string(), reason };
+        let opening = self.client.request_events::<PartialObjectMeta<()>>(request);
         let events = tokio::time::timeout(crate::client::REQUEST, opening)
             .await
             .map_err(|_| lost("the watch does not begin".to_owned()))?
@@ -55,7 +40,7 @@ impl Watch {
                 Ok(Err(error)) => return Err(failed(&error)),
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Ok(Some(WatchEvent::Error(status)))) => {
-                    return Err(judged("watch", &self.name, Refusal::Status(status)));
+                    return Err(judged("watch", name, Refusal::Status(status)));
                 }
                 Ok(Ok(Some(WatchEvent::Bookmark(_)))) => {}
                 Ok(Ok(Some(_))) => changed(),

@@ -13,10 +13,11 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kubernetes::{Cluster, Error, PodReference, Resource};
+use kubernetes::{Cluster, Error, Name, PodReference, Resource};
 use serde_json::json;
 use support::{PATIENCE, Server, eventually, keys, secret};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 #[test]
 #[ignore = "the sandbox's supervisor, not a test"]
@@ -53,7 +54,7 @@ async fn names_in_a_role_are_enough_and_nothing_else_is_allowed(server: &Server)
         ("get", syncer.get(&other).await.map(drop)),
         ("patch", syncer.apply(&other, "rollcall/other", &desired, false).await.map(drop)),
         ("delete", syncer.delete(&db, "any").await),
-        ("watch", syncer.watch(&other).follow(|| {}).await),
+        ("watch", syncer.follow(&other, || {}).await),
     ] {
         let error = refused.unwrap_err();
         assert!(matches!(error, Error::Forbidden { verb: tried, .. } if tried == verb), "{verb}: {error:?}");
@@ -70,8 +71,7 @@ async fn names_in_a_role_are_enough_and_nothing_else_is_allowed(server: &Server)
     // Of an object that is not there yet nothing is told at first, so the second wake is its making.
     server.admin.delete(&db, &syncer.get(&db).await.unwrap().unwrap().uid).await.unwrap();
     let woken = Arc::new(Notify::new());
-    let (watch, notify) = (syncer.watch(&db), Arc::clone(&woken));
-    let following = tokio::spawn(async move { watch.follow(|| notify.notify_one()).await });
+    let following = followed(&syncer, &db, &woken);
     tokio::time::timeout(PATIENCE, woken.notified()).await.expect("it is followed");
     let quiet = tokio::time::timeout(Duration::from_millis(300), woken.notified()).await;
     assert!(quiet.is_err(), "nothing has changed");
@@ -207,8 +207,7 @@ async fn a_watch_ends_with_the_server_and_begins_anew(server: &Server) {
     server.namespace("watched").await;
     let db = secret("watched", "db");
     let woken = Arc::new(Notify::new());
-    let (watch, notify) = (server.admin.watch(&db), Arc::clone(&woken));
-    let following = tokio::spawn(async move { watch.follow(|| notify.notify_one()).await });
+    let following = followed(&server.admin, &db, &woken);
     tokio::time::timeout(PATIENCE, woken.notified()).await.expect("it is followed");
     server.kubernetes.kill().await.unwrap();
     let ended = tokio::time::timeout(PATIENCE, following).await.expect("it is noticed").unwrap();
@@ -221,10 +220,15 @@ async fn a_watch_ends_with_the_server_and_begins_anew(server: &Server) {
     server.kubernetes.start().await.unwrap();
     server.kubernetes.ready(Duration::from_mins(2)).await.unwrap();
     server.admin.apply(&db, "a", &keys(&[("k", "v")]), false).await.unwrap();
-    let (watch, notify) = (server.admin.watch(&db), Arc::clone(&woken));
-    let following = tokio::spawn(async move { watch.follow(|| notify.notify_one()).await });
+    let following = followed(&server.admin, &db, &woken);
     tokio::time::timeout(PATIENCE, woken.notified()).await.expect("it is followed again");
     following.abort();
+}
+
+/// Follows in the background, and tells of each change.
+fn followed(cluster: &Cluster, name: &Name, woken: &Arc<Notify>) -> JoinHandle<Result<(), Error>> {
+    let (cluster, name, woken) = (cluster.clone(), name.clone(), Arc::clone(woken));
+    tokio::spawn(async move { cluster.follow(&name, || woken.notify_one()).await })
 }
 
 #[tokio::test]

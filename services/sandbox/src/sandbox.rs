@@ -29,6 +29,15 @@ impl Supervisor {
     pub fn command<A: Into<String>>(program: impl Into<PathBuf>, args: impl IntoIterator<Item = A>) -> Self {
         Self { program: program.into(), args: args.into_iter().map(Into::into).collect() }
     }
+
+    /// This very test program, for crates without a program of their own: `test` is the name of an ignored test that calls
+    /// [`crate::supervise`]. The harness writes to standard output too, so only the supervisor's own lines are let through.
+    pub fn of_this_test(test: &str) -> Self {
+        let run = r#""$0" -q --ignored --exact "$1" --nocapture | grep -E --line-buffered '^[{"]'"#;
+        // A program that cannot be found cannot be started either, which says so.
+        let program = std::env::current_exe().unwrap_or_default().display().to_string();
+        Supervisor::command("sh", ["-c", run, &program, test])
+    }
 }
 
 impl fmt::Display for Supervisor {

@@ -18,14 +18,6 @@ const READY: Duration = Duration::from_mins(2);
 /// How long anything may take before it counts as never.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The sandbox's supervisor is this very test program: it runs the one test that calls it. The harness writes to
-/// standard output too, so only the supervisor's own lines are let through.
-fn supervisor() -> Supervisor {
-    let test = std::env::current_exe().expect("a path").display().to_string();
-    let run = r#""$0" -q --ignored --exact supervises --nocapture | grep -E --line-buffered '^[{"]'"#;
-    Supervisor::command("sh", ["-c".to_owned(), run.to_owned(), test])
-}
-
 pub(crate) struct Server {
     sandbox: Sandbox,
     pub(crate) kubernetes: Kubernetes,
@@ -35,7 +27,9 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Server {
-        let sandbox = Sandbox::start(Options::new(supervisor())).await.expect("a sandbox starts");
+        let sandbox = Sandbox::start(Options::new(Supervisor::of_this_test("supervises")))
+            .await
+            .expect("a sandbox starts");
         let kubernetes = sandbox.kubernetes().await.expect("made");
         kubernetes.ready(READY).await.expect("ready");
         let kubeconfig = kubernetes.admin().expect("written");

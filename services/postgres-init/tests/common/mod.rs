@@ -23,14 +23,6 @@ use serde_json::{Value, json};
 
 const READY: Duration = Duration::from_mins(1);
 
-/// The sandbox's supervisor is this very test program: it runs the one test that calls it. The harness writes to
-/// standard output too, so only the supervisor's own lines are let through.
-pub fn supervisor() -> Supervisor {
-    let test = std::env::current_exe().expect("a path").display().to_string();
-    let run = r#""$0" -q --ignored --exact supervises --nocapture | grep -E --line-buffered '^[{"]'"#;
-    Supervisor::command("sh", ["-c".to_owned(), run.to_owned(), test])
-}
-
 /// A server, and the Secrets of everybody who uses it.
 pub struct World {
     sandbox: Sandbox,
@@ -44,7 +36,9 @@ impl World {
     }
 
     pub async fn with(version: u16, settings: &[(&str, &str)]) -> World {
-        let sandbox = Sandbox::start(Options::new(supervisor())).await.expect("a sandbox starts");
+        let sandbox = Sandbox::start(Options::new(Supervisor::of_this_test("supervises")))
+            .await
+            .expect("a sandbox starts");
         let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let server =
             sandbox.postgres(PostgresOptions { version, settings, ..PostgresOptions::default() }).await;

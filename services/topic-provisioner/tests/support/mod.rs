@@ -27,14 +27,6 @@ use uuid::Uuid;
 
 const READY: Duration = Duration::from_mins(2);
 
-/// The sandbox's supervisor is this very test program: it runs the one test that calls it. The harness writes to
-/// standard output too, so only the supervisor's own lines are let through.
-fn supervisor() -> Supervisor {
-    let test = std::env::current_exe().expect("a path").display().to_string();
-    let run = r#""$0" -q --ignored --exact supervises --nocapture | grep -E --line-buffered '^[{"]'"#;
-    Supervisor::command("sh", ["-c".to_owned(), run.to_owned(), test])
-}
-
 /// A cluster of one broker.
 pub(crate) struct Cluster {
     sandbox: Sandbox,
@@ -47,7 +39,9 @@ impl Cluster {
     }
 
     pub(crate) async fn with(options: KafkaOptions) -> Cluster {
-        let sandbox = Sandbox::start(Options::new(supervisor())).await.expect("a sandbox starts");
+        let sandbox = Sandbox::start(Options::new(Supervisor::of_this_test("supervises")))
+            .await
+            .expect("a sandbox starts");
         let kafka = sandbox.kafka(options).await.expect("a broker is made");
         kafka.ready(READY).await.expect("it is ready");
         Cluster { sandbox, kafka }

@@ -110,6 +110,10 @@ pub trait Reconcile: Send + Sync {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
     /// What was seen of a component that is as it should be.
     fn evidence(spec: &Self::Spec, world: &Self::World, component: &Component) -> Evidence;
+    /// Hears how a component stands after a pass, for what is counted.
+    fn told(&self, _component: &Component, _standing: &Standing) {}
+    /// Hears that a pass could not even look, for what is counted.
+    fn unseen(&self, _spec: &Self::Spec, _error: &Self::Error) {}
 }
 
 /// How one component stands after [`converge`].

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
@@ -66,6 +67,40 @@ impl Health {
         let serving = server.serve_with_incoming_shutdown(incoming, async move { stop.requested().await });
         let task = tokio::spawn(grpc::until_drained(serving, shutdown, Duration::ZERO));
         Ok((bound, task))
+    }
+}
+
+/// Whether a process can still do its work, said by whatever part of it can tell. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Liveness(watch::Sender<bool>);
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Liveness(watch::Sender::new(true))
+    }
+}
+
+impl Liveness {
+    /// Says whether it can; when it cannot, it should be restarted.
+    pub fn set(&self, live: bool) {
+        self.0.send_replace(live);
+    }
+
+    /// Whether it can.
+    pub fn is_live(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Tells those who ask for health, for as long as the process lives.
+    pub(crate) async fn tell(&self, health: &Health) {
+        let mut said = self.0.subscribe();
+        loop {
+            let live = *said.borrow_and_update();
+            health.set_live(live).await;
+            if said.changed().await.is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use lifecycle::Component;
+use lifecycle::{Component, Kind};
 use zeroize::Zeroizing;
 
 /// A secret value. It has no `Display`, its `Debug` shows nothing, and its memory is wiped when it is dropped.
@@ -102,6 +102,9 @@ impl SecretError {
     }
 }
 
+/// The folder of a namespace in which its ConfigMaps are.
+const CONFIGMAPS: &str = ".configmaps";
+
 /// Where secrets are read: folders of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretStore {
@@ -120,15 +123,18 @@ pub enum SecretStore {
 }
 
 impl SecretStore {
-    /// The folder that is a Secret; the component must have its namespace spelled out.
-    pub fn folder(&self, secret: &Component) -> Option<PathBuf> {
-        let namespace = secret.namespace()?;
-        match self {
-            SecretStore::None => None,
-            SecretStore::Own { dir, namespace: own } if own == namespace => Some(dir.join(secret.name())),
-            SecretStore::Own { dir, .. } => Some(dir.parent()?.join(namespace).join(secret.name())),
-            SecretStore::Root(root) => Some(root.join(namespace).join(secret.name())),
-        }
+    /// The folder that is a Secret or ConfigMap; the component must have its namespace spelled out.
+    pub fn folder(&self, object: &Component) -> Option<PathBuf> {
+        let namespace = object.namespace()?;
+        let folder = match self {
+            SecretStore::None => return None,
+            SecretStore::Own { dir, namespace: own } if own == namespace => dir.clone(),
+            SecretStore::Own { dir, .. } => dir.parent()?.join(namespace),
+            SecretStore::Root(root) => root.join(namespace),
+        };
+        // No Secret's name begins with a dot, and both may have one name.
+        let folder = if object.kind() == Kind::ConfigMap { folder.join(CONFIGMAPS) } else { folder };
+        Some(folder.join(object.name()))
     }
 
     /// Reads one key of a Secret as it is, byte for byte.
@@ -224,5 +230,6 @@ mod tests {
         let own = SecretStore::Own { dir: root.path().join("dev"), namespace: "dev".to_owned() };
         assert_eq!(own.folder(&secret("secret/dev/db")), Some(root.path().join("dev/db")));
         assert_eq!(own.folder(&secret("secret/prod/db")), Some(root.path().join("prod/db")));
+        assert_eq!(own.folder(&secret("configmap/prod/db")), Some(root.path().join("prod/.configmaps/db")));
     }
 }

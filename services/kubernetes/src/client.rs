@@ -104,9 +104,11 @@ impl Cluster {
         }
     }
 
-    /// Deletes exactly this one of all that ever had its name. One that is gone already is gone.
-    pub async fn delete(&self, name: &Name, uid: &str) -> Result<(), Error> {
-        let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+    /// Deletes exactly this one of all that ever had its name, and in this state only, if one is given. One that is gone already
+    /// is gone.
+    pub async fn delete(&self, name: &Name, uid: &str, version: Option<&str>) -> Result<(), Error> {
+        let resource_version = version.map(str::to_owned);
+        let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version });
         let params = DeleteParams { preconditions, ..DeleteParams::default() };
         let request = built(name, api(name).delete(&name.name, &params))?;
         match self.call("delete", name, request).await {

@@ -93,6 +93,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// What sort of error it is, in one word, for what is counted and announced.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Unconfigured(_) => "Unconfigured",
+            Error::Unreachable { .. } => "Unreachable",
+            Error::Unauthenticated { .. } => "Unauthorized",
+            Error::Forbidden { .. } => "Forbidden",
+            Error::Conflict { .. } => "Conflict",
+            Error::Changed(_) => "Changed",
+            Error::Terminating { .. } => "NamespaceTerminating",
+            Error::NoNamespace { .. } => "NoNamespace",
+            Error::Refused { .. } => "Invalid",
+            Error::Busy { .. } => "Busy",
+            Error::Unaskable { .. } => "Unaskable",
+            Error::Unreadable { .. } => "Unreadable",
+        }
+    }
+
     /// Whether trying again may help without anybody's doing something.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -11,18 +11,24 @@ use tokio::time::Instant;
 use crate::client::{Refusal, api, built, judged};
 use crate::{Cluster, Error, Name};
 
-/// How long one watch lasts before the server ends it and the next begins.
-const LASTS: u32 = 240;
-/// A watch that the server has not ended by then is dead, though its connection may not know.
-const OVERDUE: Duration = Duration::from_secs(LASTS as u64 + 15);
+/// A watch that the server has not ended so long after its time is dead, though its connection may not know.
+const OVERDUE: Duration = Duration::from_secs(10);
 
 impl Cluster {
-    /// Follows an object, which need not exist, for as long as one watch lasts, and calls `changed` once it is followed and on every change. Ends
-    /// well when the server ended it in its own time; whoever wants to go on begins anew, which reads again, so nothing that
-    /// happened in between is lost. The right to `watch` it by name suffices.
-    pub async fn follow(&self, name: &Name, mut changed: impl FnMut()) -> Result<(), Error> {
+    /// Follows an object, which need not exist, for as long as one watch `lasts` (whole seconds), and calls `changed` once it is
+    /// followed and on every change, with the version it has then, if it is there and that is known. Ends well when the server
+    /// ended the watch in its time; whoever wants to go on begins anew, and whoever reads at every call loses nothing that
+    /// happened in between. The right to `watch` it by name suffices.
+    pub async fn follow(
+        &self,
+        name: &Name,
+        lasts: Duration,
+        mut changed: impl FnMut(Option<&str>),
+    ) -> Result<(), Error> {
         // By field: a plain watch of a name needs no right to list, and tells of everything from now on.
-        let params = WatchParams::default().fields(&format!("metadata.name={}", name.name)).timeout(LASTS);
+        let params = WatchParams::default()
+            .fields(&format!("metadata.name={}", name.name))
+            .timeout(u32::try_from(lasts.as_secs()).unwrap_or(u32::MAX));
         let request = built(name, api(name).watch_metadata(&params, ""))?;
         let failed = |error: &kube::Error| judged("watch", name, Refusal::of(error));
         let lost = |reason: String| Error::Unreachable { what: name.to_string(), reason };
@@ -32,18 +38,25 @@ impl Cluster {
             .map_err(|_| lost("the watch does not begin".to_owned()))?
             .map_err(|error| failed(&error))?;
         let mut events = pin!(events);
-        let overdue = Instant::now() + OVERDUE;
-        changed();
+        let overdue = Instant::now() + lasts + OVERDUE;
+        changed(None);
         loop {
             match tokio::time::timeout_at(overdue, events.try_next()).await {
-                Err(_) => return Err(lost(format!("the server has not ended the watch after {OVERDUE:?}"))),
+                Err(_) => {
+                    return Err(lost(format!(
+                        "the server has not ended the watch {OVERDUE:?} after its time"
+                    )));
+                }
                 Ok(Err(error)) => return Err(failed(&error)),
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Ok(Some(WatchEvent::Error(status)))) => {
                     return Err(judged("watch", name, Refusal::Status(status)));
                 }
                 Ok(Ok(Some(WatchEvent::Bookmark(_)))) => {}
-                Ok(Ok(Some(_))) => changed(),
+                Ok(Ok(Some(WatchEvent::Deleted(_)))) => changed(None),
+                Ok(Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
+                    changed(object.metadata.resource_version.as_deref());
+                }
             }
         }
     }

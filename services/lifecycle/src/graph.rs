@@ -34,7 +34,7 @@ fn path(components: &[Component]) -> String {
 
 impl Graph {
     /// The graph of an environment, with its implied needs: a database needs its server, its login role's password and
-    /// its server's administrator's password; a topic its Kafka; a copied Secret its source; a module the passwords of
+    /// its server's administrator's password; a topic its Kafka; a Secret or ConfigMap what it is made from; a module the passwords of
     /// the databases it needs.
     pub fn of(environment: &Environment) -> Graph {
         let mut graph = Graph::default();
@@ -52,10 +52,12 @@ impl Graph {
         for endpoint in environment.endpoints() {
             graph.node(endpoint.component);
         }
-        for secret in environment.secrets() {
-            graph.node(secret.component.clone());
-            if let Some(copy) = &secret.spec.copy {
-                graph.imply(&secret.component, secret.secret(&copy.from));
+        let secrets = environment.secrets().map(|s| (s.spec.sources(s.namespace()), s.component));
+        let configmaps = environment.configmaps().map(|c| (c.spec.sources(c.namespace()), c.component));
+        for (sources, object) in secrets.chain(configmaps) {
+            graph.node(object.clone());
+            for source in sources {
+                graph.imply(&object, source);
             }
         }
         for database in environment.databases() {
@@ -228,10 +230,14 @@ fn declared_in(source: &crate::document::Source, component: &Component) -> bool 
         Kind::Topic => document.topics.contains_key(name),
         Kind::Endpoint => document.endpoints.contains_key(name),
         Kind::Module => document.modules.contains_key(name),
-        Kind::Secret => {
-            document.secrets.keys().any(|s| s.component(&document.fragment.namespace) == *component)
-        }
-        Kind::Migration | Kind::Group | Kind::ConfigMap | Kind::Step | Kind::Client => false,
+        Kind::Secret => document
+            .secrets
+            .iter()
+            .any(|(name, secret)| secret.stands(name, &document.fragment.namespace).contains(component)),
+        Kind::ConfigMap => document.configmaps.iter().any(|(name, configmap)| {
+            configmap.stands(name, &document.fragment.namespace).contains(component)
+        }),
+        Kind::Migration | Kind::Group | Kind::Step | Kind::Client => false,
     }
 }
 

@@ -9,14 +9,12 @@ pub mod scram;
 pub mod spec;
 pub mod world;
 
-use std::sync::Arc;
 
-use chassis::provision::{Command, Planned};
+use chassis::provision::{Around, Command, Planned};
 use chassis::secret::SecretStore;
 use chassis::{Context, Failure};
 use lifecycle::Component;
 use lifecycle::document::Environment;
-use tokio::sync::Notify;
 use tracing::warn;
 
 pub use plan::{Change, Step};
@@ -52,7 +50,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
         }
         Ok(targets(environment, &secrets.secrets_of(environment)?))
     };
-    chassis::provision::run(args.command, context, targets, Arc::new(Notify::new())).await
+    chassis::provision::run(args.command, context, targets, Around::default()).await
 }
 
 /// What would be done on each server; `offline` asks none.

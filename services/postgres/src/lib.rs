@@ -10,7 +10,7 @@ use std::time::Duration;
 use chassis::SecretValue;
 use chassis::secret::{SecretError, SecretStore};
 use lifecycle::Component;
-use lifecycle::document::{self, SecretName, TlsMode};
+use lifecycle::document::{self, ObjectName, TlsMode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgConnection};
 
@@ -44,7 +44,7 @@ impl Server {
         namespace: &str,
         secrets: &SecretStore,
     ) -> Result<Server, SecretError> {
-        let read = |name: &SecretName, key: &str| secrets.read(&name.component(namespace), key);
+        let read = |name: &ObjectName, key: &str| secrets.read(&name.secret(namespace), key);
         let ca = match &spec.tls.ca {
             Some(ca) => Some(read(&ca.secret, &ca.key)?.expose().to_vec()),
             None => None,

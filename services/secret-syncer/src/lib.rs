@@ -1,41 +1,44 @@
-//! secret-syncer: makes the Secrets that documents declare: generated once, or copied and kept like their source.
+//! secret-syncer: makes the Secrets and ConfigMaps that documents declare: generated once, or kept like what they follow.
 //!
-//! The store is a directory, `<root>/<namespace>/<secret>/<key>`; what keeps Secrets is a [`Backend`], so that another
-//! kind of store needs another implementation and nothing else.
+//! They are kept in a cluster or a directory, by a [`Backend`], so that another kind of store needs another implementation
+//! and nothing else.
 
+mod follow;
+pub mod generate;
+pub mod placeholder;
 pub mod plan;
+mod progress;
 pub mod spec;
+mod store;
 pub mod world;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chassis::provision::{Command, Planned};
+use chassis::provision::{Around, Command, Planned};
 use chassis::{Context, Failure};
 use lifecycle::Component;
 use lifecycle::document::Environment;
-use tokio::sync::Notify;
-use tracing::warn;
 
+pub use progress::Progress;
 pub use spec::Spec;
-pub use world::{Backend, Directory, Error, Target, Wakes};
+pub use store::Store;
+pub use world::{Backend, Directory, Error, Kubernetes, Nowhere, Outside, Target};
 
-/// What is to be made: one target for each declared Secret, so that one that cannot be read or written holds up nothing
-/// else. A copy stands after what it is copied from.
-pub fn targets(environment: &Environment, root: &Path) -> Vec<(Component, Target, Spec)> {
-    let store = Directory::new(root);
-    spec::specs(environment)
-        .into_iter()
-        .map(|spec| (spec.secret.clone(), Target::new(store.clone()), spec))
-        .collect()
+use follow::Telling;
+
+/// What is to be made: one target for each declared object, so that one that cannot be read or written holds up nothing
+/// else. What follows something stands after it.
+pub fn targets<B: Backend + Clone>(
+    specs: Vec<Spec>,
+    store: &B,
+    outside: &Arc<dyn Outside>,
+    progress: &Progress,
+) -> Vec<(Component, Target<B>, Spec)> {
+    let target = || Target::new(store.clone(), Arc::clone(outside), progress.clone());
+    specs.into_iter().map(|spec| (spec.object.clone(), target(), spec)).collect()
 }
 
-/// Wakes whenever something in the store at `root` may have changed.
-pub fn watch(root: &Path) -> Result<Wakes, Error> {
-    Directory::new(root).watch()
-}
-
-/// Generate Secrets, copy Secrets, and keep the copies like their sources.
+/// Generate Secrets, copy Secrets and ConfigMaps, and keep the copies like what they follow.
 #[derive(Debug, clap::Parser)]
 #[command(name = "secret-syncer", version)]
 pub struct Args {
@@ -43,48 +46,44 @@ pub struct Args {
     command: Command,
 }
 
-/// Runs the provisioner over the store at ROLLCALL_SECRETS_ROOT.
+/// Runs the provisioner over the store that the settings name.
 pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
-    let nudge = Arc::new(Notify::new());
+    let around = Around::default();
     // What would be done where nothing is can be said without a store.
     let offline = matches!(args.command, Command::Plan { offline: true, .. });
-    let root = if offline { PathBuf::new() } else { root(&context)? };
+    let store = if offline { Store::nothing() } else { Store::open(&context.settings).await? };
     // A plan touches nothing, not even by watching.
-    if !matches!(args.command, Command::Plan { .. }) {
-        wake(&root, Arc::clone(&nudge));
-    }
-    chassis::provision::run(args.command, context, move |environment| Ok(targets(environment, &root)), nudge)
-        .await
+    let follows = !matches!(args.command, Command::Plan { .. });
+    let progress = Progress::new(&context.metrics, around.known.clone());
+    let telling = Telling {
+        nudges: around.nudges.clone(),
+        progress: progress.clone(),
+        liveness: context.liveness.clone(),
+    };
+    let targets = move |environment: &Environment| {
+        let specs = spec::specs(environment);
+        match &store {
+            Store::Directory(store) if follows => follow::directory(store, telling.clone()),
+            Store::Kubernetes(store) if follows => follow::kubernetes(store, &specs, &telling),
+            _ => {}
+        }
+        Ok(targets(specs, &store, &outside(), &progress))
+    };
+    chassis::provision::run(args.command, context, targets, around).await
 }
 
-/// Nudges on every change in the store, for as long as the process lives.
-fn wake(root: &Path, nudge: Arc<Notify>) {
-    match watch(root) {
-        Ok(mut wakes) => drop(tokio::spawn(async move {
-            loop {
-                wakes.next().await;
-                nudge.notify_waiters();
-            }
-        })),
-        // Everything is looked at again now and then all the same.
-        Err(error) => warn!("changes of Secrets are noticed late: {}", chassis::exit::chain(&error)),
-    }
-}
-
-/// What would be done with each Secret; `offline` looks at none.
+/// What would be done with each object; `offline` looks at none.
 pub async fn plan(
     environment: &Environment,
     context: &Context,
     offline: bool,
 ) -> Result<Vec<Planned>, Failure> {
-    let root = if offline { PathBuf::new() } else { root(context)? };
-    Ok(chassis::provision::plans(&targets(environment, &root), offline).await)
+    let store = if offline { Store::nothing() } else { Store::open(&context.settings).await? };
+    let progress = Progress::new(&context.metrics, chassis::provision::Known::default());
+    Ok(chassis::provision::plans(&targets(spec::specs(environment), &store, &outside(), &progress), offline)
+        .await)
 }
 
-fn root(context: &Context) -> Result<PathBuf, Failure> {
-    context.settings.secrets_root.clone().ok_or_else(|| {
-        Failure::usage(
-            "ROLLCALL_SECRETS_ROOT is not set; name the folder that holds <namespace>/<secret>/<key>",
-        )
-    })
+fn outside() -> Arc<dyn Outside> {
+    Arc::new(Nowhere)
 }

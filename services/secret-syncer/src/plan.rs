@@ -1,66 +1,27 @@
-//! Deciding: what a Secret lacks, and what must not be done to it. Sees fingerprints, never values.
+//! Deciding: what an object lacks, and what must not be done to it. Sees fingerprints, never values.
+
+mod followed;
+mod generated;
+mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use chassis::converge::{self, Note};
 use lifecycle::Component;
+use lifecycle::document::{Generator, forbidden_type};
 
-use crate::spec::{Origin, Owner, Selection, Spec};
+use crate::spec::{Origin, Recipe, Spec};
 
-/// What identifies a value without being it: a keyed digest, lower-case hexadecimal. Two fingerprints of one
-/// [`World`] are equal when their values are.
-pub type Fingerprint = String;
+pub use seen::{Fingerprint, Keys, Marker, Seen, There, Value, World};
 
-/// What is known of a key's value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
-    /// It can be used.
-    Usable(Fingerprint),
-    /// Something is there that is no value, and why: `is empty`.
-    Unusable(&'static str),
-}
-
-/// The keys of a Secret.
-pub type Keys = BTreeMap<String, Value>;
-
-/// What is, of one Secret and its source.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct World {
-    /// The Secret's keys; none when there is no such Secret.
-    pub keys: Option<Keys>,
-    /// Whose it is.
-    pub marker: Marker,
-    /// The source's keys; none when there is no such Secret, or the spec has no source.
-    pub source: Option<Keys>,
-    /// When the Secret's keys were changed last, in milliseconds since 1970; 0 when it has none.
-    pub modified: u64,
-}
-
-/// Whose a Secret is, by the mark that Rollcall leaves on what it makes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Marker {
-    /// It has no mark.
-    #[default]
-    None,
-    /// It has one that cannot be read.
-    Unreadable(String),
-    /// Somebody's documents declare it.
-    Of {
-        /// Whose.
-        owner: Owner,
-        /// What it was copied from; none when it was generated.
-        source: Option<Component>,
-        /// The keys that were copied, with the value last written.
-        keys: BTreeMap<String, Fingerprint>,
-    },
-}
-
-/// One change to one Secret.
+/// One change to one object, made in one write where the store can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The Secret.
-    pub secret: Component,
+    /// The object.
+    pub object: Component,
+    /// The state it was decided on; none when there was no object, or the store cannot tell.
+    pub version: Option<String>,
     /// The change.
     pub action: Action,
 }
@@ -68,90 +29,130 @@ pub struct Step {
 /// What is changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Makes a value for a key that is absent.
+    /// Makes values that follow nothing.
     Generate {
-        /// The key.
-        key: String,
-        /// How many characters.
-        length: u16,
+        /// The keys that are absent, and how their values are made.
+        absent: BTreeMap<String, Generator>,
+        /// As often as this those count as rotated.
+        serial: u32,
+        /// The keys that have a value and get another.
+        rotate: BTreeMap<String, Rotation>,
     },
-    /// Marks the Secret as ours, before any key is written.
-    Claim {
-        /// What it is copied from; none when it is generated.
-        from: Option<Component>,
+    /// Marks the object as ours, as it is.
+    Claim,
+    /// Notes apart from the object that these keys were generated.
+    Remember(BTreeSet<String>),
+    /// Writes and removes keys so that it is as its sources are.
+    Follow {
+        /// What happens to which key.
+        keys: BTreeMap<String, Change>,
+        /// Whether somebody else's writing gives way.
+        force: bool,
     },
-    /// Writes a key as it is in the source.
-    Copy {
-        /// The key.
-        key: String,
-        /// The Secret it comes from.
-        from: Component,
-        /// Its name there.
-        old: String,
+    /// Deletes it, because its source was.
+    Delete,
+}
+
+/// How one key is rotated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// How the new value is made.
+    pub generator: Generator,
+    /// Where the old one is kept.
+    pub previous: Option<String>,
+    /// Which rotation this is.
+    pub serial: u32,
+}
+
+/// What happens to a key that follows something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It is written.
+    Write {
+        /// What it is made of.
+        recipe: Recipe,
         /// Why.
         reason: Reason,
     },
-    /// Removes a key that was copied and is not asked for any more.
-    Remove {
-        /// The key.
-        key: String,
-    },
+    /// It is not asked for any more.
+    Remove,
 }
 
-/// Why a key is copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl Change {
+    /// Why it is written; none when it is removed.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Change::Write { reason, .. } => Some(*reason),
+            Change::Remove => None,
+        }
+    }
+
+    /// What it is made of; nothing when it is removed.
+    fn recipe(&self) -> Option<&Recipe> {
+        match self {
+            Change::Write { recipe, .. } => Some(recipe),
+            Change::Remove => None,
+        }
+    }
+}
+
+/// Why a key is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// It is not there.
     Absent,
-    /// The source has another value now.
+    /// A source has another value now.
     Follows,
-    /// Somebody changed the copy.
+    /// Somebody changed it.
     Drifted,
+    /// Somebody else wrote it, and it is taken over.
+    TakenOver,
 }
 
 impl converge::Step for Step {
     fn component(&self) -> &Component {
-        &self.secret
+        &self.object
     }
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.action {
-            Action::Generate { key, length } => write!(f, "generate key `{key}`, {length} characters"),
-            Action::Claim { from: None } => f.write_str("mark it as generated for this environment"),
-            Action::Claim { from: Some(from) } => write!(f, "mark it as a copy of {from}"),
-            Action::Copy { key, from, old, reason } => {
-                write!(f, "copy key `{key}` from {from} key `{old}`")?;
-                match reason {
-                    Reason::Absent => Ok(()),
-                    Reason::Follows => f.write_str(", which changed"),
-                    Reason::Drifted => f.write_str(", because somebody changed the copy"),
-                }
+            Action::Generate { absent, rotate, .. } => {
+                let made = (!absent.is_empty()).then(|| format!("generate {}", list(absent.keys())));
+                let rotated = (!rotate.is_empty()).then(|| format!("rotate {}", list(rotate.keys())));
+                f.write_str(&made.into_iter().chain(rotated).collect::<Vec<_>>().join("; "))?;
+                let mut kept = rotate.iter().filter_map(|(key, rotation)| Some((key, rotation.previous.as_ref()?)));
+                kept.try_for_each(|(key, previous)| write!(f, ", the old `{key}` is kept as `{previous}`"))
             }
-            Action::Remove { key } => write!(f, "remove key `{key}`, which is not copied any more"),
+            Action::Claim => f.write_str("mark it as this environment's"),
+            Action::Remember(keys) => write!(f, "note that {} was generated", list(keys)),
+            Action::Delete => f.write_str("delete it, because its source was deleted"),
+            Action::Follow { keys, .. } => f.write_str(&followed::phrases(keys).join("; ")),
         }
     }
 }
 
-/// A plan for one Secret.
+/// A plan for one object.
 pub type Plan = converge::Plan<Step>;
 
-/// Decides what to do about one Secret. What is refused, or waits for something, is left alone as a whole.
+/// Decides what to do about one object. What is refused, or waits for something, is left alone as a whole.
 pub fn plan(spec: &Spec, world: &World) -> Plan {
     let mut plan = Deciding { spec, world, plan: Plan::default() };
     match &spec.origin {
         Origin::External(keys) => plan.external(keys),
-        Origin::Generated(keys) => plan.generated(keys),
-        Origin::Copied { from, keys } => plan.copied(from, keys),
+        Origin::Generated(generated) => plan.generated(generated),
+        Origin::Followed(followed) => plan.followed(followed),
     }
-    if !plan.plan.refusals.is_empty() {
-        plan.plan.pending.clear();
+    plan.fixed();
+    let mut plan = plan.plan;
+    if !plan.refusals.is_empty() {
+        plan.pending.clear();
     }
-    if !plan.plan.refusals.is_empty() || !plan.plan.pending.is_empty() {
-        plan.plan.steps.clear();
+    if !plan.refusals.is_empty() || !plan.pending.is_empty() {
+        plan.steps.clear();
     }
-    plan.plan
+    plan
 }
 
 struct Deciding<'a> {
@@ -162,7 +163,7 @@ struct Deciding<'a> {
 
 impl Deciding<'_> {
     fn note(&self, text: impl fmt::Display) -> Note {
-        Note::new(&self.spec.secret, text)
+        Note::new(&self.spec.object, text)
     }
 
     fn refuse(&mut self, text: impl fmt::Display) {
@@ -173,14 +174,43 @@ impl Deciding<'_> {
         self.plan.pending.push(self.note(text));
     }
 
-    fn step(&mut self, action: Action) {
-        self.plan.steps.push(Step { secret: self.spec.secret.clone(), action });
+    fn drift(&mut self, text: impl fmt::Display) {
+        self.plan.drift.push(self.note(text));
     }
 
-    /// Why a Secret that is marked is not ours to touch.
+    fn step(&mut self, action: Action) {
+        let version = self.world.there.as_ref().and_then(|there| there.version.clone());
+        self.plan.steps.push(Step { object: self.spec.object.clone(), version, action });
+    }
+
+    fn marker(&self) -> &Marker {
+        self.world.there.as_ref().map_or(&Marker::None, |there| &there.marker)
+    }
+
+    fn keys(&self) -> Keys {
+        self.world.there.as_ref().map(|there| there.keys.clone()).unwrap_or_default()
+    }
+
+    /// Why an object that is there must not be touched, whatever it holds.
+    fn untouchable(&mut self) -> bool {
+        let before = self.plan.refusals.len() + self.plan.pending.len();
+        if let Some(why) = self.not_ours() {
+            self.refuse(why);
+        }
+        if let Some(there) = &self.world.there {
+            if let Some(why) = there.kind.as_deref().and_then(forbidden_type) {
+                self.refuse(why);
+            } else if there.terminating {
+                self.wait("is being deleted; it is made again when it is gone");
+            }
+        }
+        self.plan.refusals.len() + self.plan.pending.len() > before
+    }
+
+    /// Why an object that is marked is not ours to touch.
     fn not_ours(&self) -> Option<String> {
         let ours = &self.spec.owner;
-        match &self.world.marker {
+        match self.marker() {
             Marker::Of { owner, .. } if owner.environment != ours.environment => Some(format!(
                 "belongs to environment `{}` ({}), fragment `{}`; give it another name or namespace",
                 owner.name, owner.environment, owner.fragment
@@ -190,173 +220,47 @@ impl Deciding<'_> {
                 owner.fragment, ours.fragment
             )),
             Marker::Unreadable(why) => Some(format!(
-                "its mark of ownership cannot be read ({why}); restore it, or remove the Secret to have it made again"
+                "its mark of ownership cannot be read ({why}); restore it, or remove the object to have it made again"
             )),
             Marker::None | Marker::Of { .. } => None,
         }
     }
 
+    /// What would be changed cannot be, when the object is immutable.
+    fn fixed(&mut self) {
+        let is_fixed = self.world.there.as_ref().is_some_and(|there| there.immutable);
+        let writes = |step: &Step| !matches!(step.action, Action::Remember(_) | Action::Delete);
+        if is_fixed && self.plan.steps.iter().any(writes) {
+            let would: Vec<String> = self.plan.steps.iter().map(ToString::to_string).collect();
+            self.refuse(format!(
+                "is immutable, and would have to change ({}); Kubernetes never changes it: delete it, and it is made again",
+                would.join("; ")
+            ));
+        }
+    }
+
     fn external(&mut self, keys: &BTreeSet<String>) {
-        let secret = &self.spec.secret;
-        let Some(there) = &self.world.keys else {
+        let object = &self.spec.object;
+        let Some(there) = &self.world.there else {
             let keys = if keys.is_empty() { String::new() } else { format!(" with {}", list(keys)) };
             return self.wait(format!(
-                "{secret} does not exist; it is declared external, so somebody else makes it{keys}"
+                "{object} does not exist; it is declared external, so somebody else makes it{keys}"
             ));
         };
         for key in keys {
-            match there.get(key) {
-                Some(Value::Usable(_)) => {}
-                Some(Value::Unusable(why)) => self.wait(format!("{secret} key `{key}` {why}; whoever makes it must write it")),
+            match there.keys.get(key).map(|value| value.flaw) {
+                Some(None) => {}
+                Some(Some(flaw)) => self.wait(format!("{object} key `{key}` {flaw}; whoever makes it must write it")),
                 None => self.wait(format!(
-                    "{secret} has no key `{key}`, which documents read; add the key where the Secret is made, or correct the documents"
+                    "{object} has no key `{key}`, which documents read; add the key where it is made, or correct the documents"
                 )),
             }
-        }
-    }
-
-    fn generated(&mut self, keys: &BTreeMap<String, u16>) {
-        if let Some(why) = self.not_ours() {
-            return self.refuse(why);
-        }
-        let there = self.world.keys.clone().unwrap_or_default();
-        if self.world.marker == Marker::None && !there.is_empty() {
-            return self.found(keys, &there);
-        }
-        // No key is noted: what is generated is never written again.
-        let current = Marker::Of { owner: self.spec.owner.clone(), source: None, keys: BTreeMap::new() };
-        if self.world.marker != current {
-            self.step(Action::Claim { from: None });
-        }
-        for (key, length) in keys {
-            match there.get(key) {
-                Some(Value::Usable(_)) => {}
-                // Whatever took its place may still be in use somewhere: a new value would lock that out.
-                Some(Value::Unusable(why)) => self.refuse(format!(
-                    "key `{key}` exists but {why}; it is never overwritten: restore its value, or remove the key to have a new one made"
-                )),
-                None => self.step(Action::Generate { key: key.clone(), length: *length }),
-            }
-        }
-    }
-
-    /// To be generated, but somebody made it beforehand: it is used as it is or not at all.
-    fn found(&mut self, keys: &BTreeMap<String, u16>, there: &Keys) {
-        let fault = |key: &String| match there.get(key) {
-            Some(Value::Usable(_)) => None,
-            Some(Value::Unusable(why)) => Some(format!("key `{key}` {why}")),
-            None => Some(format!("it has no key `{key}`")),
-        };
-        let faults: Vec<String> = keys.keys().filter_map(fault).collect();
-        if !faults.is_empty() {
-            self.refuse(format!(
-                "exists already, was not made by Rollcall, and {}; it is never overwritten or added to: add the missing keys yourself, or remove the Secret so that it is generated",
-                faults.join(", ")
-            ));
-        }
-    }
-
-    fn copied(&mut self, from: &Component, selection: &Selection) {
-        if let Some(why) = self.not_ours() {
-            return self.refuse(why);
-        }
-        let there = self.world.keys.clone().unwrap_or_default();
-        let written = match &self.world.marker {
-            Marker::None if !there.is_empty() => {
-                return self.refuse(
-                    "exists already and was not copied by Rollcall; remove it, give the copy another name, or declare it `external`",
-                );
-            }
-            Marker::None | Marker::Unreadable(_) => BTreeMap::new(),
-            Marker::Of { keys, .. } => keys.clone(),
-        };
-        let Some(source) = &self.world.source else {
-            return self.wait(format!(
-                "{from} does not exist, from which it is copied; it follows as soon as that is made"
-            ));
-        };
-        let owner = self.spec.owner.clone();
-        let current = Marker::Of { owner, source: Some(from.clone()), keys: written.clone() };
-        if self.world.marker != current {
-            self.step(Action::Claim { from: Some(from.clone()) });
-        }
-        let wanted: BTreeMap<String, String> = match selection {
-            Selection::All => source.keys().map(|key| (key.clone(), key.clone())).collect(),
-            Selection::Renamed(keys) => keys.clone(),
-        };
-        if wanted.is_empty() {
-            self.wait(format!("{from}, from which it is copied, has no keys yet"));
-        }
-        for (key, old) in &wanted {
-            self.copied_key(from, key, old, source.get(old), there.get(key), written.get(key));
-        }
-        for (key, written) in written.iter().filter(|(key, _)| !wanted.contains_key(*key)) {
-            self.unwanted_key(from, selection, key, written, there.get(key));
-        }
-    }
-
-    /// One key that is asked for.
-    fn copied_key(
-        &mut self,
-        from: &Component,
-        key: &str,
-        old: &str,
-        source: Option<&Value>,
-        there: Option<&Value>,
-        written: Option<&Fingerprint>,
-    ) {
-        if there.is_some() && written.is_none() {
-            return self.refuse(format!(
-                "key `{key}` exists already and was not copied by Rollcall; remove it, or copy under another name"
-            ));
-        }
-        let wanted = match source {
-            Some(Value::Usable(wanted)) => wanted,
-            Some(Value::Unusable(why)) => {
-                return self.wait(format!("{from} key `{old}`, from which it is copied, {why}"));
-            }
-            None => {
-                return self.wait(format!(
-                    "{from} has no key `{old}`, from which `{key}` is copied; add the key there, or correct the document"
-                ));
-            }
-        };
-        let reason = match there {
-            Some(Value::Usable(value)) if value == wanted && written == Some(wanted) => return,
-            None => Reason::Absent,
-            Some(Value::Usable(value)) if written == Some(value) || value == wanted => Reason::Follows,
-            Some(_) => Reason::Drifted,
-        };
-        let (from, key, old) = (from.clone(), key.to_owned(), old.to_owned());
-        self.step(Action::Copy { key, from, old, reason });
-    }
-
-    /// One key that was copied and is not asked for.
-    fn unwanted_key(
-        &mut self,
-        from: &Component,
-        selection: &Selection,
-        key: &str,
-        written: &Fingerprint,
-        there: Option<&Value>,
-    ) {
-        match there {
-            // A key that vanished from the source may come back, and what runs may need it: the copy stays.
-            Some(_) if *selection == Selection::All => {
-                let text = self.note(format!("{from} has no key `{key}` any more; the copy is kept"));
-                self.plan.drift.push(text);
-            }
-            Some(value) if *value != Value::Usable(written.clone()) => {
-                let text = self.note(format!(
-                    "key `{key}` is not copied any more, but somebody changed it since; it is kept: remove it by hand"
-                ));
-                self.plan.drift.push(text);
-            }
-            Some(_) | None => self.step(Action::Remove { key: key.to_owned() }),
         }
     }
 }
 
-fn list(keys: &BTreeSet<String>) -> String {
-    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+/// Keys, as they are named in sentences.
+fn list<'a>(keys: impl IntoIterator<Item = &'a String>) -> String {
+    let names: Vec<String> = keys.into_iter().map(|key| format!("`{key}`")).collect();
+    names.join(", ")
 }

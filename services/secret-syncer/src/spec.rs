@@ -1,18 +1,24 @@
-//! What should be: every Secret that the documents declare, and where its values come from.
+//! What should be: every Secret and ConfigMap that the documents declare, and where its values come from.
 //!
 //! Pure: names and lengths come from documents, values never do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use lifecycle::Component;
-use lifecycle::document::{Environment, Generator, Mode};
+use lifecycle::document::{
+    self, ConfigMap, Copy, Declared, Environment, Generator, Mode, Secret, SecretRef, SourceGone, Template,
+};
+use lifecycle::{Component, Kind};
 use uuid::Uuid;
 
-/// One declared Secret.
+#[cfg(test)]
+mod tests;
+
+/// One declared Secret or ConfigMap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    /// The Secret, its namespace spelled out.
-    pub secret: Component,
+    /// The object, its namespace spelled out.
+    pub object: Component,
     /// Who declares it.
     pub owner: Owner,
     /// Where its values come from.
@@ -21,76 +27,145 @@ pub struct Spec {
     pub report_only: bool,
 }
 
-/// Who a Secret belongs to.
+/// Who an object belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// The environment's uid.
     pub environment: Uuid,
     /// The environment's name, for people.
     pub name: String,
-    /// The fragment that declares the Secret.
+    /// The fragment that declares the object.
     pub fragment: String,
 }
 
-/// Where a Secret's values come from.
+/// Where an object's values come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// Somebody else makes it. It is ready when it has the keys that the documents read.
     External(BTreeSet<String>),
-    /// Made once, never overwritten: how many characters each key has.
-    Generated(BTreeMap<String, u16>),
-    /// It follows another Secret.
-    Copied {
-        /// The Secret it follows.
-        from: Component,
-        /// Which keys.
-        keys: Selection,
+    /// Made once, never overwritten.
+    Generated(Generated),
+    /// It follows something else.
+    Followed(Followed),
+}
+
+/// What is made once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generated {
+    /// How each key is made.
+    pub keys: BTreeMap<String, Generator>,
+    /// The Kubernetes type; `Opaque` when none.
+    pub kind: Option<String>,
+    /// What would be locked out by another value.
+    pub protects: Vec<Component>,
+    /// How often its values are to have been rotated.
+    pub serial: u32,
+    /// Under which keys old values are kept.
+    pub previous: BTreeMap<String, String>,
+}
+
+/// What follows something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Followed {
+    /// Which keys, and what they are made of.
+    pub wanted: Wanted,
+    /// The Kubernetes type; its source's when none.
+    pub kind: Option<String>,
+    /// What becomes of it when its source is deleted.
+    pub source_gone: SourceGone,
+    /// Keys that somebody else wrote are overwritten.
+    pub takeover: bool,
+}
+
+/// Which keys something that follows has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// All of a source, by their own names.
+    All(Source),
+    /// These.
+    Keys(BTreeMap<String, Recipe>),
+}
+
+/// What one key is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipe {
+    /// A value as it is.
+    Same(Place),
+    /// Text with values in it.
+    Text(Vec<Part>),
+    /// Certificates, one after the other.
+    Bundle(Vec<Place>),
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// As it stands.
+    Text(String),
+    /// A value.
+    Value {
+        /// Where it is.
+        place: Place,
+        /// It is percent-encoded.
+        url: bool,
     },
 }
 
-/// Which keys of its source a copy has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
-    /// All, by their own names.
-    All,
-    /// These: new name → name in the source.
-    Renamed(BTreeMap<String, String>),
+impl Part {
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Part::Value { place, .. } => Some(place),
+            Part::Text(_) => None,
+        }
+    }
 }
 
-/// The Secrets that an environment's documents declare; a copy stands after what it is copied from.
-pub fn specs(environment: &Environment) -> Vec<Spec> {
-    let read = keys_read(environment);
-    let identity = environment.identity();
-    let mut specs: Vec<Spec> = environment
-        .secrets()
-        .map(|declared| {
-            let document = &declared.source.document;
-            let origin = if let Some(copy) = &declared.spec.copy {
-                let keys =
-                    if copy.keys.is_empty() { Selection::All } else { Selection::Renamed(copy.keys.clone()) };
-                Origin::Copied { from: declared.secret(&copy.from), keys }
-            } else if declared.spec.external {
-                Origin::External(read.get(&declared.component).cloned().unwrap_or_default())
-            } else {
-                let length = |(key, generator): (&String, &Generator)| (key.clone(), generator.length);
-                Origin::Generated(declared.spec.generate.iter().map(length).collect())
-            };
-            Spec {
-                owner: Owner {
-                    environment: identity.uid,
-                    name: identity.name.clone(),
-                    fragment: document.fragment.name.clone(),
-                },
-                origin,
-                report_only: document.policy.mode == Mode::Report,
-                secret: declared.component,
-            }
-        })
-        .collect();
-    let sources: BTreeMap<Component, Component> =
-        specs.iter().filter_map(|spec| Some((spec.secret.clone(), spec.source()?.clone()))).collect();
-    specs.sort_by_cached_key(|spec| (depth(&sources, &spec.secret), spec.secret.clone()));
-    specs
+/// Where a value is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// In what.
+    pub source: Source,
+    /// Under which key.
+    pub key: String,
+}
+
+/// What values are read from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// A Secret or ConfigMap.
+    Object(Component),
+    /// An identity provider's client, by its component.
+    Client(Component),
+    /// A secret in Vault.
+    Vault {
+        /// The server's name in documents.
+        server: String,
+        /// The path below its mount.
+        path: String,
+    },
+    /// A sops file.
+    Sops(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Object(component) | Source::Client(component) => component.fmt(f),
+            Source::Vault { server, path } => write!(f, "`{path}` of Vault `{server}`"),
+            Source::Sops(file) => write!(f, "the sops file {file}"),
+        }
+    }
+}
+
+impl Recipe {
+    /// The values it is made of.
+    pub fn places(&self) -> Vec<&Place> {
+        match self {
+            Recipe::Same(place) => vec![place],
+            Recipe::Bundle(places) => places.iter().collect(),
+            Recipe::Text(parts) => parts.iter().filter_map(Part::place).collect(),
+        }
+    }
 }
 
 impl Owner {
@@ -101,103 +176,158 @@ impl Owner {
 }
 
 impl Spec {
-    /// What it is copied from, if it is a copy.
-    pub fn source(&self) -> Option<&Component> {
+    /// What it is made from.
+    pub fn sources(&self) -> BTreeSet<Source> {
         match &self.origin {
-            Origin::Copied { from, .. } => Some(from),
-            Origin::External(_) | Origin::Generated(_) => None,
+            Origin::Followed(followed) => match &followed.wanted {
+                Wanted::All(source) => [source.clone()].into(),
+                Wanted::Keys(keys) => {
+                    keys.values().flat_map(Recipe::places).map(|place| place.source.clone()).collect()
+                }
+            },
+            Origin::External(_) | Origin::Generated(_) => BTreeSet::new(),
         }
     }
+
+    /// The Secrets and ConfigMaps it is made from.
+    pub fn source_objects(&self) -> impl Iterator<Item = Component> {
+        self.sources().into_iter().filter_map(|source| match source {
+            Source::Object(component) => Some(component),
+            _ => None,
+        })
+    }
 }
 
-/// How many copies away from an original a Secret is. Copies in a circle stop at the number of copies there are: they
-/// wait for each other, and `check` calls it a cycle.
-fn depth(sources: &BTreeMap<Component, Component>, secret: &Component) -> usize {
-    std::iter::successors(sources.get(secret), |from| sources.get(from)).take(sources.len()).count()
+/// The Secrets and ConfigMaps that an environment's documents declare; what follows stands after what it follows.
+pub fn specs(environment: &Environment) -> Vec<Spec> {
+    let read = keys_read(environment);
+    let external = |object: &Component| Origin::External(read.get(object).cloned().unwrap_or_default());
+    let identity = environment.identity();
+    let spec = |object: &Component, source: &document::Source, origin: Origin| Spec {
+        owner: Owner {
+            environment: identity.uid,
+            name: identity.name.clone(),
+            fragment: source.document.fragment.name.clone(),
+        },
+        origin,
+        report_only: source.document.policy.mode == Mode::Report,
+        object: object.clone(),
+    };
+    let secrets = environment.secrets().map(|declared| {
+        let origin = secret(&declared).unwrap_or_else(|| external(&declared.component));
+        spec(&declared.component, declared.source, origin)
+    });
+    let configmaps = environment.configmaps().map(|declared| {
+        let origin = configmap(&declared).unwrap_or_else(|| external(&declared.component));
+        spec(&declared.component, declared.source, origin)
+    });
+    let mut specs: Vec<Spec> = secrets.chain(configmaps).collect();
+    let sources: BTreeMap<Component, Vec<Component>> =
+        specs.iter().map(|spec| (spec.object.clone(), spec.source_objects().collect())).collect();
+    specs.sort_by_cached_key(|spec| (depth(&sources, &spec.object, sources.len()), spec.object.clone()));
+    specs
 }
 
-/// The keys of each Secret that something in the documents reads: logins, certificate authorities, copies by key.
+/// Where a Secret's values come from; none when somebody else makes it.
+fn secret(declared: &Declared<'_, Secret>) -> Option<Origin> {
+    let (secret, namespace) = (declared.spec, declared.namespace());
+    if let Some(copy) = &secret.copy {
+        return Some(copied(copy, Kind::Secret, namespace));
+    }
+    if let Some(template) = &secret.template {
+        let followed = Followed {
+            wanted: Wanted::Keys(texts(template, namespace)),
+            kind: Some(secret.kind.clone().unwrap_or_else(|| "Opaque".to_owned())),
+            source_gone: SourceGone::Retain,
+            takeover: false,
+        };
+        return Some(Origin::Followed(followed));
+    }
+    (!secret.external).then(|| {
+        Origin::Generated(Generated {
+            keys: secret.generate.clone(),
+            kind: secret.kind.clone(),
+            protects: secret.protects.iter().map(|what| what.clone().in_namespace(namespace)).collect(),
+            serial: secret.rotate.as_ref().map_or(0, |rotate| rotate.serial),
+            previous: secret.rotate.as_ref().map(|rotate| rotate.previous.clone()).unwrap_or_default(),
+        })
+    })
+}
+
+/// Where a ConfigMap's values come from; none when somebody else makes it.
+fn configmap(declared: &Declared<'_, ConfigMap>) -> Option<Origin> {
+    let (configmap, namespace) = (declared.spec, declared.namespace());
+    if let Some(copy) = &configmap.copy {
+        return Some(copied(copy, Kind::ConfigMap, namespace));
+    }
+    let place = |value: &SecretRef| Place {
+        source: Source::Object(value.secret.secret(namespace)),
+        key: value.key.clone(),
+    };
+    let bundle = |values: &Vec<SecretRef>| Recipe::Bundle(values.iter().map(place).collect());
+    (!configmap.external).then(|| {
+        Origin::Followed(Followed {
+            wanted: Wanted::Keys(
+                configmap.bundle.iter().map(|(key, values)| (key.clone(), bundle(values))).collect(),
+            ),
+            kind: None,
+            source_gone: SourceGone::Retain,
+            takeover: false,
+        })
+    })
+}
+
+fn copied(copy: &Copy, kind: Kind, namespace: &str) -> Origin {
+    let source = match &copy.from {
+        document::Origin::Object(name) => Source::Object(name.component(kind, namespace)),
+        document::Origin::Client(name) => Source::Client(Component::new(Kind::Client, name)),
+        document::Origin::Vault { server, path } => {
+            Source::Vault { server: server.clone(), path: path.clone() }
+        }
+        document::Origin::Sops(file) => Source::Sops(file.clone()),
+    };
+    let same = |old: &String| Recipe::Same(Place { source: source.clone(), key: old.clone() });
+    let wanted = if copy.keys.is_empty() {
+        Wanted::All(source)
+    } else {
+        Wanted::Keys(copy.keys.iter().map(|(new, old)| (new.clone(), same(old))).collect())
+    };
+    Origin::Followed(Followed { wanted, kind: None, source_gone: copy.source_gone, takeover: copy.takeover })
+}
+
+fn texts(template: &Template, namespace: &str) -> BTreeMap<String, Recipe> {
+    let part = |piece| match piece {
+        document::Piece::Text(text) => Some(Part::Text(text)),
+        document::Piece::Value { name, url } => {
+            let value = template.values.get(&name)?;
+            let source = Source::Object(value.component(namespace)?);
+            Some(Part::Value { place: Place { source, key: value.key.clone() }, url })
+        }
+    };
+    // A text that cannot be taken apart was refused with its document.
+    let recipe = |text: &String| {
+        Recipe::Text(document::pieces(text).unwrap_or_default().into_iter().filter_map(part).collect())
+    };
+    template.keys.iter().map(|(key, text)| (key.clone(), recipe(text))).collect()
+}
+
+/// How many steps away from an original an object is, up to `limit`: what follows itself in a circle waits, and `check`
+/// calls it a cycle.
+fn depth(sources: &BTreeMap<Component, Vec<Component>>, object: &Component, limit: usize) -> usize {
+    let mut level: BTreeSet<&Component> = [object].into();
+    (0..limit)
+        .take_while(|_| {
+            level = level.iter().filter_map(|object| sources.get(*object)).flatten().collect();
+            !level.is_empty()
+        })
+        .count()
+}
+
+/// The keys of each object that something in the documents reads: logins, certificate authorities, copies by key.
 fn keys_read(environment: &Environment) -> BTreeMap<Component, BTreeSet<String>> {
     let mut read: BTreeMap<Component, BTreeSet<String>> = BTreeMap::new();
-    for (secret, key) in environment.references() {
-        read.entry(secret).or_default().insert(key);
+    for (object, key) in environment.references() {
+        read.entry(object).or_default().insert(key);
     }
     read
-}
-
-#[cfg(test)]
-mod tests {
-    use lifecycle::document::Source;
-
-    use super::*;
-
-    const HEAD: &str = "rollcall: v1\nenvironment: {name: dev, uid: 6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06}\n";
-
-    fn environment(fragments: &[&str]) -> Environment {
-        let sources = fragments.iter().enumerate().map(|(i, text)| {
-            let file = format!("{i}.yaml");
-            Source { document: chassis::documents::parse(&file, &format!("{HEAD}{text}")).unwrap(), file }
-        });
-        let merged = Environment::merge(sources);
-        assert_eq!(merged.problems, []);
-        merged.environment.unwrap()
-    }
-
-    fn component(text: &str) -> Component {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn an_external_secret_needs_every_key_that_any_document_reads() {
-        let environment = environment(&[
-            "
-fragment: {name: base, namespace: base}
-postgres: {main: {host: h, tls: {mode: verify-full, ca: {secret: ca, key: ca.crt}}, admin: {user: u, password: {secret: pg, key: admin}}, observer: {password: {secret: pg, key: observer}}}}
-kafka: {main: {brokers: ['k:1'], tls: {ca: {secret: ca, key: kafka.crt}}}}
-secrets: {pg: {external: true}, ca: {external: true}, unread: {external: true}}
-",
-            "
-fragment: {name: app, namespace: app}
-uses: {postgres: {main: {host: h, tls: {ca: {secret: base/ca, key: other.crt}}}}}
-databases: {d: {server: main, roles: {app: {name: d, password: {secret: base/pg, key: d}}}}}
-secrets: {mine: {copy: {from: base/pg, keys: {password: copied}}}}
-",
-        ]);
-        let keys = |name: &str| {
-            let spec = specs(&environment).into_iter().find(|spec| spec.secret == component(name)).unwrap();
-            let Origin::External(keys) = spec.origin else { panic!("{name} is not external") };
-            keys.into_iter().collect::<Vec<_>>()
-        };
-        assert_eq!(keys("secret/base/pg"), ["admin", "copied", "d", "observer"]);
-        assert_eq!(keys("secret/base/ca"), ["ca.crt", "kafka.crt", "other.crt"]);
-        assert!(keys("secret/base/unread").is_empty());
-    }
-
-    #[test]
-    fn a_copy_stands_after_what_it_is_copied_from() {
-        let environment = environment(&["
-fragment: {name: base, namespace: base}
-policy: {mode: report}
-secrets:
-  a: {copy: {from: b}}
-  b: {copy: {from: other/c, keys: {new: old}}}
-  other/c: {generate: {old: {kind: password}}}
-"]);
-        let specs = specs(&environment);
-        let names: Vec<String> = specs.iter().map(|spec| spec.secret.to_string()).collect();
-        assert_eq!(names, ["secret/other/c", "secret/base/b", "secret/base/a"]);
-        assert_eq!(specs[0].origin, Origin::Generated([("old".to_owned(), 32)].into()));
-        let keys = Selection::Renamed([("new".to_owned(), "old".to_owned())].into());
-        assert_eq!(specs[1].origin, Origin::Copied { from: component("secret/other/c"), keys });
-        assert!(specs.iter().all(|spec| spec.report_only && spec.owner.fragment == "base"));
-    }
-
-    #[test]
-    fn copies_in_a_circle_do_not_hang() {
-        let environment = environment(&["
-fragment: {name: base, namespace: base}
-secrets: {a: {copy: {from: b}}, b: {copy: {from: a}}}
-"]);
-        assert_eq!(specs(&environment).len(), 2);
-    }
 }

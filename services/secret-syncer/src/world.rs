@@ -1,193 +1,154 @@
-//! Looking and changing: one Secret in a store, whatever the store is made of.
+//! Looking and changing: one object in a store and what it is made from, whatever both are made of.
 
+mod backend;
 mod directory;
+mod error;
+mod kubernetes;
 mod mark;
+mod outside;
+mod values;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::path::Path;
+use std::sync::Arc;
 
 use chassis::SecretValue;
-use chassis::converge::{Fault, Reconcile};
+use chassis::converge::{Reconcile, Standing};
 use lifecycle::{Component, Evidence};
-use rand::distr::{Alphanumeric, SampleString};
 
+pub use backend::{Backend, Change, Contents, Rotated};
 pub use directory::Directory;
+pub use error::Error;
+pub(crate) use kubernetes::name;
+pub use kubernetes::{Kubernetes, record_name};
 pub use mark::{Claim, Mark};
+pub use outside::{Nowhere, Outside};
 pub use watch::Wakes;
 
-use crate::plan::{self, Action, Keys, Marker, Step, Value, World};
-use crate::spec::Spec;
+use crate::generate;
+use crate::plan::{self, Action, Keys, Marker, Reason, Seen, Step, There, Value, World};
+use crate::progress::Progress;
+use crate::spec::{Origin, Source, Spec};
+use values::Sources;
 
-/// Where Secrets are kept. Every change is atomic and durable: a reader sees a key whole or not at all, and so does the
-/// next run after a crash.
-pub trait Backend: Send + Sync {
-    /// Reads a Secret; none when there is no such Secret. With a key that was created under a mark comes that mark, or a
-    /// later one: otherwise what another instance of us makes at this moment would seem to be a stranger's.
-    fn read(&self, secret: &Component) -> impl Future<Output = Result<Option<Contents>, Error>> + Send;
-
-    /// Creates a key that is absent, of a Secret that is marked as ours. One that is there stays as it is, whoever made
-    /// it: of two that create it at once one wins and both go on with the winner's value.
-    fn create(
-        &self,
-        secret: &Component,
-        claim: &Claim,
-        key: &str,
-        value: SecretValue,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
-
-    /// Marks a Secret that is ours, absent or empty as this claim says.
-    fn claim(&self, secret: &Component, claim: &Claim) -> impl Future<Output = Result<(), Error>> + Send;
-
-    /// Writes a key of a Secret that is marked as ours, and notes it in the mark.
-    fn set(
-        &self,
-        secret: &Component,
-        claim: &Claim,
-        key: &str,
-        value: SecretValue,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
-
-    /// Removes a key that the mark notes as written by us, and its note.
-    fn remove(
-        &self,
-        secret: &Component,
-        claim: &Claim,
-        key: &str,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
-
-    /// Wakes whenever something in the store may have changed.
-    fn watch(&self) -> Result<Wakes, Error>;
-}
-
-/// What a store holds of one Secret.
-#[derive(Debug, Clone, Default)]
-pub struct Contents {
-    /// Its keys: the value, or why it cannot be used.
-    pub keys: BTreeMap<String, Result<SecretValue, &'static str>>,
-    /// Its mark; the text says why it cannot be read.
-    pub mark: Option<Result<Mark, String>>,
-    /// When its keys were changed last, in milliseconds since 1970.
-    pub modified: u64,
-}
-
-/// What goes wrong with a store. Never holds a value.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The operating system refuses.
-    #[error("{secret}: cannot {doing} {place}{}", advice(source))]
-    Io {
-        /// The Secret, or the store.
-        secret: String,
-        /// What was tried.
-        doing: &'static str,
-        /// The file or folder.
-        place: String,
-        /// What the operating system says.
-        source: std::io::Error,
-    },
-    /// The key cannot be kept in such a store.
-    #[error(
-        "{secret}: a directory cannot keep a key named `{key}`; use letters, digits, `-`, `_` and `.`, and begin with none of the last"
-    )]
-    KeyName {
-        /// The Secret.
-        secret: Component,
-        /// The key.
-        key: String,
-    },
-    /// Something is in the place of a key.
-    #[error("{secret}: {place} is in the way of key `{key}` and is no file; remove it")]
-    InTheWay {
-        /// The Secret.
-        secret: Component,
-        /// The key.
-        key: String,
-        /// Where.
-        place: String,
-    },
-    /// The Secret changed hands after it was looked at.
-    #[error("{0} changed while it was written, and is not ours to write; it is looked at again")]
-    Changed(Component),
-    /// A value to copy is not there any more.
-    #[error("{from} key `{key}` went away while it was copied")]
-    SourceGone {
-        /// The source.
-        from: Component,
-        /// The key in it.
-        key: String,
-    },
-    /// Another process is writing the same Secret and does not finish.
-    #[error("{secret}: another process has held {place} locked for {seconds} s; see that it ends")]
-    Locked {
-        /// The Secret.
-        secret: Component,
-        /// Its folder.
-        place: String,
-        /// How long was waited.
-        seconds: u64,
-    },
-}
-
-impl Error {
-    /// The store as a whole cannot be used.
-    fn store(root: &Path, doing: &'static str, source: std::io::Error) -> Self {
-        Error::Io { secret: "the store".to_owned(), doing, place: root.display().to_string(), source }
-    }
-}
-
-fn advice(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::PermissionDenied => "; let this process's user read and write the store",
-        ErrorKind::ReadOnlyFilesystem => "; the store must be on a file system that can be written",
-        ErrorKind::StorageFull => "; free some space",
-        _ => "",
-    }
-}
-
-impl Fault for Error {
-    fn is_transient(&self) -> bool {
-        match self {
-            Error::Io { source, .. } => !matches!(
-                source.kind(),
-                ErrorKind::PermissionDenied
-                    | ErrorKind::ReadOnlyFilesystem
-                    | ErrorKind::NotADirectory
-                    | ErrorKind::Unsupported
-                    | ErrorKind::InvalidInput
-                    | ErrorKind::InvalidFilename
-            ),
-            Error::KeyName { .. } | Error::InTheWay { .. } => false,
-            Error::Changed(_) | Error::SourceGone { .. } | Error::Locked { .. } => true,
-        }
-    }
-
-    fn code(&self) -> String {
-        match self {
-            Error::Io { source, .. } => format!("{:?}", source.kind()),
-            _ => String::new(),
-        }
-    }
-}
-
-/// A store whose Secrets are made to be as documents say.
+/// A store whose objects are made to be as documents say.
 #[derive(Debug, Clone)]
-pub struct Target<B = Directory> {
+pub struct Target<B> {
     backend: B,
+    outside: Arc<dyn Outside>,
+    progress: Progress,
 }
 
 impl<B: Backend> Target<B> {
-    /// Over a store.
-    pub fn new(backend: B) -> Self {
-        Target { backend }
+    /// Over a store, with what is read from elsewhere, telling how it goes.
+    pub fn new(backend: B, outside: Arc<dyn Outside>, progress: Progress) -> Self {
+        Target { backend, outside, progress }
     }
 
-    async fn source_value(&self, from: &Component, key: &str) -> Result<SecretValue, Error> {
-        let contents = self.backend.read(from).await?;
-        contents
-            .and_then(|mut contents| contents.keys.remove(key)?.ok())
-            .ok_or_else(|| Error::SourceGone { from: from.clone(), key: key.to_owned() })
+    async fn sources(&self, spec: &Spec) -> Result<Sources, Error> {
+        let mut sources = Sources::new();
+        for source in spec.sources() {
+            let contents = match &source {
+                Source::Object(object) => self.backend.read(object).await?,
+                outside => self.outside.read(outside).await?,
+            };
+            sources.insert(source, contents);
+        }
+        Ok(sources)
+    }
+
+    async fn follow(
+        &self,
+        spec: &Spec,
+        step: &Step,
+        keys: &BTreeMap<String, plan::Change>,
+        force: bool,
+    ) -> Result<(), Error> {
+        let sources = self.sources(spec).await?;
+        let mut change = Change { force, ..Change::claim(claim(spec), step.version.clone()) };
+        for (key, what) in keys {
+            match what {
+                plan::Change::Write { recipe, .. } => {
+                    let value = composed(&step.object, key, recipe, &sources)?;
+                    change.set.insert(key.clone(), value);
+                }
+                plan::Change::Remove => drop(change.remove.insert(key.clone())),
+            }
+        }
+        change.kind = kind(spec, &sources);
+        self.backend.write(&step.object, change).await?;
+        let is = |wanted: Reason| keys.values().any(|change| change.reason() == Some(wanted));
+        if is(Reason::Drifted) {
+            self.progress.corrected(&step.object);
+        }
+        if is(Reason::Follows) {
+            self.progress.propagated(&step.object);
+        }
+        Ok(())
+    }
+
+    async fn make(&self, spec: &Spec, step: &Step) -> Result<(), Error> {
+        let mut change = Change::claim(claim(spec), step.version.clone());
+        if let Action::Generate { absent, serial, rotate } = &step.action {
+            change.serial = *serial;
+            for (key, generator) in absent {
+                change.create.extend(generate::make(generator, key));
+            }
+            for (key, rotation) in rotate {
+                for (key, value) in generate::make(&rotation.generator, key) {
+                    let previous = rotation.previous.clone();
+                    change.rotate.insert(key, Rotated { value, previous, serial: rotation.serial });
+                }
+            }
+        }
+        if let Origin::Generated(generated) = &spec.origin {
+            change.kind.clone_from(&generated.kind);
+        }
+        self.backend.write(&step.object, change).await
+    }
+
+    async fn attempt(&self, spec: &Spec, step: &Step) -> Result<(), Error> {
+        let claim = claim(spec);
+        match &step.action {
+            Action::Generate { .. } | Action::Claim => self.make(spec, step).await,
+            Action::Follow { keys, force } => self.follow(spec, step, keys, *force).await,
+            Action::Delete => self.backend.delete(&step.object, &claim, step.version.as_deref()).await,
+            Action::Remember(keys) => {
+                let mut all = self.backend.remembered(&step.object, &claim).await?;
+                all.extend(keys.iter().cloned());
+                self.backend.remember(&step.object, &claim, &all).await
+            }
+        }
+    }
+}
+
+fn claim(spec: &Spec) -> Claim {
+    Claim { owner: spec.owner.clone(), sources: spec.sources().iter().map(ToString::to_string).collect() }
+}
+
+/// The type of what is made: as the spec says, or else as the source has it.
+fn kind(spec: &Spec, sources: &Sources) -> Option<String> {
+    let Origin::Followed(followed) = &spec.origin else { return None };
+    let from_source = || sources.values().flatten().find_map(|contents| contents.kind.clone());
+    followed.kind.clone().or_else(from_source)
+}
+
+fn composed(
+    object: &Component,
+    key: &str,
+    recipe: &crate::spec::Recipe,
+    sources: &Sources,
+) -> Result<SecretValue, Error> {
+    match values::compose(recipe, sources) {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(reason)) => Err(Error::Unmade { object: object.clone(), key: key.to_owned(), reason }),
+        None => {
+            let gone = recipe.places().into_iter().find(|place| values::at(sources, place).is_none());
+            Err(gone.map_or_else(
+                || Error::Changed(object.clone()),
+                |place| Error::SourceGone { from: place.source.clone(), key: place.key.clone() },
+            ))
+        }
     }
 }
 
@@ -198,7 +159,7 @@ impl<B: Backend> Reconcile for Target<B> {
     type Error = Error;
 
     fn components(spec: &Spec) -> Vec<Component> {
-        vec![spec.secret.clone()]
+        vec![spec.object.clone()]
     }
 
     fn only(spec: &Spec, _: &Component) -> Spec {
@@ -214,12 +175,16 @@ impl<B: Backend> Reconcile for Target<B> {
     }
 
     async fn observe(&self, spec: &Spec) -> Result<World, Error> {
-        let contents = self.backend.read(&spec.secret).await?;
-        let source = match spec.source() {
-            Some(from) => self.backend.read(from).await?,
-            None => None,
-        };
-        Ok(world(contents, source))
+        let contents = self.backend.read(&spec.object).await?;
+        let sources = self.sources(spec).await?;
+        let mut world = world(spec, contents, &sources);
+        world.corrections = self.progress.corrections(&spec.object);
+        if let Origin::Generated(generated) = &spec.origin {
+            world.generated_once = self.backend.remembered(&spec.object, &claim(spec)).await?;
+            world.protected =
+                generated.protects.iter().filter(|what| self.progress.is_known(what)).cloned().collect();
+        }
+        Ok(world)
     }
 
     fn plan(spec: &Spec, world: &World) -> plan::Plan {
@@ -227,101 +192,116 @@ impl<B: Backend> Reconcile for Target<B> {
     }
 
     async fn apply(&self, spec: &Spec, step: &Step) -> Result<(), Error> {
-        let secret = &step.secret;
-        let claim = |source: Option<&Component>| Claim { owner: spec.owner.clone(), source: source.cloned() };
-        match &step.action {
-            Action::Generate { key, length } => {
-                self.backend.create(secret, &claim(None), key, generated(*length)).await
-            }
-            Action::Claim { from } => self.backend.claim(secret, &claim(from.as_ref())).await,
-            Action::Copy { key, from, old, .. } => {
-                let value = self.source_value(from, old).await?;
-                self.backend.set(secret, &claim(Some(from)), key, value).await
-            }
-            Action::Remove { key } => self.backend.remove(secret, &claim(spec.source()), key).await,
-        }
+        let tried = self.attempt(spec, step).await;
+        self.progress.tried(&step.object, tried.as_ref().err());
+        tried
     }
 
     fn evidence(_: &Spec, world: &World, _: &Component) -> Evidence {
         // No digest, keyed or not: whoever can guess a weak password of somebody else's could test the guess.
-        Evidence::level("present").with("modified", world.modified.to_string())
+        let there = world.there.as_ref();
+        let evidence = Evidence::level("present");
+        match there.and_then(|there| there.version.clone()) {
+            Some(version) => evidence.with("version", version),
+            None => evidence.with("modified", there.map_or(0, |there| there.modified).to_string()),
+        }
+    }
+
+    fn told(&self, component: &Component, standing: &Standing) {
+        self.progress.stands(component, standing);
+    }
+
+    fn unseen(&self, spec: &Spec, error: &Error) {
+        self.progress.unseen(&spec.object, error);
     }
 }
 
 /// What plan may see of what was read: fingerprints under the mark's salt, or under one that nobody keeps.
-fn world(contents: Option<Contents>, source: Option<Contents>) -> World {
+fn world(spec: &Spec, contents: Option<Contents>, sources: &Sources) -> World {
     let mark = contents.as_ref().and_then(|contents| contents.mark.clone());
     let fresh = Mark::scratch();
     let salted = match &mark {
         Some(Ok(mark)) => mark,
         _ => &fresh,
     };
-    let keys = |contents: Contents| -> Keys {
-        let seen = |(key, value): (String, Result<SecretValue, &'static str>)| match value {
-            Ok(value) => (key, Value::Usable(salted.fingerprint(&value))),
-            Err(why) => (key, Value::Unusable(why)),
-        };
-        contents.keys.into_iter().map(seen).collect()
-    };
-    World {
-        modified: contents.as_ref().map_or(0, |contents| contents.modified),
-        keys: contents.map(keys),
-        source: source.map(keys),
-        marker: match &mark {
-            None => Marker::None,
-            Some(Err(why)) => Marker::Unreadable(why.clone()),
-            Some(Ok(mark)) => mark.marker(),
+    let value = |value: &SecretValue| Value {
+        fingerprint: salted.fingerprint(value),
+        flaw: if value.expose().is_empty() {
+            Some("is empty")
+        } else {
+            crate::placeholder::placeholder(value.expose())
         },
+    };
+    let keys = |keys: &BTreeMap<String, SecretValue>| -> Keys {
+        keys.iter().map(|(key, secret)| (key.clone(), value(secret))).collect()
+    };
+    let marker = match &mark {
+        None => Marker::None,
+        Some(Err(why)) => Marker::Unreadable(why.clone()),
+        Some(Ok(mark)) => mark.marker(),
+    };
+    let recipes = match &spec.origin {
+        Origin::Followed(followed) => values::wanted(&followed.wanted, sources),
+        Origin::External(_) | Origin::Generated(_) => BTreeMap::new(),
+    };
+    let composed = recipes.iter().filter_map(|(key, recipe)| {
+        let made = values::compose(recipe, sources)?;
+        Some((key.clone(), made.map(|value| salted.fingerprint(&value))))
+    });
+    let seen = |contents: &Contents| Seen { keys: keys(&contents.keys), kind: contents.kind.clone() };
+    World {
+        composed: composed.collect(),
+        sources: sources
+            .iter()
+            .map(|(source, contents)| (source.clone(), contents.as_ref().map(seen)))
+            .collect(),
+        there: contents.map(|contents| There {
+            keys: keys(&contents.keys),
+            marker,
+            version: contents.version,
+            kind: contents.kind,
+            immutable: contents.immutable,
+            terminating: contents.terminating,
+            modified: contents.modified,
+        }),
+        ..World::default()
     }
-}
-
-/// A new value: letters and digits (5.95 bits each) from the thread's generator, which is cryptographic (ChaCha) and
-/// seeded by the operating system.
-fn generated(length: u16) -> SecretValue {
-    SecretValue::new(Alphanumeric.sample_string(&mut rand::rng(), length.into()).into_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn generated_values_are_letters_and_digits_of_the_length_asked_for_and_never_twice_the_same() {
-        let mut seen = std::collections::BTreeSet::new();
-        for length in [24, 32, 1024] {
-            for _ in 0..100 {
-                let value = generated(length);
-                let text = value.expose_text().unwrap().to_owned();
-                assert_eq!(text.len(), usize::from(length));
-                assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-                assert!(seen.insert(text));
-            }
-        }
-    }
+    use crate::spec::{Followed, Owner, Wanted};
 
     #[test]
     fn what_plan_sees_holds_no_value() {
+        let source = Source::Object("secret/dev/source".parse().unwrap());
+        let owner = Owner { environment: uuid::Uuid::nil(), name: String::new(), fragment: String::new() };
+        let followed = Followed {
+            wanted: Wanted::All(source.clone()),
+            kind: None,
+            source_gone: lifecycle::document::SourceGone::Retain,
+            takeover: false,
+        };
+        let spec = Spec {
+            object: "secret/dev/copy".parse().unwrap(),
+            owner,
+            origin: Origin::Followed(followed),
+            report_only: false,
+        };
         let contents = || Contents {
-            keys: [("password".to_owned(), Ok(SecretValue::new("hunter2")))].into(),
+            keys: [("password".to_owned(), SecretValue::new("hunter2"))].into(),
             ..Contents::default()
         };
-        let world = world(Some(contents()), Some(contents()));
+        let sources: Sources = [(source.clone(), Some(contents()))].into();
+        let world = world(&spec, Some(contents()), &sources);
         assert!(!format!("{world:?} {:?}", contents()).contains("hunter2"));
-        assert_eq!(world.keys, world.source, "equal values have equal fingerprints");
-    }
-
-    #[test]
-    fn what_trying_again_may_cure_is_told_apart() {
-        let io = |kind: ErrorKind| Error::Io {
-            secret: "secret/dev/x".to_owned(),
-            doing: "write",
-            place: "/store".to_owned(),
-            source: kind.into(),
-        };
-        assert!(!io(ErrorKind::PermissionDenied).is_transient());
-        assert!(io(ErrorKind::PermissionDenied).to_string().contains("let this process's user"));
-        assert!(!io(ErrorKind::ReadOnlyFilesystem).is_transient());
-        assert!(io(ErrorKind::StorageFull).is_transient());
-        assert_eq!(io(ErrorKind::StorageFull).code(), "StorageFull");
+        let there = &world.there.as_ref().unwrap().keys["password"];
+        assert_eq!(*there, world.sources[&source].as_ref().unwrap().keys["password"]);
+        assert_eq!(
+            world.composed["password"].as_ref().unwrap(),
+            &there.fingerprint,
+            "equal values, equal fingerprints"
+        );
     }
 }

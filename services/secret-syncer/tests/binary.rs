@@ -89,7 +89,7 @@ fn serve_follows_without_polling_and_never_tells_a_value() {
     assert!(terminate(&mut child).success());
     let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
     let generated = read(dir.path(), "app/db/password").unwrap();
-    assert!(log.contains("copy key `key`") && !log.contains("planted") && !log.contains(&generated), "{log}");
+    assert!(log.contains("renew `key`") && !log.contains("planted") && !log.contains(&generated), "{log}");
 }
 
 #[test]
@@ -97,10 +97,10 @@ fn plan_touches_nothing_and_offline_needs_no_store() {
     let dir = tempfile::tempdir().unwrap();
     let output = command(dir.path(), &["plan"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("generate key `password`") && !dir.path().join("store").exists(), "{text}");
+    assert!(text.contains("generate `password`") && !dir.path().join("store").exists(), "{text}");
     let mut offline = command(dir.path(), &["plan", "--offline"]);
     let output = offline.env_remove("ROLLCALL_SECRETS_ROOT").output().unwrap();
-    assert!(String::from_utf8(output.stdout).unwrap().contains("generate key `password`"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("generate `password`"));
     let mut lost = command(dir.path(), &["apply"]);
     let output = lost.env_remove("ROLLCALL_SECRETS_ROOT").output().unwrap();
     assert_eq!(output.status.code(), Some(2));

@@ -67,7 +67,7 @@ fn what_somebody_made_beforehand_is_used_whole_or_refused_and_never_added_to() {
     let refused = standing();
     let text = refusal(&refused);
     assert!(text.contains("no key `password`") && !text.contains("`user`"), "{text}");
-    assert!(text.contains("add the missing keys yourself, or remove the Secret"), "{text}");
+    assert!(text.contains("add the missing keys yourself, or remove it"), "{text}");
     assert_eq!(names(&root.path().join("app/db")), [".hidden", "user"]);
     write(root.path(), "app/db/password", "theirs too");
     ready(&standing(), false);
@@ -85,8 +85,9 @@ fn what_was_marked_or_begun_is_finished_and_what_is_asked_for_later_is_added() {
     let file = |name: &str| root.path().join("app/db").join(name);
     ready(&standings(root.path(), GENERATED)["secret/app/db"], true);
     let mark = read(root.path(), "app/db/.rollcall");
-    // Cut off after it was marked.
+    // Cut off after it was marked, and before it was noted that it was generated.
     std::fs::remove_file(file("password")).unwrap();
+    std::fs::remove_dir_all(root.path().join("app/.generated")).unwrap();
     ready(&standings(root.path(), GENERATED)["secret/app/db"], true);
     let password = read(root.path(), "app/db/password");
     ready(&standings(root.path(), TWO)["secret/app/db"], true);
@@ -96,6 +97,53 @@ fn what_was_marked_or_begun_is_finished_and_what_is_asked_for_later_is_added() {
     write(root.path(), "app/db/user", "");
     let refused = standings(root.path(), TWO);
     assert!(refusal(&refused["secret/app/db"]).contains("key `user` exists but is empty"));
+}
+
+#[test]
+fn what_was_generated_once_and_is_gone_is_never_made_anew_without_a_word() {
+    let root = tempfile::tempdir().unwrap();
+    ready(&standings(root.path(), TWO)["secret/app/db"], true);
+    let standing = || standings(root.path(), TWO).remove("secret/app/db").unwrap();
+    let user = read(root.path(), "app/db/user");
+    std::fs::remove_file(root.path().join("app/db/password")).unwrap();
+    let text = refusal(&standing()).to_owned();
+    assert!(text.contains("`password` was generated once and is gone") && !text.contains("`user`"), "{text}");
+    assert!(text.contains("secret-syncer forget secret/app/db"), "{text}");
+    std::fs::remove_dir_all(root.path().join("app/db")).unwrap();
+    assert!(refusal(&standing()).contains("`password`, `user` was generated once"), "the whole Secret");
+    // Restored, as from a backup.
+    write(root.path(), "app/db/user", &user);
+    write(root.path(), "app/db/password", "the old one, restored");
+    ready(&standing(), false);
+}
+
+#[test]
+fn a_rotation_is_made_once_and_keeps_the_old_value() {
+    let root = tempfile::tempdir().unwrap();
+    let document = |serial: u32| {
+        format!(
+            "secrets: {{db: {{generate: {{password: {{kind: password}}, user: {{kind: password}}}}, rotate: {{serial: {serial}, previous: {{password: password-previous}}}}}}}}"
+        )
+    };
+    let all = || ["password", "user"].map(|key| read(root.path(), &format!("app/db/{key}")));
+    ready(&standings(root.path(), TWO)["secret/app/db"], true);
+    let first = all();
+    ready(&standings(root.path(), &document(1))["secret/app/db"], true);
+    let second = all();
+    assert!(first[0] != second[0] && first[1] != second[1]);
+    assert_eq!(read(root.path(), "app/db/password-previous"), first[0]);
+    ready(&standings(root.path(), &document(1))["secret/app/db"], false);
+    assert_eq!(all(), second);
+    // Two rotations asked for at once are one.
+    ready(&standings(root.path(), &document(3))["secret/app/db"], true);
+    assert_eq!(read(root.path(), "app/db/password-previous"), second[0]);
+    // A document that asks for an older state asks for nothing.
+    ready(&standings(root.path(), &document(2))["secret/app/db"], false);
+    // What is made after a rotation counts as rotated.
+    let fresh = tempfile::tempdir().unwrap();
+    ready(&standings(fresh.path(), &document(3))["secret/app/db"], true);
+    ready(&standings(fresh.path(), &document(3))["secret/app/db"], false);
+    assert!(!fresh.path().join("app/db/password-previous").exists());
 }
 
 #[test]

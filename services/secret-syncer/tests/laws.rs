@@ -6,35 +6,46 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
 
 use chassis::SecretValue;
 use chassis::converge::{Reconcile, Standing, Told, converge};
+use chassis::metrics::Metrics;
+use chassis::provision::Known;
 use lifecycle::Component;
+use lifecycle::document::{Generator, GeneratorKind, SourceGone};
 use proptest::prelude::*;
 use secret_syncer::plan::Step;
-use secret_syncer::spec::{Origin, Owner, Selection, Spec};
-use secret_syncer::world::{Claim, Contents, Mark};
-use secret_syncer::{Backend, Error, Target, Wakes};
+use secret_syncer::spec::{Followed, Generated, Origin, Owner, Part, Place, Recipe, Source, Spec, Wanted};
+use secret_syncer::world::{Change, Claim, Contents, Mark};
+use secret_syncer::{Backend, Error, Nowhere, Progress, Target};
 use uuid::Uuid;
 
 /// A store in memory.
 #[derive(Default)]
-struct Memory(Mutex<BTreeMap<Component, Contents>>);
+struct Memory {
+    objects: Mutex<BTreeMap<Component, Contents>>,
+    remembered: Mutex<BTreeSet<String>>,
+}
 
 impl Memory {
-    fn change<T>(&self, secret: &Component, change: impl FnOnce(&mut Contents) -> T) -> T {
-        change(self.0.lock().unwrap().entry(secret.clone()).or_default())
+    fn change<T>(&self, object: &Component, change: impl FnOnce(&mut Contents) -> T) -> T {
+        change(self.objects.lock().unwrap().entry(object.clone()).or_default())
     }
 
     /// Everything in it, comparable.
     fn image(&self) -> BTreeMap<Component, Image> {
         let image = |contents: &Contents| Image {
-            keys: contents.keys.iter().map(|(key, value)| (key.clone(), bytes(value))).collect(),
+            keys: contents.keys.iter().map(|(key, value)| (key.clone(), value.expose().to_vec())).collect(),
             mark: format!("{:?}", contents.mark),
         };
-        self.0.lock().unwrap().iter().map(|(secret, contents)| (secret.clone(), image(contents))).collect()
+        self.objects
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(secret, contents)| (secret.clone(), image(contents)))
+            .collect()
     }
 }
 
@@ -42,10 +53,6 @@ impl Memory {
 struct Image {
     keys: BTreeMap<String, Vec<u8>>,
     mark: String,
-}
-
-fn bytes(value: &Result<SecretValue, &'static str>) -> Vec<u8> {
-    value.as_ref().map_or_else(|_| Vec::new(), |value| value.expose().to_vec())
 }
 
 fn own(contents: &Contents, claim: &Claim) -> Result<Mark, Error> {
@@ -56,69 +63,56 @@ fn own(contents: &Contents, claim: &Claim) -> Result<Mark, Error> {
 }
 
 impl Backend for &Memory {
-    async fn read(&self, secret: &Component) -> Result<Option<Contents>, Error> {
-        Ok(self.0.lock().unwrap().get(secret).cloned())
+    async fn read(&self, object: &Component) -> Result<Option<Contents>, Error> {
+        Ok(self.objects.lock().unwrap().get(object).cloned())
     }
 
-    async fn create(
-        &self,
-        secret: &Component,
-        claim: &Claim,
-        key: &str,
-        value: SecretValue,
-    ) -> Result<(), Error> {
-        self.change(secret, |contents| {
-            own(contents, claim)?;
-            contents.keys.entry(key.to_owned()).or_insert(Ok(value));
-            Ok(())
-        })
-    }
-
-    async fn claim(&self, secret: &Component, claim: &Claim) -> Result<(), Error> {
-        self.change(secret, |contents| {
-            let mark = if contents.mark.is_none() && contents.keys.is_empty() {
-                Mark::new(claim)
-            } else {
-                own(contents, claim)?
+    async fn write(&self, object: &Component, change: Change) -> Result<(), Error> {
+        self.change(object, |contents| {
+            let claim = &change.claim;
+            let mut mark = match contents.mark {
+                None if change.force || contents.keys.is_empty() => Mark::new(claim),
+                _ => own(contents, claim)?,
             };
+            let strange = |key: &String| !mark.notes(key) && contents.keys.contains_key(key);
+            if !change.force && change.set.keys().any(strange) {
+                return Err(Error::Changed(object.clone()));
+            }
+            for (key, value) in change.create {
+                mark.rotated(&key, change.serial);
+                contents.keys.entry(key).or_insert(value);
+            }
+            for (key, rotated) in change.rotate {
+                mark.rotated(&key, rotated.serial);
+                let old = contents.keys.insert(key, rotated.value);
+                contents.keys.extend(rotated.previous.zip(old));
+            }
+            for (key, value) in change.set {
+                mark.note(&key, &value);
+                contents.keys.insert(key, value);
+            }
+            for key in change.remove.iter().filter(|key| mark.notes(key)).cloned().collect::<Vec<_>>() {
+                mark.forget(&key);
+                contents.keys.remove(&key);
+            }
             contents.mark = Some(Ok(mark));
             Ok(())
         })
     }
 
-    async fn set(
-        &self,
-        secret: &Component,
-        claim: &Claim,
-        key: &str,
-        value: SecretValue,
-    ) -> Result<(), Error> {
-        self.change(secret, |contents| {
-            let mut mark = own(contents, claim)?;
-            if !mark.notes(key) && contents.keys.contains_key(key) {
-                return Err(Error::Changed(secret.clone()));
-            }
-            mark.note(key, &value);
-            contents.mark = Some(Ok(mark));
-            contents.keys.insert(key.to_owned(), Ok(value));
-            Ok(())
-        })
+    async fn delete(&self, object: &Component, claim: &Claim, _: Option<&str>) -> Result<(), Error> {
+        self.change(object, |contents| own(contents, claim).map(drop))?;
+        self.objects.lock().unwrap().remove(object);
+        Ok(())
     }
 
-    async fn remove(&self, secret: &Component, claim: &Claim, key: &str) -> Result<(), Error> {
-        self.change(secret, |contents| {
-            let mut mark = own(contents, claim)?;
-            if mark.notes(key) {
-                mark.forget(key);
-                contents.mark = Some(Ok(mark));
-                contents.keys.remove(key);
-            }
-            Ok(())
-        })
+    async fn remembered(&self, _: &Component, _: &Claim) -> Result<BTreeSet<String>, Error> {
+        Ok(self.remembered.lock().unwrap().clone())
     }
 
-    fn watch(&self) -> Result<Wakes, Error> {
-        Err(Error::Changed(target_name()))
+    async fn remember(&self, _: &Component, _: &Claim, keys: &BTreeSet<String>) -> Result<(), Error> {
+        self.remembered.lock().unwrap().clone_from(keys);
+        Ok(())
     }
 }
 
@@ -142,11 +136,8 @@ fn key() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned)
 }
 
-fn keys() -> impl Strategy<Value = BTreeMap<String, Result<SecretValue, &'static str>>> {
-    let value = prop::sample::select(vec!["", "one", "two"]).prop_map(|text| match text {
-        "" => Err("is empty"),
-        text => Ok(SecretValue::new(text)),
-    });
+fn keys() -> impl Strategy<Value = BTreeMap<String, SecretValue>> {
+    let value = prop::sample::select(vec!["", "one", "two"]).prop_map(SecretValue::new);
     prop::collection::btree_map(key(), value, 0..4)
 }
 
@@ -156,7 +147,10 @@ fn mark() -> impl Strategy<Value = Option<Result<Mark, String>>> {
     let mark =
         (1..3_u128, fragment, any::<bool>(), noted).prop_map(|(environment, fragment, copy, noted)| {
             let owner = Owner { fragment: fragment.to_owned(), ..owner(environment) };
-            let mut mark = Mark::new(&Claim { owner, source: copy.then(source_name) });
+            let mut mark = Mark::new(&Claim {
+                owner,
+                sources: copy.then(|| source_name().to_string()).into_iter().collect(),
+            });
             // What is generated notes no key.
             let noted = if copy { noted } else { BTreeMap::new() };
             for (key, value) in &noted {
@@ -172,27 +166,63 @@ fn mark() -> impl Strategy<Value = Option<Result<Mark, String>>> {
 }
 
 fn contents() -> impl Strategy<Value = Option<Contents>> {
-    prop::option::of((keys(), mark()).prop_map(|(keys, mark)| Contents { keys, mark, modified: 1 }))
+    prop::option::of((keys(), mark()).prop_map(|(keys, mark)| Contents { keys, mark, ..Contents::default() }))
 }
 
 fn generate() -> impl Strategy<Value = Origin> {
-    prop::collection::btree_map(key(), 24..40_u16, 1..4).prop_map(Origin::Generated)
+    let password = |length: u16| Generator { kind: GeneratorKind::Password, length };
+    let keys = prop::collection::btree_map(key(), (24..40_u16).prop_map(password), 1..4);
+    (keys, 0..3_u32, any::<bool>()).prop_map(|(keys, serial, keeps)| {
+        let previous =
+            keys.keys().filter(|_| keeps).map(|key| (key.clone(), format!("{key}-previous"))).collect();
+        Origin::Generated(Generated { keys, kind: None, protects: Vec::new(), serial, previous })
+    })
+}
+
+fn same(key: String) -> Recipe {
+    Recipe::Same(Place { source: Source::Object(source_name()), key })
+}
+
+fn text(keys: Vec<String>) -> Recipe {
+    let value = |key| Part::Value { place: Place { source: Source::Object(source_name()), key }, url: true };
+    Recipe::Text(keys.into_iter().flat_map(|key| [Part::Text("/".to_owned()), value(key)]).collect())
+}
+
+fn follow() -> impl Strategy<Value = Origin> {
+    let recipe =
+        prop_oneof![3 => key().prop_map(same), 1 => prop::collection::vec(key(), 1..3).prop_map(text)];
+    let wanted = prop_oneof![
+        Just(Wanted::All(Source::Object(source_name()))),
+        prop::collection::btree_map(key(), recipe, 1..4).prop_map(Wanted::Keys),
+    ];
+    let gone = prop_oneof![Just(SourceGone::Retain), Just(SourceGone::Delete)];
+    (wanted, gone, prop::bool::weighted(0.2)).prop_map(|(wanted, source_gone, takeover)| {
+        Origin::Followed(Followed { wanted, kind: None, source_gone, takeover })
+    })
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
     let origin = prop_oneof![
-        prop::collection::btree_set(key(), 0..4).prop_map(Origin::External),
-        generate(),
-        Just(Origin::Copied { from: source_name(), keys: Selection::All }),
-        prop::collection::btree_map(key(), key(), 1..4)
-            .prop_map(|keys| Origin::Copied { from: source_name(), keys: Selection::Renamed(keys) }),
+        1 => prop::collection::btree_set(key(), 0..4).prop_map(Origin::External),
+        1 => generate(),
+        2 => follow(),
     ];
-    origin.prop_map(|origin| Spec { secret: target_name(), owner: owner(1), origin, report_only: false })
+    origin.prop_map(|origin| Spec { object: target_name(), owner: owner(1), origin, report_only: false })
+}
+
+fn takes_over(spec: &Spec) -> bool {
+    matches!(&spec.origin, Origin::Followed(followed) if followed.takeover)
+}
+
+fn over<'a>(store: &'a Memory) -> Target<&'a Memory> {
+    let progress = Progress::new(&Metrics::new("secret-syncer"), Known::default());
+    Target::new(store, Arc::new(Nowhere), progress)
 }
 
 fn store(target: Option<Contents>, source: Option<Contents>) -> Memory {
     let entries = [(target_name(), target), (source_name(), source)];
-    Memory(Mutex::new(entries.into_iter().filter_map(|(name, contents)| Some((name, contents?))).collect()))
+    let objects = entries.into_iter().filter_map(|(name, contents)| Some((name, contents?))).collect();
+    Memory { objects: Mutex::new(objects), ..Memory::default() }
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
@@ -235,7 +265,7 @@ async fn standing(store: &Memory, spec: &Spec) -> Standing {
             *last.lock().unwrap() = Some(standing);
         }
     };
-    converge(&Target::new(store), spec, &spec.secret, &tell).await.unwrap();
+    converge(&over(store), spec, &spec.object, &tell).await.unwrap();
     last.into_inner().unwrap().unwrap()
 }
 
@@ -251,8 +281,8 @@ proptest! {
             let first = standing(&store, &spec).await;
             prop_assert!(!matches!(&first, Standing::Failed { .. }), "{first:?}");
             let once = store.image();
-            let target = Target::new(&store);
-            let plan = Target::<&Memory>::plan(&spec, &target.observe(&spec).await.unwrap());
+            let looking = over(&store);
+            let plan = Target::<&Memory>::plan(&spec, &looking.observe(&spec).await.unwrap());
             prop_assert!(plan.steps.is_empty(), "{plan}");
             standing(&store, &spec).await;
             prop_assert_eq!(store.image(), once);
@@ -272,13 +302,19 @@ proptest! {
             if matches!(standing, Standing::Refused(_)) {
                 prop_assert_eq!(&after, &before, "a refusal touches nothing");
             }
-            let claim = Claim { owner: owner(1), source: None };
-            if strange(before.get(&target_name()), mark.as_ref(), &claim) {
+            let claim = Claim { owner: owner(1), sources: BTreeSet::new() };
+            if strange(before.get(&target_name()), mark.as_ref(), &claim) && !(takes_over(&spec) && mark.is_none()) {
                 prop_assert_eq!(after.get(&target_name()), before.get(&target_name()), "not even marked");
             }
             for (key, value) in before.get(&target_name()).into_iter().flat_map(|image| &image.keys) {
                 let ours = matches!(&mark, Some(Ok(mark)) if mark.is_of(&claim) && mark.notes(key));
-                if !ours || !matches!(spec.origin, Origin::Copied { .. }) {
+                let may_change = match &spec.origin {
+                    Origin::External(_) => false,
+                    // Rotated, never lost: unless nobody asked to keep it.
+                    Origin::Generated(generated) => generated.serial > 0 && mark.is_some(),
+                    Origin::Followed(_) => ours || takes_over(&spec),
+                };
+                if !may_change {
                     prop_assert_eq!(after[&target_name()].keys.get(key), Some(value), "key {}", key);
                 }
             }
@@ -299,13 +335,17 @@ proptest! {
             };
             match &spec.origin {
                 Origin::External(keys) => prop_assert!(keys.iter().all(|key| has(target_name(), key).is_some())),
-                Origin::Generated(keys) => prop_assert!(keys.keys().all(|key| has(target_name(), key).is_some())),
-                Origin::Copied { keys: Selection::All, .. } => for key in image[&source_name()].keys.keys() {
-                    prop_assert_eq!(has(target_name(), key), has(source_name(), key));
+                Origin::Generated(generated) => prop_assert!(generated.keys.keys().all(|key| has(target_name(), key).is_some())),
+                // What it follows is gone: it stays as it was.
+                Origin::Followed(_) if !image.contains_key(&source_name()) => {}
+                Origin::Followed(Followed { wanted: Wanted::All(_), .. }) => for key in image[&source_name()].keys.keys() {
+                    prop_assert_eq!(image[&target_name()].keys.get(key), image[&source_name()].keys.get(key));
                 },
-                Origin::Copied { keys: Selection::Renamed(keys), .. } => for (new, old) in keys {
+                Origin::Followed(Followed { wanted: Wanted::Keys(keys), .. }) => for (new, recipe) in keys {
                     prop_assert!(has(target_name(), new).is_some());
-                    prop_assert_eq!(has(target_name(), new), has(source_name(), old));
+                    if let Recipe::Same(place) = recipe {
+                        prop_assert_eq!(has(target_name(), new), has(source_name(), &place.key));
+                    }
                 },
             }
             Ok(())
@@ -318,10 +358,10 @@ proptest! {
     ) {
         let (cut, whole) = (store(target.clone(), source.clone()), store(target, source));
         run(async {
-            let target = Target::new(&cut);
-            let plan = Target::<&Memory>::plan(&spec, &target.observe(&spec).await.unwrap());
+            let looking = over(&cut);
+            let plan = Target::<&Memory>::plan(&spec, &looking.observe(&spec).await.unwrap());
             for step in plan.steps.iter().take(steps) {
-                target.apply(&spec, step).await.unwrap();
+                looking.apply(&spec, step).await.unwrap();
             }
             let (a, b) = (standing(&cut, &spec).await, standing(&whole, &spec).await);
             prop_assert_eq!(std::mem::discriminant(&a), std::mem::discriminant(&b));
@@ -337,8 +377,8 @@ proptest! {
     fn what_is_generated_is_marked_or_was_complete_beforehand(
         origin in generate(), target in contents(), source in contents(),
     ) {
-        let spec = Spec { secret: target_name(), owner: owner(1), origin, report_only: false };
-        let claim = Claim { owner: owner(1), source: None };
+        let spec = Spec { object: target_name(), owner: owner(1), origin, report_only: false };
+        let claim = Claim { owner: owner(1), sources: BTreeSet::new() };
         let mark = target.as_ref().and_then(|contents| contents.mark.clone());
         let store = store(target, source);
         let before = store.image();
@@ -365,10 +405,13 @@ proptest! {
     fn of_many_that_generate_at_once_all_agree_or_one_owns_it(
         origin in generate(), target in contents(), rival in 1..3_u128, turns in prop::collection::vec(0..2_usize, 0..24),
     ) {
+        // That a rotation is made once is another law.
+        let Origin::Generated(generated) = origin else { unreachable!() };
+        let origin = Origin::Generated(Generated { serial: 0, ..generated });
         let store = store(target, None);
         let instance = |environment: u128| Instance {
-            spec: Spec { secret: target_name(), owner: owner(environment), origin: origin.clone(), report_only: false },
-            target: Target::new(&store),
+            spec: Spec { object: target_name(), owner: owner(environment), origin: origin.clone(), report_only: false },
+            target: over(&store),
             steps: None,
         };
         let mut instances = [instance(1), instance(rival)];

@@ -6,14 +6,12 @@ pub mod plan;
 pub mod spec;
 pub mod world;
 
-use std::sync::Arc;
 
-use chassis::provision::{Command, Planned};
+use chassis::provision::{Around, Command, Planned};
 use chassis::secret::SecretStore;
 use chassis::{Context, Failure};
 use lifecycle::Component;
 use lifecycle::document::Environment;
-use tokio::sync::Notify;
 
 pub use spec::{Spec, specs};
 pub use world::{Error, KafkaTarget};
@@ -37,7 +35,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     let secrets = context.clone();
     let targets =
         move |environment: &Environment| Ok(targets(environment, &secrets.secrets_of(environment)?));
-    chassis::provision::run(args.command, context.as_keeper(), targets, Arc::new(Notify::new())).await
+    chassis::provision::run(args.command, context.as_keeper(), targets, Around::default()).await
 }
 
 /// What would be done on each cluster; `offline` asks none.

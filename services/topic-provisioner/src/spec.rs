@@ -133,7 +133,7 @@ fn connection(cluster: &Kafka, document: &Document) -> Connection {
     let authority = |tls: &lifecycle::document::KafkaTls| match &tls.ca {
         None => Authority::System,
         Some(ca) => Authority::Secret {
-            secret: ca.secret.component(&document.fragment.namespace),
+            secret: ca.secret.secret(&document.fragment.namespace),
             key: ca.key.clone(),
         },
     };

@@ -29,7 +29,7 @@ pub fn for_waiter(environment: &Environment, source: &Source, component: &Compon
         }
         Kind::Database => login(environment, own, component),
         Kind::Topic => topic(environment, own, component),
-        Kind::Secret => {
+        Kind::Secret | Kind::ConfigMap => {
             Ok(Probe::Secret(Secret { secret: component.clone(), keys: keys(environment, component) }))
         }
         Kind::Module => {
@@ -42,7 +42,7 @@ pub fn for_waiter(environment: &Environment, source: &Source, component: &Compon
             }
         }
         Kind::Endpoint => endpoint(environment, component),
-        Kind::Migration | Kind::Group | Kind::ConfigMap | Kind::Step | Kind::Client => Err(nobody(component)),
+        Kind::Migration | Kind::Group | Kind::Step | Kind::Client => Err(nobody(component)),
     }
 }
 
@@ -68,13 +68,15 @@ pub fn for_hub(environment: &Environment, component: &Component) -> Definition {
                 environment.topics().find(|t| t.component == *component).ok_or_else(|| nobody(component))?;
             topic(environment, &declared.source.document, component)
         }
-        Kind::Secret => Err("the hub holds no Secrets; each waiter reads its own".to_owned()),
+        Kind::Secret | Kind::ConfigMap => {
+            Err("the hub holds no Secrets; each waiter reads its own".to_owned())
+        }
         Kind::Module => {
             let module = environment.module(name).ok_or_else(|| nobody(component))?;
             module.spec.ready.as_ref().and_then(ready_probe).ok_or_else(|| says_nothing(component))
         }
         Kind::Endpoint => endpoint(environment, component),
-        Kind::Migration | Kind::Group | Kind::ConfigMap | Kind::Step | Kind::Client => Err(nobody(component)),
+        Kind::Migration | Kind::Group | Kind::Step | Kind::Client => Err(nobody(component)),
     }
 }
 
@@ -208,13 +210,12 @@ fn topic(environment: &Environment, viewer: &Document, component: &Component) ->
     Ok(Probe::Kafka(Kafka { expect_brokers: 1, ..kafka_of(cluster, seen_in, Some(name)) }))
 }
 
-/// The keys a Secret must hold: those it is generated or copied with, and those some document refers to.
+/// The keys a Secret or ConfigMap must hold: those it is made with, and those some document refers to.
 fn keys(environment: &Environment, component: &Component) -> Vec<String> {
-    let mut keys: BTreeSet<String> = BTreeSet::new();
-    for secret in environment.secrets().filter(|s| s.component == *component) {
-        keys.extend(secret.spec.generate.keys().cloned());
-        keys.extend(secret.spec.copy.iter().flat_map(|copy| copy.keys.keys().cloned()));
-    }
+    let secrets = environment.secrets().filter(|s| s.component == *component);
+    let configmaps = environment.configmaps().filter(|c| c.component == *component);
+    let made = secrets.filter_map(|s| s.spec.made()).chain(configmaps.filter_map(|c| c.spec.made()));
+    let mut keys: BTreeSet<String> = made.flatten().map(str::to_owned).collect();
     let referred = environment.references().into_iter().filter(|(secret, _)| secret == component);
     keys.extend(referred.map(|(_, key)| key));
     keys.into_iter().collect()

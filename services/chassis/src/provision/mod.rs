@@ -1,6 +1,8 @@
 //! The commands that every provisioner has: `apply` once, `plan` without touching, `serve` for as long as it lives.
 
 mod account;
+mod known;
+mod nudges;
 mod worker;
 
 use std::fmt;
@@ -27,6 +29,8 @@ use crate::wire::Fragment;
 use crate::{Context, documents};
 
 use account::Provisioner;
+pub use known::Known;
+pub use nudges::Nudges;
 use worker::{Verdict, Wakes, Worker};
 
 /// How long a one-shot's last news may take to be sent; its work is done whether they arrive or not.
@@ -64,13 +68,21 @@ pub enum Command {
 /// What is looked at and changed: the component it is (a server, a Secret), the client, and what should be.
 pub type Target<R> = (Component, R, <R as Reconcile>::Spec);
 
-/// Runs a provisioner's command. `targets` says what the documents ask of it; `nudge` wakes it when something it knows of
-/// changed by itself.
+/// What a provisioner knows of its surroundings besides what it is told by documents.
+#[derive(Debug, Clone, Default)]
+pub struct Around {
+    /// Wakes a target when something that the provisioner itself watches changed.
+    pub nudges: Nudges,
+    /// What is known to exist.
+    pub known: Known,
+}
+
+/// Runs a provisioner's command. `targets` says what the documents ask of it.
 pub async fn run<R>(
     command: Command,
     context: Context,
     targets: impl Fn(&Environment) -> Result<Vec<Target<R>>, Failure>,
-    nudge: Arc<Notify>,
+    around: Around,
 ) -> Result<(), Failure>
 where
     R: Reconcile + Send + Sync + 'static,
@@ -80,7 +92,7 @@ where
         Command::Apply { documents } => {
             let (environment, problems) = documents::load_partial(&documents)?;
             told(&problems);
-            let applied = apply(&environment, &context, targets(&environment)?, nudge).await;
+            let applied = apply(&environment, &context, targets(&environment)?, around).await;
             // The documents that are right were followed; the wrong ones decide the exit.
             match applied {
                 Ok(()) if !problems.is_empty() => Err(documents::refusal(&problems)),
@@ -97,7 +109,7 @@ where
             let (environment, problems) = documents::load_partial(&documents)?;
             told(&problems);
             let targets = targets(&environment)?;
-            serve(&environment, context, targets, nudge).await
+            serve(&environment, context, targets, around).await
         }
     }
 }
@@ -113,17 +125,20 @@ async fn apply<R>(
     environment: &Environment,
     context: &Context,
     targets: Vec<Target<R>>,
-    nudge: Arc<Notify>,
+    around: Around,
 ) -> Result<(), Failure>
 where
     R: Reconcile + Send + Sync + 'static,
     R::Spec: Send + Sync + 'static,
 {
     let announcer = announcer(environment, context)?;
-    let wakes = wakes(&announcer, nudge);
+    let news = news(&announcer, &around.known);
     let mut workers: Vec<Worker<R>> = targets
         .into_iter()
-        .map(|t| Worker::new(Arc::new(t), &announcer, &wakes, &context.settings))
+        .map(|target| {
+            let wakes = Wakes { nudge: around.nudges.of(&target.0), news: Arc::clone(&news) };
+            Worker::new(Arc::new(target), &announcer, wakes, &context.settings)
+        })
         .collect();
     let settle = async {
         let each = workers.iter_mut().map(|worker| worker.until_settled(context.settings.resync));
@@ -160,21 +175,22 @@ async fn serve<R>(
     environment: &Environment,
     context: Context,
     targets: Vec<Target<R>>,
-    nudge: Arc<Notify>,
+    around: Around,
 ) -> Result<(), Failure>
 where
     R: Reconcile + Send + Sync + 'static,
     R::Spec: Send + Sync + 'static,
 {
     let announcer = announcer(environment, &context)?;
-    let wakes = wakes(&announcer, nudge);
+    let news = news(&announcer, &around.known);
     let targets: Vec<Arc<Target<R>>> = targets.into_iter().map(Arc::new).collect();
     let account = Provisioner::new(&context, environment.identity(), announcer.clone(), targets.clone());
     let server = Server::new(&context.metrics).add_service(DiagnosticsService::new(account));
     let servers = context.serve(server).await?;
     servers.readiness.set_ready(true).await;
     for target in targets {
-        let mut worker = Worker::new(target, &announcer, &wakes, &context.settings);
+        let wakes = Wakes { nudge: around.nudges.of(&target.0), news: Arc::clone(&news) };
+        let mut worker = Worker::new(target, &announcer, wakes, &context.settings);
         let (resync, shutdown) = (context.settings.resync, context.shutdown.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -220,14 +236,16 @@ fn announcer(environment: &Environment, context: &Context) -> Result<Announcer, 
 }
 
 /// News of others wakes too: a Secret appeared, a server came up, the bus is back.
-fn wakes(announcer: &Announcer, nudge: Arc<Notify>) -> Wakes {
-    let wakes = Wakes { nudge, news: Arc::new(Notify::new()) };
-    let (bus, announcer, news) = (announcer.bus().clone(), announcer.clone(), Arc::clone(&wakes.news));
+fn news(announcer: &Announcer, known: &Known) -> Arc<Notify> {
+    let heard = Arc::new(Notify::new());
+    let (bus, announcer, news) = (announcer.bus().clone(), announcer.clone(), Arc::clone(&heard));
+    let known = known.clone();
     tokio::spawn(async move {
         let mut updates = bus.subscribe();
         while let Some(update) = updates.next().await {
             let others = match update {
                 BusUpdate::Event { event, .. } => {
+                    known.hear(&event);
                     !announcer.current().iter().any(|own| own.component == event.component)
                 }
                 BusUpdate::CaughtUp => true,
@@ -238,7 +256,7 @@ fn wakes(announcer: &Announcer, nudge: Arc<Notify>) -> Wakes {
             }
         }
     });
-    wakes
+    heard
 }
 
 /// The plan for one target, printed.

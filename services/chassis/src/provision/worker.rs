@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lifecycle::{Component, Event, Evidence, Kind, Phase};
+use rand::RngExt;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -56,13 +57,13 @@ impl<R: Reconcile> Worker<R> {
     pub(super) fn new(
         target: Arc<Target<R>>,
         announcer: &Announcer,
-        wakes: &Wakes,
+        wakes: Wakes,
         settings: &Settings,
     ) -> Self {
         Worker {
             target,
             announcer: announcer.clone(),
-            wakes: wakes.clone(),
+            wakes,
             polling: settings.polling,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             hopeless: 0,
@@ -101,6 +102,8 @@ impl<R: Reconcile> Worker<R> {
         if !verdict.open {
             self.backoff.reset();
         }
+        // Not all targets at the same moment.
+        let resync = resync.mul_f64(rand::rng().random_range(0.9..=1.0));
         let delay = if verdict.open { self.backoff.next_delay() } else { resync };
         let push = *self.announcer.bus().mode().borrow() == Mode::Push;
         let timer = async {
@@ -136,7 +139,10 @@ impl<R: Reconcile> Worker<R> {
                     }
                 }
             }
-            Told::Standing(component, standing) => self.announce(&component, standing, &mut locked(&verdict)),
+            Told::Standing(component, standing) => {
+                reconcile.told(&component, &standing);
+                self.announce(&component, standing, &mut locked(&verdict));
+            }
         })
         .await;
         match made {
@@ -144,7 +150,10 @@ impl<R: Reconcile> Worker<R> {
                 self.hopeless = 0;
                 verdict.into_inner().unwrap_or_else(PoisonError::into_inner)
             }
-            Err(error) => self.unseen(name, &error, &R::components(spec)),
+            Err(error) => {
+                reconcile.unseen(spec, &error);
+                self.unseen(name, &error, &R::components(spec))
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use tracing::Instrument;
 
 use crate::bus::{Bus, Part};
 use crate::exit::{Exit, Failure};
+use crate::health::Liveness;
 use crate::metrics::Metrics;
 use crate::secret::SecretStore;
 use crate::settings::Settings;
@@ -44,12 +45,21 @@ pub struct Context {
     pub metrics: Metrics,
     /// What this process has to do with the lifecycle topic.
     pub part: Part,
+    /// Whether it can still do its work.
+    pub liveness: Liveness,
 }
 
 impl Context {
     /// A context for tests and for callers that run without [`main`].
     pub fn new(service: &'static str, settings: Settings, shutdown: Shutdown) -> Self {
-        Context { service, settings, shutdown, metrics: Metrics::new(service), part: Part::default() }
+        Context {
+            service,
+            settings,
+            shutdown,
+            metrics: Metrics::new(service),
+            part: Part::default(),
+            liveness: Liveness::default(),
+        }
     }
 
     /// Where this process reads secrets; `namespace` is that of its own fragment.

@@ -46,6 +46,8 @@ impl Context {
         // Others find the ports by this line when the settings say port 0.
         tracing::info!(grpc = %grpc.address, health = %health, metrics = %metrics, "listening");
 
+        let (liveness, live) = (self.liveness.clone(), readiness.clone());
+        let follower = tokio::spawn(async move { liveness.tell(&live).await });
         let (shutdown, health_handle) = (self.shutdown.clone(), readiness.clone());
         let task = tokio::spawn(async move {
             shutdown.requested().await;
@@ -54,6 +56,7 @@ impl Context {
             let _ = grpc.task.await;
             end.trigger();
             let _ = tokio::join!(health_task, metrics_task);
+            follower.abort();
         });
         Ok(Servers { grpc: grpc.address, health, metrics, readiness, task })
     }

@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::check::Claim;
 use super::{
-    Database, Document, Identity, Kafka, Module, Naming, Postgres, Ready, Secret, SecretName, SecretRef,
-    Topic, check_fragment,
+    ConfigMap, Database, Document, Identity, Kafka, Module, Naming, ObjectName, Postgres, Ready, Secret,
+    SecretRef, Topic, check_fragment,
 };
 use crate::{Component, Kind};
 
@@ -154,18 +154,29 @@ impl Environment {
         self.declared(Kind::Module, |d| &d.modules)
     }
 
-    /// Declared Secrets.
+    /// Declared Secrets, each once for every namespace in which it stands.
     pub fn secrets(&self) -> impl Iterator<Item = Declared<'_, Secret>> {
         self.sources.values().flat_map(|source| {
-            source.document.secrets.iter().map(move |(name, spec)| Declared {
-                source,
-                component: name.component(&source.document.fragment.namespace),
-                spec,
+            let (document, namespace) = (&source.document, &source.document.fragment.namespace);
+            document.secrets.iter().flat_map(move |(name, spec)| {
+                let stands = spec.stands(name, namespace).into_iter();
+                stands.map(move |component| Declared { source, component, spec })
             })
         })
     }
 
-    /// Every value that some document refers to: Secret and key.
+    /// Declared ConfigMaps, each once for every namespace in which it stands.
+    pub fn configmaps(&self) -> impl Iterator<Item = Declared<'_, ConfigMap>> {
+        self.sources.values().flat_map(|source| {
+            let (document, namespace) = (&source.document, &source.document.fragment.namespace);
+            document.configmaps.iter().flat_map(move |(name, spec)| {
+                let stands = spec.stands(name, namespace).into_iter();
+                stands.map(move |component| Declared { source, component, spec })
+            })
+        })
+    }
+
+    /// Every value that some document refers to: Secret or ConfigMap, and key.
     pub fn references(&self) -> BTreeSet<(Component, String)> {
         self.referring().into_iter().map(|(_, secret, key)| (secret, key)).collect()
     }
@@ -175,9 +186,9 @@ impl Environment {
         let mut found = Vec::new();
         for source in self.sources.values() {
             let document = &source.document;
+            let namespace = &document.fragment.namespace;
             let mut refer = |reference: &SecretRef| {
-                let secret = reference.secret.component(&document.fragment.namespace);
-                found.push((source, secret, reference.key.clone()));
+                found.push((source, reference.secret.secret(namespace), reference.key.clone()));
             };
             for server in document.postgres.values().chain(document.uses.postgres.values()) {
                 server.admin.iter().for_each(|admin| refer(&admin.password));
@@ -190,11 +201,8 @@ impl Environment {
             for database in document.databases.values() {
                 refer(&database.roles.app.password);
             }
-            for copy in document.secrets.values().filter_map(|secret| secret.copy.as_ref()) {
-                for key in copy.keys.values() {
-                    refer(&SecretRef { secret: copy.from.clone(), key: key.clone() });
-                }
-            }
+            document.configmaps.values().flat_map(|map| map.bundle.values()).flatten().for_each(&mut refer);
+            found.extend(followed(document).into_iter().map(|(from, key)| (source, from, key)));
         }
         found
     }
@@ -221,9 +229,30 @@ impl Environment {
 
 impl<T> Declared<'_, T> {
     /// The component of a Secret named in this fragment.
-    pub fn secret(&self, name: &SecretName) -> Component {
-        name.component(&self.source.document.fragment.namespace)
+    pub fn secret(&self, name: &ObjectName) -> Component {
+        name.secret(self.namespace())
     }
+
+    /// The namespace of this fragment.
+    pub fn namespace(&self) -> &str {
+        &self.source.document.fragment.namespace
+    }
+}
+
+/// The values that copies and templates of a document follow by key.
+fn followed(document: &Document) -> Vec<(Component, String)> {
+    let namespace = &document.fragment.namespace;
+    let secrets = document.secrets.values().filter_map(|secret| Some((Kind::Secret, secret.copy.as_ref()?)));
+    let configmaps = document.configmaps.values();
+    let copies = secrets.chain(configmaps.filter_map(|map| Some((Kind::ConfigMap, map.copy.as_ref()?))));
+    let copied = copies.filter_map(|(kind, copy)| Some((copy.from.component(kind, namespace)?, copy)));
+    let copied = copied.filter(|(from, _)| from.kind().is_namespaced());
+    let copied =
+        copied.flat_map(|(from, copy)| copy.keys.values().map(move |key| (from.clone(), key.clone())));
+    let templates = document.secrets.values().filter_map(|secret| secret.template.as_ref());
+    let values = templates.flat_map(|template| template.values.values());
+    let values = values.filter_map(|value| Some((value.component(namespace)?, value.key.clone())));
+    copied.chain(values).collect()
 }
 
 /// What two fragments may not both say. Each claim is (what is claimed, who claims it under which key).

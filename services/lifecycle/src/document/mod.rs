@@ -4,9 +4,12 @@
 //! and the source of the JSON Schema. Reading files is chassis's part; here is what they mean.
 
 mod check;
+mod configmap;
+mod follow;
 mod items;
 mod merge;
 mod naming;
+mod object;
 mod ready;
 mod secret;
 mod servers;
@@ -18,12 +21,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use check::check_fragment;
+pub use check::{check_fragment, forbidden_type};
+pub use configmap::ConfigMap;
+pub use follow::{Copy, Origin, Piece, SourceGone, Template, ValueRef, pieces};
 pub use items::{Database, Ddl, LoginRole, Module, OwnerRole, Replication, Roles, Topic};
 pub use merge::{Declared, Environment, Merged, Problem, Source};
 pub use naming::{Naming, NamingError, Place, folded, observer_role};
+pub use object::{ObjectName, SecretKey, SecretRef};
 pub use ready::{GrpcReady, HttpReady, KeycloakReady, Ready, TcpReady};
-pub use secret::{Copy, Generator, GeneratorKind, Secret, SecretKey, SecretName, SecretRef};
+pub use secret::{Generator, GeneratorKind, Rotate, Secret};
 pub use servers::{Admin, Kafka, KafkaTls, Observer, Postgres, Tls, TlsMode};
 pub use union::check_union;
 
@@ -67,7 +73,10 @@ pub struct Document {
     pub databases: BTreeMap<String, Database>,
     /// Secrets: generated, copied, or made by somebody else. Keys are `name` or `namespace/name`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub secrets: BTreeMap<SecretName, Secret>,
+    pub secrets: BTreeMap<ObjectName, Secret>,
+    /// ConfigMaps: copied, bundled, or made by somebody else. Keys are `name` or `namespace/name`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub configmaps: BTreeMap<ObjectName, ConfigMap>,
     /// Kafka topics.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, Topic>,

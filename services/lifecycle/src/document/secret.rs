@@ -1,91 +1,12 @@
 //! Secrets in documents: where values come from. The values themselves are never in a document.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use crate::component::{Component, Kind, is_dns_label, is_name};
-
-/// A Secret's name: `name` in the fragment's own namespace, or `namespace/name`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SecretName {
-    /// The namespace, where it is spelled out.
-    pub namespace: Option<String>,
-    /// The name.
-    pub name: String,
-}
-
-impl SecretName {
-    /// The component this name means to a fragment in `namespace`.
-    pub fn component(&self, namespace: &str) -> Component {
-        Component::namespaced(Kind::Secret, self.namespace.as_deref().unwrap_or(namespace), &self.name)
-    }
-}
-
-impl fmt::Display for SecretName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{namespace}/{}", self.name),
-            None => f.write_str(&self.name),
-        }
-    }
-}
-
-impl FromStr for SecretName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (namespace, name) = match text.split_once('/') {
-            Some((namespace, name)) => (Some(namespace), name),
-            None => (None, text),
-        };
-        // Kubernetes names Secrets by DNS subdomains (RFC 1123), 253 bytes at most.
-        if !is_name(name) || name.contains('_') || namespace.is_some_and(|n| !is_dns_label(n)) {
-            return Err(format!(
-                "`{text}` does not name a Secret: write name or namespace/name in lower-case letters, digits and `-`"
-            ));
-        }
-        Ok(SecretName { namespace: namespace.map(str::to_owned), name: name.to_owned() })
-    }
-}
-
-impl Serialize for SecretName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for SecretName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for SecretName {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "SecretName".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "type": "string",
-            "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-        })
-    }
-}
-
-/// One value: a key of a Secret.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SecretRef {
-    /// The Secret.
-    pub secret: SecretName,
-    /// The key in it.
-    pub key: String,
-}
+use super::{Copy, ObjectName, Template};
+use crate::{Component, Kind};
 
 /// Where a Secret comes from: exactly one of these.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -97,9 +18,58 @@ pub struct Secret {
     /// Rollcall generates these keys, once, and never overwrites them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub generate: BTreeMap<String, Generator>,
-    /// It is a copy of another Secret and follows it.
+    /// It is a copy of another Secret, a client's secret, a Vault path or a sops file, and follows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copy: Option<Copy>,
+    /// Its values are put together from other values, and follow them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
+    /// The Kubernetes type of what is generated or put together, `Opaque` when absent. A copy has its source's.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// What would be locked out by another value: nothing is generated while one of these is known to exist already.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protects: Vec<Component>,
+    /// Asks for new values of what is generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotate: Option<Rotate>,
+}
+
+/// Asks for new values of what is generated, once for every higher serial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotate {
+    /// Which rotation this is, from 1. A Secret that was rotated as often already is left alone.
+    pub serial: u32,
+    /// Under which key the old value of a key is kept: `key: key-previous`. It is kept nowhere when absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub previous: BTreeMap<String, String>,
+}
+
+impl Secret {
+    /// The Secrets that one declared as `name` in `namespace` means: one in each namespace in which it is to stand.
+    pub fn stands(&self, name: &ObjectName, namespace: &str) -> Vec<Component> {
+        let copied = self.copy.iter().map(|copy| &copy.to);
+        let to = copied.chain(self.template.iter().map(|template| &template.to)).flatten();
+        name.in_each(Kind::Secret, to, namespace)
+    }
+
+    /// What it is made from, to a fragment in `namespace`.
+    pub fn sources(&self, namespace: &str) -> Vec<Component> {
+        let copied = self.copy.iter().filter_map(|copy| copy.from.component(Kind::Secret, namespace));
+        let values = self.template.iter().flat_map(|template| template.values.values());
+        copied.chain(values.filter_map(|value| value.component(namespace))).collect()
+    }
+
+    /// The keys it is made with; none when that is for its source, or somebody else, to say.
+    pub fn made(&self) -> Option<Vec<&str>> {
+        match (&self.copy, &self.template) {
+            (Some(copy), _) => copy.made(),
+            (None, Some(template)) => Some(template.keys.keys().map(String::as_str).collect()),
+            (None, None) if self.external => None,
+            (None, None) => Some(self.generate.keys().map(String::as_str).collect()),
+        }
+    }
 }
 
 /// How a value is generated.
@@ -123,37 +93,4 @@ fn password_length() -> u16 {
 pub enum GeneratorKind {
     /// Letters and digits from a cryptographic random source.
     Password,
-}
-
-/// A Secret that follows another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Copy {
-    /// The Secret it follows.
-    pub from: SecretName,
-    /// Which keys, by their new names: `new: old`. All keys, with their own names, when absent.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub keys: BTreeMap<String, String>,
-}
-
-/// One key of one Secret, wherever its documents stand: what a [`SecretRef`] refers to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SecretKey {
-    /// The Secret, with its namespace.
-    pub secret: Component,
-    /// The key.
-    pub key: String,
-}
-
-impl SecretKey {
-    /// What a document in `namespace` refers to.
-    pub fn of(reference: &SecretRef, namespace: &str) -> Self {
-        SecretKey { secret: reference.secret.component(namespace), key: reference.key.clone() }
-    }
-}
-
-impl fmt::Display for SecretKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.secret, self.key)
-    }
 }

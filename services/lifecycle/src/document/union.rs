@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Declared, Environment, Problem, Secret, Source};
+use super::{Environment, Problem, Source};
 use crate::{Component, Kind};
 
 /// References that lead nowhere, and databases that nobody can make.
@@ -19,24 +19,21 @@ fn problem(source: &Source, key: impl Into<String>, message: String) -> Problem 
 
 /// Values that are referred to must be made by somebody.
 fn values(environment: &Environment) -> Vec<Problem> {
-    let declared: BTreeMap<Component, Declared<'_, Secret>> =
-        environment.secrets().map(|secret| (secret.component.clone(), secret)).collect();
-    let wrong = |(source, secret, key): (&Source, Component, String)| {
-        let Some(spec) = declared.get(&secret).map(|secret| secret.spec) else {
-            let message = "is referred to, and no fragment declares it; declare it under `secrets`";
-            return Some(problem(source, secret.to_string(), message.to_owned()));
+    let secrets = environment.secrets().map(|secret| (secret.component, secret.spec.made()));
+    let configmaps = environment.configmaps().map(|map| (map.component, map.spec.made()));
+    let declared: BTreeMap<Component, Option<Vec<&str>>> = secrets.chain(configmaps).collect();
+    let wrong = |(source, object, key): (&Source, Component, String)| {
+        let Some(made) = declared.get(&object) else {
+            let message =
+                format!("is referred to, and no fragment declares it; declare it under `{}s`", object.kind());
+            return Some(problem(source, object.to_string(), message));
         };
-        let made: Vec<&str> = match &spec.copy {
-            Some(copy) if !copy.keys.is_empty() => copy.keys.keys().map(String::as_str).collect(),
-            None if !spec.external => spec.generate.keys().map(String::as_str).collect(),
-            // Whatever keys the source or somebody else gives it.
-            _ => return None,
-        };
+        let made = made.as_ref()?;
         let missing = !made.contains(&key.as_str());
         missing.then(|| {
             let message =
                 format!("its key `{key}` is referred to, and it is made with {} only", made.join(", "));
-            problem(source, secret.to_string(), message)
+            problem(source, object.to_string(), message)
         })
     };
     environment.referring().into_iter().filter_map(wrong).collect()

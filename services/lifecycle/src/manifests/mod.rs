@@ -100,20 +100,16 @@ fn judge(reference: &Reference, known: &BTreeMap<Component, Keys>) -> Vec<Unreso
     wanted.into_iter().filter_map(|key| keys.wrong(key).map(|why| unresolved(key, why))).collect()
 }
 
-/// What the documents' Secrets will hold.
+/// What the documents' Secrets and ConfigMaps will hold.
 fn documents(environment: &Environment) -> BTreeMap<Component, Keys> {
-    environment
-        .secrets()
-        .map(|declared| {
-            let keys = match &declared.spec.copy {
-                Some(copy) if !copy.keys.is_empty() => Keys::made(copy.keys.keys().cloned()),
-                None if !declared.spec.external => Keys::made(declared.spec.generate.keys().cloned()),
-                // Whatever keys the source or somebody else gives it.
-                _ => Keys::any(),
-            };
-            (declared.component, keys)
-        })
-        .collect()
+    let secrets = environment.secrets().map(|secret| (secret.component, secret.spec.made()));
+    let configmaps = environment.configmaps().map(|map| (map.component, map.spec.made()));
+    let keys = |made: Option<Vec<&str>>| match made {
+        Some(made) => Keys::made(made.into_iter().map(str::to_owned)),
+        // Whatever keys the source or somebody else gives it.
+        None => Keys::any(),
+    };
+    secrets.chain(configmaps).map(|(object, made)| (object, keys(made))).collect()
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
-//! The mark on what Rollcall made: whose it is, and of a copy what it follows and which keys were written, so that nothing
-//! else is ever touched.
+//! The mark on what Rollcall made: whose it is, what it follows and which keys were written, so that nothing else is ever
+//! touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use chassis::SecretValue;
 use hmac::{Hmac, Mac};
-use lifecycle::{Component, ComponentError};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::plan::{Fingerprint, Marker};
@@ -20,23 +19,29 @@ use crate::spec::Owner;
 pub struct Claim {
     /// Who.
     pub owner: Owner,
-    /// What it is copied from; none when it is generated.
-    pub source: Option<Component>,
+    /// What it is made from, in words; nothing when it is generated.
+    pub sources: BTreeSet<String>,
 }
 
-/// The mark on a Secret, JSON in a file or an annotation. Fields that a newer version adds are ignored.
+/// The mark on an object, JSON in a file or an annotation. Fields that a newer version adds are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     environment: Uuid,
     name: String,
     fragment: String,
-    /// None on what is generated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
-    /// Makes the fingerprints of this Secret unlike those of any other.
+    /// Empty on what is generated.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    sources: BTreeSet<String>,
+    /// Makes the fingerprints of this object unlike those of any other.
     salt: String,
-    /// The keys that were copied, none that was generated.
+    /// The keys that follow something, none that was generated.
     keys: BTreeMap<String, Fingerprint>,
+    /// How often each generated key was rotated.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rotated: BTreeMap<String, u32>,
+    /// Keys that are being rotated: the value that each will have then. A crash in between is told apart by them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rotating: BTreeMap<String, (Fingerprint, u32)>,
 }
 
 impl Mark {
@@ -46,29 +51,23 @@ impl Mark {
             environment: claim.owner.environment,
             name: claim.owner.name.clone(),
             fragment: claim.owner.fragment.clone(),
-            source: claim.source.as_ref().map(Component::to_string),
+            sources: claim.sources.clone(),
             salt: salt(),
             keys: BTreeMap::new(),
+            rotated: BTreeMap::new(),
+            rotating: BTreeMap::new(),
         }
     }
 
     /// A mark that is nobody's, for its salt.
     pub(super) fn scratch() -> Self {
-        Mark {
-            environment: Uuid::nil(),
-            name: String::new(),
-            fragment: String::new(),
-            source: None,
-            salt: salt(),
-            keys: BTreeMap::new(),
-        }
+        let owner = Owner { environment: Uuid::nil(), name: String::new(), fragment: String::new() };
+        Mark::new(&Claim { owner, sources: BTreeSet::new() })
     }
 
     /// Reads a mark. The text says what is wrong.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
-        let mark: Mark = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        mark.source()?;
-        Ok(mark)
+        serde_json::from_slice(json).map_err(|error| error.to_string())
     }
 
     /// The mark as JSON.
@@ -85,8 +84,12 @@ impl Mark {
     /// that is kept as if it was generated must not follow anything again.
     #[must_use]
     pub fn under(self, claim: &Claim) -> Self {
-        let keys = if claim.source.is_some() { self.keys } else { BTreeMap::new() };
-        Mark { salt: self.salt, keys, ..Mark::new(claim) }
+        let new = Mark::new(claim);
+        if claim.sources.is_empty() {
+            Mark { salt: self.salt, rotated: self.rotated, rotating: self.rotating, ..new }
+        } else {
+            Mark { salt: self.salt, keys: self.keys, ..new }
+        }
     }
 
     /// Whether it notes a key.
@@ -104,6 +107,31 @@ impl Mark {
         self.keys.remove(key);
     }
 
+    /// Notes that a generated key counts as rotated so often.
+    pub fn rotated(&mut self, key: &str, serial: u32) {
+        self.rotating.remove(key);
+        if serial > 0 {
+            self.rotated.insert(key.to_owned(), serial);
+        }
+    }
+
+    /// Notes that a key is about to be given this value.
+    pub fn rotating(&mut self, key: &str, value: &SecretValue, serial: u32) {
+        self.rotating.insert(key.to_owned(), (self.fingerprint(value), serial));
+    }
+
+    /// Counts as rotated what was being rotated and has its new value.
+    pub fn settle(&mut self, values: &BTreeMap<String, SecretValue>) {
+        let has_new = |(key, (fingerprint, serial)): (&String, &(Fingerprint, u32))| {
+            let value = values.get(key)?;
+            (self.fingerprint(value) == *fingerprint).then(|| (key.clone(), *serial))
+        };
+        let done: Vec<(String, u32)> = self.rotating.iter().filter_map(has_new).collect();
+        for (key, serial) in done {
+            self.rotated(&key, serial);
+        }
+    }
+
     /// What identifies a value: HMAC-SHA-256 under this mark's salt, the first half of it.
     pub fn fingerprint(&self, value: &SecretValue) -> Fingerprint {
         // HMAC takes keys of any length, so this cannot fail; if it ever did, values would only seem to differ.
@@ -116,20 +144,22 @@ impl Mark {
 
     /// The mark as plan sees it.
     pub(super) fn marker(&self) -> Marker {
-        match self.source() {
-            Ok(source) => Marker::Of { owner: self.owner(), source, keys: self.keys.clone() },
-            Err(why) => Marker::Unreadable(why),
+        Marker::Of {
+            owner: self.owner(),
+            sources: self.sources.clone(),
+            keys: self.keys.clone(),
+            rotated: self.rotated.clone(),
         }
     }
 
     fn owner(&self) -> Owner {
         Owner { environment: self.environment, name: self.name.clone(), fragment: self.fragment.clone() }
     }
+}
 
-    fn source(&self) -> Result<Option<Component>, String> {
-        let source = self.source.as_deref().map(str::parse).transpose();
-        source.map_err(|error: ComponentError| error.to_string())
-    }
+/// A short name for a long one: the first 16 digits of its SHA-256.
+pub(super) fn digest(text: &str) -> String {
+    hex(&Sha256::digest(text)[..8])
 }
 
 fn salt() -> String {
@@ -155,7 +185,7 @@ mod tests {
                 name: "dev".to_owned(),
                 fragment: "base".to_owned(),
             },
-            source: Some("secret/dev/source".parse().unwrap()),
+            sources: ["secret/dev/source".to_owned()].into(),
         }
     }
 
@@ -182,16 +212,32 @@ mod tests {
         let mut json = serde_json::to_value(Mark::new(&claim())).unwrap();
         json["later"] = true.into();
         assert!(Mark::parse(json.to_string().as_bytes()).is_ok());
-        json["source"] = "nowhere".into();
+        json["sources"] = "nowhere".into();
         assert!(Mark::parse(json.to_string().as_bytes()).is_err());
         assert!(Mark::parse(b"").is_err());
+    }
+
+    #[test]
+    fn a_key_that_was_being_rotated_counts_as_rotated_once_it_has_its_new_value() {
+        let mut mark = Mark::new(&Claim { sources: BTreeSet::new(), ..claim() });
+        let new = SecretValue::new("new");
+        mark.rotating("password", &new, 2);
+        let values = |value: &str| [("password".to_owned(), SecretValue::new(value))].into();
+        let rotated = |mark: &Mark| match mark.marker() {
+            Marker::Of { rotated, .. } => rotated.get("password").copied(),
+            _ => None,
+        };
+        mark.settle(&values("old"));
+        assert_eq!(rotated(&mark), None);
+        mark.settle(&values("new"));
+        assert_eq!(rotated(&mark), Some(2));
     }
 
     #[test]
     fn a_mark_on_what_is_generated_has_no_source_and_notes_no_key() {
         let mut copy = Mark::new(&claim());
         copy.note("password", &SecretValue::new("hunter2"));
-        let generated = copy.under(&Claim { source: None, ..claim() });
+        let generated = copy.under(&Claim { sources: BTreeSet::new(), ..claim() });
         assert!(!generated.notes("password"));
         let json = generated.json().unwrap();
         assert!(!String::from_utf8(json.clone()).unwrap().contains("source"));

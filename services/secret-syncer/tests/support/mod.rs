@@ -5,12 +5,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chassis::converge::{Fault, Standing, Told, converge};
+use chassis::metrics::Metrics;
+use chassis::provision::Known;
+use lifecycle::Component;
 use lifecycle::document::{Environment, Source};
-use secret_syncer::{Error, Spec, Target, targets};
+use secret_syncer::{Directory, Error, Nowhere, Progress, Spec};
+
+pub(crate) type Target = secret_syncer::Target<Directory>;
+
+/// What is to be made in a directory.
+pub(crate) fn targets(environment: &Environment, root: &Path) -> Vec<(Component, Target, Spec)> {
+    let specs = secret_syncer::spec::specs(environment);
+    secret_syncer::targets(specs, &Directory::new(root), &(Arc::new(Nowhere) as _), &progress())
+}
+
+/// Something that counts, for nobody.
+pub(crate) fn progress() -> Progress {
+    Progress::new(&Metrics::new("secret-syncer"), Known::default())
+}
 
 /// An environment of one fragment `app` in namespace `app`.
 pub(crate) fn environment(name: &str, uid: u128, more: &str) -> Environment {
@@ -44,7 +60,7 @@ pub(crate) async fn standing(target: &Target, spec: &Spec) -> Result<Standing, E
             *last.lock().unwrap() = Some(standing);
         }
     };
-    converge(target, spec, &spec.secret, &tell).await?;
+    converge(target, spec, &spec.object, &tell).await?;
     Ok(last.into_inner().unwrap().unwrap())
 }
 
@@ -53,7 +69,7 @@ pub(crate) fn standings_of(root: &Path, environment: &Environment) -> BTreeMap<S
     run(async {
         let mut all = BTreeMap::new();
         for (_, target, spec) in targets(environment, root) {
-            all.insert(spec.secret.to_string(), standing(&target, &spec).await.unwrap());
+            all.insert(spec.object.to_string(), standing(&target, &spec).await.unwrap());
         }
         all
     })

@@ -117,7 +117,7 @@ fn maker(kind: Kind) -> String {
     let service = match kind {
         Kind::Database => "postgres-init",
         Kind::Topic => "topic-provisioner",
-        Kind::Secret => "secret-syncer",
+        Kind::Secret | Kind::ConfigMap | Kind::Client => "secret-syncer",
         _ => return String::new(),
     };
     format!("; {service} makes it and has said nothing: see that it runs, and its log")

@@ -1,7 +1,7 @@
 //! Ad-hoc targets: what people write after a flag, as probes. Anything that is not understood is refused with the flag's
 //! name; nothing is guessed, and no refusal repeats a password.
 
-use lifecycle::document::{SecretKey, SecretName};
+use lifecycle::document::{SecretKey, ObjectName};
 use lifecycle::{Component, Kind};
 use url::Url;
 
@@ -91,7 +91,7 @@ pub(super) fn secret_key(text: &str, namespace: Option<&str>) -> Result<SecretKe
     if key.is_empty() || key.starts_with("..") || !is_key(key) {
         return Err(format!("`{key}` is no key of a Secret: letters, digits, `-`, `_` and `.`"));
     }
-    let name: SecretName = name.parse()?;
+    let name: ObjectName = name.parse()?;
     let namespace = name.namespace.as_deref().or(namespace).ok_or_else(|| {
         format!("`{text}` says no namespace, which ROLLCALL_SECRETS_ROOT needs: write namespace/name:key")
     })?;

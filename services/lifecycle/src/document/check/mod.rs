@@ -1,7 +1,11 @@
 //! Checks of one document by itself: everything that can be known to be wrong without asking a server.
 
+mod objects;
+
+pub use objects::forbidden_type;
+
 use super::naming::{POSTGRES_NAME_MAX, observer_role};
-use super::{Document, NamingError, Ready, Secret, SecretRef};
+use super::{Document, NamingError, Ready, SecretRef};
 use crate::component::{is_dns_label, is_name};
 
 /// What is wrong with a document: (key, message) pairs; empty when it is right.
@@ -11,7 +15,7 @@ pub fn check_fragment(document: &Document) -> Vec<(String, String)> {
     servers(document, &mut found);
     databases(document, &mut found);
     topics(document, &mut found);
-    secrets(document, &mut found);
+    objects::check(document, &mut found);
     modules(document, &mut found);
     duplicates(document, &mut found);
     found.0
@@ -239,39 +243,6 @@ fn topics(document: &Document, found: &mut Found) {
     }
 }
 
-fn secrets(document: &Document, found: &mut Found) {
-    for (name, secret) in &document.secrets {
-        let key = format!("secrets.{name}");
-        let given = usize::from(secret.external)
-            + usize::from(!secret.generate.is_empty())
-            + usize::from(secret.copy.is_some());
-        if given != 1 {
-            found.say(&key, "give exactly one of external: true, generate, copy");
-        }
-        let Secret { generate, copy, .. } = secret;
-        for (value, generator) in generate {
-            if !is_key(value) {
-                found.say(format!("{key}.generate"), format!("`{value}` is no key of a Secret"));
-            }
-            if !(24..=1024).contains(&generator.length) {
-                found.say(
-                    format!("{key}.generate.{value}.length"),
-                    format!("{} is not between 24 and 1024", generator.length),
-                );
-            }
-        }
-        if let Some(copy) = copy {
-            let namespace = &document.fragment.namespace;
-            if copy.from.component(namespace) == name.component(namespace) {
-                found.say(format!("{key}.copy.from"), "is this Secret itself");
-            }
-            for text in copy.keys.iter().flat_map(|(new, old)| [new, old]).filter(|text| !is_key(text)) {
-                found.say(format!("{key}.copy.keys"), format!("`{text}` is no key of a Secret"));
-            }
-        }
-    }
-}
-
 fn modules(document: &Document, found: &mut Found) {
     for (name, module) in &document.modules {
         let key = format!("modules.{name}");
@@ -347,10 +318,19 @@ pub(super) fn claims(document: &Document) -> Vec<Claim> {
     document.topics.keys().for_each(|name| declare("topic", "topics", name));
     document.endpoints.keys().for_each(|name| declare("endpoint", "endpoints", name));
     document.modules.keys().for_each(|name| declare("module", "modules", name));
-    for name in document.secrets.keys() {
+    let secrets = document.secrets.iter().flat_map(|(name, secret)| {
+        secret.stands(name, place.namespace).into_iter().map(move |what| (what, format!("secrets.{name}")))
+    });
+    let configmaps = document.configmaps.iter().flat_map(|(name, configmap)| {
+        configmap
+            .stands(name, place.namespace)
+            .into_iter()
+            .map(move |what| (what, format!("configmaps.{name}")))
+    });
+    for (what, key) in secrets.chain(configmaps) {
         // Kubernetes tells `a.b` and `a-b` apart.
-        let what = name.component(place.namespace).to_string();
-        claims.push(Claim { folded: what.clone(), what, key: format!("secrets.{name}") });
+        let what = what.to_string();
+        claims.push(Claim { folded: what.clone(), what, key });
     }
     for (name, database) in &document.databases {
         let server = format!("postgres/{}", database.server);

@@ -1,0 +1,214 @@
+//! Noticing changes: whoever follows a Secret or ConfigMap looks again as soon as it changed.
+//!
+//! In a cluster every object has a watch of its own, by name, because a Role can allow that without allowing to list what
+//! lies beside it. A watch only wakes; what is looked at again now and then makes up for every wake that is lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chassis::backoff::Backoff;
+use chassis::health::Liveness;
+use chassis::provision::Nudges;
+use kubernetes::Cluster;
+use lifecycle::Component;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::progress::Progress;
+use crate::spec::Spec;
+use crate::world::{Directory, Error, Kubernetes};
+
+/// How long one watch lasts: long enough to cost little, short enough that one which died unnoticed is noticed soon.
+const LASTS: Duration = Duration::from_secs(100);
+/// So many objects are watched, sources first; the others are looked at now and then. Each watch is a connection.
+const WATCHES: usize = 200;
+/// A watch that broke off begins again after 100 ms, growing to this.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Who is to look again when an object changed, and whether because what it follows did.
+pub(crate) type Interested = BTreeMap<Component, BTreeSet<Component>>;
+
+/// What is to be watched, sources before those that follow them: what changes there reaches others.
+pub(crate) fn interested(specs: &[Spec]) -> Vec<(Component, BTreeSet<Component>)> {
+    let mut sources = Interested::new();
+    let mut others = Interested::new();
+    for spec in specs {
+        for source in spec.source_objects() {
+            sources.entry(source).or_default().insert(spec.object.clone());
+        }
+    }
+    for spec in specs {
+        let own = sources
+            .get_mut(&spec.object)
+            .map_or_else(|| others.entry(spec.object.clone()).or_default(), |own| own);
+        own.insert(spec.object.clone());
+    }
+    sources.into_iter().chain(others).collect()
+}
+
+/// What following needs to tell others.
+#[derive(Debug, Clone)]
+pub(crate) struct Telling {
+    /// Wakes who is to look.
+    pub(crate) nudges: Nudges,
+    /// Counts.
+    pub(crate) progress: Progress,
+    /// Says whether watches still live.
+    pub(crate) liveness: Liveness,
+}
+
+impl Telling {
+    fn wake(&self, changed: &Component, who: &BTreeSet<Component>) {
+        for target in who {
+            if target != changed {
+                self.progress.woken(target);
+            }
+            self.nudges.one(target);
+        }
+    }
+}
+
+/// Follows a store that is a directory, for as long as the process lives.
+pub(crate) fn directory(store: &Directory, telling: Telling) {
+    match store.watch() {
+        Ok(mut wakes) => drop(tokio::spawn(async move {
+            loop {
+                wakes.next().await;
+                telling.nudges.all();
+            }
+        })),
+        // Everything is looked at again now and then all the same.
+        Err(error) => warn!("changes of Secrets are noticed late: {}", chassis::exit::chain(&error)),
+    }
+}
+
+/// Follows objects of a cluster, for as long as the process lives.
+pub(crate) fn kubernetes(store: &Kubernetes, specs: &[Spec], telling: &Telling) {
+    let watched = interested(specs);
+    if watched.len() > WATCHES {
+        info!(
+            objects = watched.len(),
+            watched = WATCHES,
+            "more objects than are watched; the others are looked at now and then"
+        );
+    }
+    let pulse = Pulse::default();
+    for (object, who) in watched.into_iter().take(WATCHES) {
+        let watch =
+            Watch { store: store.clone(), object, who, telling: telling.clone(), pulse: pulse.clone() };
+        tokio::spawn(watch.run());
+    }
+    let liveness = telling.liveness.clone();
+    tokio::spawn(async move { pulse.guard(&liveness).await });
+}
+
+/// One object's watch.
+struct Watch {
+    store: Kubernetes,
+    object: Component,
+    who: BTreeSet<Component>,
+    telling: Telling,
+    pulse: Pulse,
+}
+
+impl Watch {
+    async fn run(self) {
+        let cluster: Cluster = self.store.cluster().clone();
+        let name = crate::world::name(&self.object);
+        let mut backoff = Backoff::new(Duration::from_millis(100), AGAIN);
+        let mut said = None;
+        loop {
+            self.pulse.beat(&self.object);
+            let ended = cluster
+                .follow(&name, LASTS, |version| {
+                    backoff.reset();
+                    self.pulse.beat(&self.object);
+                    self.telling.progress.heard();
+                    // What we have just written ourselves is no news.
+                    if !self.store.knows(&self.object, version) {
+                        self.store.changed(&self.object);
+                        self.telling.wake(&self.object, &self.who);
+                    }
+                })
+                .await;
+            let Err(error) = ended.map_err(Error::from) else {
+                said = None;
+                continue;
+            };
+            self.telling.progress.watch_broke(&error);
+            let text = error.to_string();
+            if said.as_ref() != Some(&text) {
+                warn!(object = %self.object, "its changes are noticed late: {text}");
+                said = Some(text);
+            }
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+}
+
+/// When each watch last showed that it goes on.
+#[derive(Debug, Clone, Default)]
+struct Pulse(Arc<Mutex<BTreeMap<Component, Instant>>>);
+
+impl Pulse {
+    /// A watch that has shown nothing for so long will not come back by itself.
+    const DEAD: Duration = Duration::from_secs(2 * LASTS.as_secs());
+
+    fn beat(&self, object: &Component) {
+        self.beats().insert(object.clone(), Instant::now());
+    }
+
+    /// Those that have shown nothing for too long.
+    fn dead(&self) -> Vec<Component> {
+        let beats = self.beats();
+        beats
+            .iter()
+            .filter(|(_, last)| last.elapsed() > Pulse::DEAD)
+            .map(|(object, _)| object.clone())
+            .collect()
+    }
+
+    async fn guard(&self, liveness: &Liveness) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let dead = self.dead();
+            if let Some(first) = dead.first()
+                && liveness.is_live()
+            {
+                warn!(watches = dead.len(), "the watch of {first} is dead; this process should be restarted");
+            }
+            liveness.set(dead.is_empty());
+        }
+    }
+
+    fn beats(&self) -> MutexGuard<'_, BTreeMap<Component, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_watch_makes_the_process_not_live() {
+        let (pulse, liveness) = (Pulse::default(), Liveness::default());
+        let (one, other): (Component, Component) =
+            ("secret/a/x".parse().unwrap(), "secret/b/x".parse().unwrap());
+        pulse.beat(&one);
+        pulse.beat(&other);
+        let (guard, said) = (pulse.clone(), liveness.clone());
+        tokio::spawn(async move { guard.guard(&said).await });
+        for _ in 0..6 {
+            tokio::time::sleep(LASTS / 2).await;
+            pulse.beat(&one);
+            assert_eq!(liveness.is_live(), pulse.dead().is_empty());
+        }
+        assert_eq!(pulse.dead(), [other.clone()]);
+        assert!(!liveness.is_live());
+        pulse.beat(&other);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert!(liveness.is_live());
+    }
+}

@@ -1,0 +1,86 @@
+//! The store that this process was given: a cluster, or a directory.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use chassis::settings::Settings;
+use chassis::{Exit, Failure};
+use kubernetes::Cluster;
+use lifecycle::Component;
+
+use crate::world::{Backend, Change, Claim, Contents, Directory, Error, Kubernetes};
+
+/// A store.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// Folders and files.
+    Directory(Directory),
+    /// A cluster.
+    Kubernetes(Kubernetes),
+}
+
+impl Store {
+    /// The directory ROLLCALL_SECRETS_ROOT, if it is set, or else the cluster that a kubeconfig or the pod's service account
+    /// names.
+    pub async fn open(settings: &Settings) -> Result<Self, Failure> {
+        if let Some(root) = &settings.secrets_root {
+            return Ok(Store::Directory(Directory::new(root)));
+        }
+        match Cluster::infer().await {
+            Ok(cluster) => Ok(Store::Kubernetes(Kubernetes::new(cluster))),
+            Err(error) => Err(Failure::new(
+                Exit::Usage,
+                format!(
+                    "{error}; or set ROLLCALL_SECRETS_ROOT to a folder that holds <namespace>/<secret>/<key>"
+                ),
+            )),
+        }
+    }
+
+    /// A store that holds nothing, for plans that look at none.
+    pub fn nothing() -> Self {
+        Store::Directory(Directory::new(PathBuf::new()))
+    }
+}
+
+impl Backend for Store {
+    async fn read(&self, object: &Component) -> Result<Option<Contents>, Error> {
+        match self {
+            Store::Directory(store) => store.read(object).await,
+            Store::Kubernetes(store) => store.read(object).await,
+        }
+    }
+
+    async fn write(&self, object: &Component, change: Change) -> Result<(), Error> {
+        match self {
+            Store::Directory(store) => store.write(object, change).await,
+            Store::Kubernetes(store) => store.write(object, change).await,
+        }
+    }
+
+    async fn delete(&self, object: &Component, claim: &Claim, version: Option<&str>) -> Result<(), Error> {
+        match self {
+            Store::Directory(store) => store.delete(object, claim, version).await,
+            Store::Kubernetes(store) => store.delete(object, claim, version).await,
+        }
+    }
+
+    async fn remembered(&self, object: &Component, claim: &Claim) -> Result<BTreeSet<String>, Error> {
+        match self {
+            Store::Directory(store) => store.remembered(object, claim).await,
+            Store::Kubernetes(store) => store.remembered(object, claim).await,
+        }
+    }
+
+    async fn remember(
+        &self,
+        object: &Component,
+        claim: &Claim,
+        keys: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        match self {
+            Store::Directory(store) => store.remember(object, claim, keys).await,
+            Store::Kubernetes(store) => store.remember(object, claim, keys).await,
+        }
+    }
+}

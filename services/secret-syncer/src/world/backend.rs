@@ -1,0 +1,112 @@
+//! What keeps Secrets and ConfigMaps: one trait, whatever the store is made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chassis::SecretValue;
+use lifecycle::Component;
+
+use super::{Claim, Error, Mark};
+
+/// A store. A reader sees a key whole or not at all, and so does the next run after a crash.
+pub trait Backend: Send + Sync {
+    /// Reads an object; none when there is none. With a key that was written under a mark comes that mark, or a later one:
+    /// otherwise what another instance of us makes at this moment would seem to be a stranger's.
+    fn read(&self, object: &Component) -> impl Future<Output = Result<Option<Contents>, Error>> + Send;
+
+    /// Makes one change of an object that is ours, absent, or empty; or of anybody's when the change is by force. Of two that
+    /// create a key at once one wins, and both go on with the winner's value.
+    fn write(&self, object: &Component, change: Change) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Deletes an object that is ours, in the state that was looked at.
+    fn delete(
+        &self,
+        object: &Component,
+        claim: &Claim,
+        version: Option<&str>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The keys of an object that were generated once, by a record that lies apart from it.
+    fn remembered(
+        &self,
+        object: &Component,
+        claim: &Claim,
+    ) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
+
+    /// Writes that record: these keys and no others.
+    fn remember(
+        &self,
+        object: &Component,
+        claim: &Claim,
+        keys: &BTreeSet<String>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// What a store holds of one object.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    /// Its keys.
+    pub keys: BTreeMap<String, SecretValue>,
+    /// Its mark; the text says why it cannot be read.
+    pub mark: Option<Result<Mark, String>>,
+    /// Which state of it this is, where the store can tell.
+    pub version: Option<String>,
+    /// Its type, where the store knows types.
+    pub kind: Option<String>,
+    /// It can never be changed.
+    pub immutable: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// When its keys were changed last, in milliseconds since 1970; 0 when the store cannot tell.
+    pub modified: u64,
+}
+
+/// One change of one object.
+#[derive(Debug)]
+pub struct Change {
+    /// Who changes it.
+    pub claim: Claim,
+    /// The state it was decided on, where the store can tell: in another nothing is changed.
+    pub version: Option<String>,
+    /// The type of an object that is made.
+    pub kind: Option<String>,
+    /// Keys that are absent. One that is there stays as it is, whoever made it.
+    pub create: BTreeMap<String, SecretValue>,
+    /// As often as this the created keys count as rotated.
+    pub serial: u32,
+    /// Generated keys that get another value.
+    pub rotate: BTreeMap<String, Rotated>,
+    /// Keys that follow something and are written.
+    pub set: BTreeMap<String, SecretValue>,
+    /// Keys that the mark notes as written by us, and that go.
+    pub remove: BTreeSet<String>,
+    /// Somebody else's writing gives way.
+    pub force: bool,
+}
+
+/// Another value of a generated key.
+#[derive(Debug)]
+pub struct Rotated {
+    /// It.
+    pub value: SecretValue,
+    /// Under which key the old one is kept.
+    pub previous: Option<String>,
+    /// Which rotation this is.
+    pub serial: u32,
+}
+
+impl Change {
+    /// A change of nothing but the mark.
+    pub fn claim(claim: Claim, version: Option<String>) -> Self {
+        Change {
+            claim,
+            version,
+            kind: None,
+            create: BTreeMap::new(),
+            serial: 0,
+            rotate: BTreeMap::new(),
+            set: BTreeMap::new(),
+            remove: BTreeSet::new(),
+            force: false,
+        }
+    }
+}

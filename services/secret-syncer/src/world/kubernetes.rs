@@ -1,0 +1,282 @@
+//! Secrets and ConfigMaps of a cluster, read and written by name through the API server.
+//!
+//! Everything is written by server-side apply, because only that lets a Role limit creating by name. What follows something
+//! is written under one field manager for each object; what is generated is created under a manager of that attempt alone,
+//! because two that share one would overwrite each other without a word. Later writes name the state they were decided
+//! on, so that the server refuses them in any other.
+
+mod recent;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kubernetes::{Cluster, Desired, Name, Object, Resource};
+use lifecycle::{Component, Kind};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use uuid::Uuid;
+
+use super::{Backend, Change, Claim, Contents, Error, Mark};
+use recent::Recent;
+
+/// The annotation that holds an object's mark.
+const MARK: &str = "rollcall/mark";
+/// So many calls are made at once: enough to be quick, few enough to leave the API server to others.
+const AT_ONCE: usize = 32;
+
+/// A store that is a cluster. Clones share what they read.
+#[derive(Debug, Clone)]
+pub struct Kubernetes(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    cluster: Cluster,
+    recent: Recent,
+    calls: Semaphore,
+}
+
+/// What the record of an environment says of one Secret that was generated.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    environment: Uuid,
+    keys: BTreeSet<String>,
+}
+
+impl Kubernetes {
+    /// The store that this API server keeps.
+    pub fn new(cluster: Cluster) -> Self {
+        Kubernetes(Arc::new(Inner { cluster, recent: Recent::default(), calls: Semaphore::new(AT_ONCE) }))
+    }
+
+    /// The API server.
+    pub fn cluster(&self) -> &Cluster {
+        &self.0.cluster
+    }
+
+    /// What was read of an object holds no longer.
+    pub fn changed(&self, object: &Component) {
+        self.0.recent.forget(&name(object));
+    }
+
+    /// Whether an object was read, or written, in this version a moment ago.
+    pub fn knows(&self, object: &Component, version: Option<&str>) -> bool {
+        version.is_some_and(|version| self.0.recent.is(&name(object), version))
+    }
+
+    async fn get(&self, name: &Name) -> Result<Option<Object>, Error> {
+        let read = async {
+            let _call = self.call().await;
+            self.0.cluster.get(name).await
+        };
+        Ok(self.0.recent.get(name, read).await?)
+    }
+
+    async fn apply(
+        &self,
+        name: &Name,
+        manager: &str,
+        desired: &Desired,
+        force: bool,
+    ) -> Result<(), kubernetes::Error> {
+        // Whatever comes of it, what was read before holds no longer.
+        self.0.recent.forget(name);
+        let _call = self.call().await;
+        let applied = self.0.cluster.apply(name, manager, desired, force).await?;
+        self.0.recent.put(name, applied.object);
+        Ok(())
+    }
+
+    async fn call(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed.
+        self.0.calls.acquire().await.ok()
+    }
+}
+
+impl Backend for Kubernetes {
+    async fn read(&self, object: &Component) -> Result<Option<Contents>, Error> {
+        Ok(self.get(&name(object)).await?.map(|found| contents(object, found)))
+    }
+
+    async fn write(&self, object: &Component, change: Change) -> Result<(), Error> {
+        let name = name(object);
+        let current = self.get(&name).await?;
+        if current.as_ref().map(|current| current.version.as_str()) != change.version.as_deref() {
+            self.0.recent.forget(&name);
+            return Err(Error::Changed(object.clone()));
+        }
+        let is_new = current.is_none();
+        let desired = desired(object, current.unwrap_or_default(), change)?;
+        match self.apply(&name, &desired.manager, &desired.body, desired.force).await {
+            // Another instance, or somebody else, made it first: it is looked at again.
+            Err(kubernetes::Error::Conflict { .. }) if is_new => Err(Error::Changed(object.clone())),
+            other => Ok(other?),
+        }
+    }
+
+    async fn delete(&self, object: &Component, claim: &Claim, version: Option<&str>) -> Result<(), Error> {
+        let name = name(object);
+        self.0.recent.forget(&name);
+        let Some(current) = self.get(&name).await? else { return Ok(()) };
+        let is_ours = matches!(mark(&current), Some(Ok(mark)) if mark.is_of(claim))
+            && current.applied.keys().any(|manager| manager.starts_with(&prefix(object, claim)));
+        if !is_ours || Some(current.version.as_str()) != version {
+            return Err(Error::Changed(object.clone()));
+        }
+        self.0.recent.forget(&name);
+        let _call = self.call().await;
+        Ok(self.0.cluster.delete(&name, &current.uid, Some(&current.version)).await?)
+    }
+
+    async fn remembered(&self, object: &Component, claim: &Claim) -> Result<BTreeSet<String>, Error> {
+        let found = self.get(&record(object, claim)).await?;
+        let text = found.as_ref().and_then(|found| found.data.get(object.name())?.expose_text());
+        let Some(text) = text else { return Ok(BTreeSet::new()) };
+        match serde_json::from_str::<Record>(text) {
+            Ok(noted) if noted.environment == claim.owner.environment => Ok(noted.keys),
+            Ok(_) => Ok(BTreeSet::new()),
+            Err(error) => Err(Error::Unmade {
+                object: record_component(object, claim),
+                key: object.name().to_owned(),
+                reason: format!("is no record of what was generated ({error}); correct or remove it"),
+            }),
+        }
+    }
+
+    async fn remember(
+        &self,
+        object: &Component,
+        claim: &Claim,
+        keys: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        let noted = Record { environment: claim.owner.environment, keys: keys.clone() };
+        let mut desired = Desired::default();
+        if !keys.is_empty() {
+            let json = serde_json::to_string(&noted).map_err(|error| Error::Unmade {
+                object: record_component(object, claim),
+                key: object.name().to_owned(),
+                reason: error.to_string(),
+            })?;
+            desired.data.insert(object.name().to_owned(), chassis::SecretValue::new(json));
+        }
+        // One manager for each Secret: applying without its key takes its note away and nobody else's.
+        let manager = format!("{}/record", prefix(object, claim));
+        Ok(self.apply(&record(object, claim), &manager, &desired, false).await?)
+    }
+}
+
+/// What is applied, by whom, and whether others give way.
+struct Apply {
+    manager: String,
+    body: Desired,
+    force: bool,
+}
+
+/// What to apply so that an object as it is becomes what a change asks for: everything that the manager applied before, as
+/// long as it is to stay, and what is new.
+fn desired(object: &Component, current: Object, change: Change) -> Result<Apply, Error> {
+    let changed = || Error::Changed(object.clone());
+    let mut mark = match mark(&current) {
+        Some(Ok(mark)) if mark.is_of(&change.claim) => mark.under(&change.claim),
+        None if current.data.is_empty() || change.force => Mark::new(&change.claim),
+        _ => return Err(changed()),
+    };
+    let prefix = prefix(object, &change.claim);
+    let follows = !change.claim.sources.is_empty();
+    let held_by = |manager: &String| current.applied.get(manager).map_or(0, Vec::len);
+    let ours =
+        current.applied.keys().filter(|manager| manager.starts_with(&prefix)).max_by_key(|m| held_by(m));
+    let manager = match ours {
+        _ if follows => prefix,
+        Some(ours) => ours.clone(),
+        None => format!("{prefix}/{}", Uuid::new_v4().simple()),
+    };
+    let applied = current.applied.get(&manager).map(Vec::as_slice).unwrap_or_default();
+    let stays = |key: &String| {
+        let is_ours = if follows { mark.notes(key) } else { applied.contains(key) };
+        is_ours && !change.remove.contains(key)
+    };
+    let mut data: BTreeMap<_, _> = current
+        .data
+        .iter()
+        .filter(|(key, _)| stays(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    change.remove.iter().for_each(|key| mark.forget(key));
+    for (key, value) in change.create {
+        if !current.data.contains_key(&key) {
+            mark.rotated(&key, change.serial);
+            data.insert(key, value);
+        }
+    }
+    for (key, rotated) in change.rotate {
+        if let Some((previous, old)) = rotated.previous.zip(current.data.get(&key)) {
+            data.insert(previous, old.clone());
+        }
+        mark.rotated(&key, rotated.serial);
+        data.insert(key, rotated.value);
+    }
+    for (key, value) in change.set {
+        if !change.force && !mark.notes(&key) && current.data.contains_key(&key) {
+            return Err(changed());
+        }
+        mark.note(&key, &value);
+        data.insert(key, value);
+    }
+    let json = mark.json().ok().and_then(|json| String::from_utf8(json).ok()).ok_or_else(changed)?;
+    // A type that was applied and is not any more would be taken away, which the server refuses.
+    let kind = if current.r#type.is_empty() { change.kind } else { Some(current.r#type) };
+    let body = Desired {
+        r#type: kind.filter(|_| object.kind() == Kind::Secret),
+        version: change.version,
+        annotations: [(MARK.to_owned(), json)].into(),
+        data,
+    };
+    Ok(Apply { manager, body, force: change.force })
+}
+
+fn contents(object: &Component, found: Object) -> Contents {
+    Contents {
+        mark: mark(&found),
+        kind: (object.kind() == Kind::Secret).then_some(found.r#type),
+        version: Some(found.version),
+        immutable: found.immutable,
+        terminating: found.terminating,
+        keys: found.data,
+        modified: 0,
+    }
+}
+
+fn mark(found: &Object) -> Option<Result<Mark, String>> {
+    found.annotations.get(MARK).map(|json| Mark::parse(json.as_bytes()))
+}
+
+/// The name of an object in the cluster.
+pub(crate) fn name(object: &Component) -> Name {
+    let resource = if object.kind() == Kind::ConfigMap { Resource::ConfigMap } else { Resource::Secret };
+    Name {
+        resource,
+        namespace: object.namespace().unwrap_or_default().to_owned(),
+        name: object.name().to_owned(),
+    }
+}
+
+/// How the field managers of one object of one owner begin. The server allows 128 bytes, too few for a full name.
+fn prefix(object: &Component, claim: &Claim) -> String {
+    let hash = super::mark::digest(&format!("{} {object}", claim.owner.environment));
+    format!("rollcall/{}/{hash}", claim.owner.fragment)
+}
+
+/// Where it is noted what an environment generated in a namespace: apart from the Secrets, so that it outlives them.
+fn record_component(object: &Component, claim: &Claim) -> Component {
+    let name = record_name(claim.owner.environment);
+    Component::namespaced(Kind::ConfigMap, object.namespace().unwrap_or_default(), name)
+}
+
+/// The name of the ConfigMap in which it is noted what an environment generated.
+pub fn record_name(environment: Uuid) -> String {
+    format!("rollcall-generated-{environment}")
+}
+
+fn record(object: &Component, claim: &Claim) -> Name {
+    name(&record_component(object, claim))
+}

@@ -8,10 +8,12 @@ pub mod generate;
 pub mod placeholder;
 pub mod plan;
 mod progress;
+pub mod rbac;
 pub mod spec;
 mod store;
 pub mod world;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chassis::provision::{Around, Command, Planned};
@@ -70,6 +72,11 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
         Ok(targets(specs, &store, &outside(), &progress))
     };
     chassis::provision::run(args.command, context, targets, around).await
+}
+
+/// The Roles and RoleBindings that let an account do what the documents say.
+pub fn rights(environment: &Environment, account: &rbac::Account) -> Vec<serde_json::Value> {
+    rbac::manifests(&spec::specs(environment), &BTreeSet::new(), account)
 }
 
 /// What would be done with each object; `offline` looks at none.

@@ -5,6 +5,7 @@ pub mod explain;
 pub mod graph;
 pub mod init;
 pub mod plan;
+pub mod rbac;
 pub mod schema;
 pub mod status;
 pub mod timeline;

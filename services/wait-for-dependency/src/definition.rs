@@ -212,7 +212,7 @@ fn topic(environment: &Environment, viewer: &Document, component: &Component) ->
 fn keys(environment: &Environment, component: &Component) -> Vec<String> {
     let mut keys: BTreeSet<String> = BTreeSet::new();
     for secret in environment.secrets().filter(|s| s.component == *component) {
-        keys.extend(secret.spec.generate.keys().cloned());
+        keys.extend(secret.spec.generated().into_iter().map(str::to_owned));
         keys.extend(secret.spec.copy.iter().flat_map(|copy| copy.keys.keys().cloned()));
     }
     let referred = environment.references().into_iter().filter(|(secret, _)| secret == component);

@@ -1,7 +1,9 @@
 //! Checks of one document by itself: everything that can be known to be wrong without asking a server.
 
+mod generate;
+
 use super::naming::{POSTGRES_NAME_MAX, observer_role};
-use super::{Document, NamingError, Ready, Secret, SecretRef};
+use super::{Document, NamingError, Ready, Secret, SecretName, SecretRef};
 use crate::component::{is_dns_label, is_name};
 
 /// What is wrong with a document: (key, message) pairs; empty when it is right.
@@ -249,20 +251,11 @@ fn secrets(document: &Document, found: &mut Found) {
             found.say(&key, "give exactly one of external: true, generate, copy");
         }
         let Secret { generate, copy, .. } = secret;
-        for (value, generator) in generate {
-            if !is_key(value) {
-                found.say(format!("{key}.generate"), format!("`{value}` is no key of a Secret"));
-            }
-            if !(24..=1024).contains(&generator.length) {
-                found.say(
-                    format!("{key}.generate.{value}.length"),
-                    format!("{} is not between 24 and 1024", generator.length),
-                );
-            }
-        }
+        let namespace = &document.fragment.namespace;
+        let own = |other: &SecretName| other.component(namespace) == name.component(namespace);
+        generate::generators(&key, own, generate, found);
         if let Some(copy) = copy {
-            let namespace = &document.fragment.namespace;
-            if copy.from.component(namespace) == name.component(namespace) {
+            if own(&copy.from) {
                 found.say(format!("{key}.copy.from"), "is this Secret itself");
             }
             for text in copy.keys.iter().flat_map(|(new, old)| [new, old]).filter(|text| !is_key(text)) {

@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::check::Claim;
 use super::{
-    Database, Document, Identity, Kafka, Module, Naming, Postgres, Ready, Secret, SecretName, SecretRef,
-    Topic, check_fragment,
+    Database, Document, Generator, Identity, Kafka, Module, Naming, Postgres, Ready, Secret, SecretName,
+    SecretRef, Topic, check_fragment,
 };
 use crate::{Component, Kind};
 
@@ -189,6 +189,15 @@ impl Environment {
             }
             for database in document.databases.values() {
                 refer(&database.roles.app.password);
+            }
+            for ca in document
+                .secrets
+                .values()
+                .flat_map(|secret| secret.generate.values())
+                .filter_map(Generator::ca)
+            {
+                refer(&ca.certificate());
+                refer(&ca.private());
             }
             for copy in document.secrets.values().filter_map(|secret| secret.copy.as_ref()) {
                 for key in copy.keys.values() {

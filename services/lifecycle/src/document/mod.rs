@@ -4,6 +4,7 @@
 //! and the source of the JSON Schema. Reading files is chassis's part; here is what they mean.
 
 mod check;
+mod generate;
 mod items;
 mod merge;
 mod naming;
@@ -19,11 +20,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use check::check_fragment;
+pub use generate::{
+    Algorithm, AltName, Bundle, Ca, CaRef, Certificate, Encoding, Generator, Hmac, Password, PrivateKey,
+    Usage,
+};
 pub use items::{Database, Ddl, LoginRole, Module, OwnerRole, Replication, Roles, Topic};
 pub use merge::{Declared, Environment, Merged, Problem, Source};
 pub use naming::{Naming, NamingError, Place, folded, observer_role};
 pub use ready::{GrpcReady, HttpReady, KeycloakReady, Ready, TcpReady};
-pub use secret::{Copy, Generator, GeneratorKind, Secret, SecretKey, SecretName, SecretRef};
+pub use secret::{Copy, Secret, SecretKey, SecretName, SecretRef};
 pub use servers::{Admin, Kafka, KafkaTls, Observer, Postgres, Tls, TlsMode};
 pub use union::check_union;
 

@@ -1,12 +1,13 @@
 //! Secrets in documents: where values come from. The values themselves are never in a document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Generator;
 use crate::component::{Component, Kind, is_dns_label, is_name};
 
 /// A Secret's name: `name` in the fragment's own namespace, or `namespace/name`.
@@ -102,27 +103,11 @@ pub struct Secret {
     pub copy: Option<Copy>,
 }
 
-/// How a value is generated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Generator {
-    /// What sort of value.
-    pub kind: GeneratorKind,
-    /// How many characters; 32 when absent, at least 24.
-    #[serde(default = "password_length")]
-    pub length: u16,
-}
-
-fn password_length() -> u16 {
-    32
-}
-
-/// What sort of value is generated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum GeneratorKind {
-    /// Letters and digits from a cryptographic random source.
-    Password,
+impl Secret {
+    /// The keys that generators make, each once, in their order.
+    pub fn generated(&self) -> BTreeSet<&str> {
+        self.generate.iter().flat_map(|(key, generator)| generator.writes(key)).collect()
+    }
 }
 
 /// A Secret that follows another.

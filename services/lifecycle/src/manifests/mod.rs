@@ -107,7 +107,9 @@ fn documents(environment: &Environment) -> BTreeMap<Component, Keys> {
         .map(|declared| {
             let keys = match &declared.spec.copy {
                 Some(copy) if !copy.keys.is_empty() => Keys::made(copy.keys.keys().cloned()),
-                None if !declared.spec.external => Keys::made(declared.spec.generate.keys().cloned()),
+                None if !declared.spec.external => {
+                    Keys::made(declared.spec.generated().into_iter().map(str::to_owned))
+                }
                 // Whatever keys the source or somebody else gives it.
                 _ => Keys::any(),
             };

@@ -72,8 +72,11 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
             } else if declared.spec.external {
                 Origin::External(read.get(&declared.component).cloned().unwrap_or_default())
             } else {
-                let length = |(key, generator): (&String, &Generator)| (key.clone(), generator.length);
-                Origin::Generated(declared.spec.generate.iter().map(length).collect())
+                let length = |(key, generator): (&String, &Generator)| match generator {
+                    Generator::Password(password) => Some((key.clone(), password.length)),
+                    _ => None,
+                };
+                Origin::Generated(declared.spec.generate.iter().filter_map(length).collect())
             };
             Spec {
                 owner: Owner {

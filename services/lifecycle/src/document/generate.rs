@@ -224,6 +224,17 @@ impl Generator {
     }
 }
 
+/// The longest common name of a certificate's subject, in characters (RFC 5280 appendix A.1, ub-common-name).
+pub const COMMON_NAME_MAX: usize = 64;
+
+/// Whether certificates may call their subject so: 1 to [`COMMON_NAME_MAX`] characters, none of them invisible.
+pub fn is_common_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.trim() == text
+        && text.chars().count() <= COMMON_NAME_MAX
+        && !text.chars().any(char::is_control)
+}
+
 /// A name that a certificate is good for: a DNS name, whose first label may be `*`, or an IP address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AltName {

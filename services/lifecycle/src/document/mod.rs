@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 pub use check::check_fragment;
 pub use generate::{
-    Algorithm, AltName, Bundle, Ca, CaRef, Certificate, Encoding, Generator, Hmac, Password, PrivateKey,
-    Usage,
+    Algorithm, AltName, Bundle, COMMON_NAME_MAX, Ca, CaRef, Certificate, Encoding, Generator, Hmac, Password,
+    PrivateKey, Usage, is_common_name,
 };
 pub use items::{Database, Ddl, LoginRole, Module, OwnerRole, Replication, Roles, Topic};
 pub use merge::{Declared, Environment, Merged, Problem, Source};

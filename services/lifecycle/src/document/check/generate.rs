@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::{Found, is_key};
-use crate::document::{Ca, Certificate, Generator, Hmac, Password, SecretName, Usage};
+use crate::document::{
+    COMMON_NAME_MAX, Ca, Certificate, Generator, Hmac, Password, SecretName, Usage, is_common_name,
+};
 
 /// 24 letters and digits are 143 bits; more than 1024 no login takes.
 const PASSWORD: RangeInclusive<u16> = 24..=1024;
@@ -14,8 +16,6 @@ const HMAC: RangeInclusive<u16> = 16..=1024;
 const CA_DAYS: RangeInclusive<u16> = 1..=7300;
 /// A leaf of more than ten years would never be renewed by anybody who knows how.
 const CERTIFICATE_DAYS: RangeInclusive<u16> = 1..=3650;
-/// The longest common name (RFC 5280 appendix A.1, ub-common-name).
-const COMMON_NAME: usize = 64;
 /// More names than any module answers to; each makes every handshake longer.
 const NAMES: usize = 100;
 
@@ -74,15 +74,11 @@ fn within(at: &str, what: &str, value: u16, range: &RangeInclusive<u16>, found: 
 }
 
 fn subject(at: &str, name: &str, found: &mut Found) {
-    let sound = !name.is_empty()
-        && name.trim() == name
-        && name.chars().count() <= COMMON_NAME
-        && !name.chars().any(char::is_control);
-    if !sound {
+    if !is_common_name(name) {
         found.say(
             format!("{at}.common_name"),
             format!(
-                "`{}` is no name of a subject: write 1 to {COMMON_NAME} characters, none of them invisible",
+                "`{}` is no name of a subject: write 1 to {COMMON_NAME_MAX} characters, none of them invisible",
                 name.escape_debug()
             ),
         );

@@ -5,6 +5,7 @@
     clippy::panic,
     reason = "helpers of tests fail as tests do"
 )]
+#![allow(clippy::needless_pass_by_value, reason = "rows of tables are written where they are used")]
 
 use std::collections::BTreeMap;
 
@@ -95,7 +96,7 @@ fn private_keys_are_pkcs8_of_their_algorithm_and_their_public_keys_belong_to_the
         // An RSA key is its modulus and exponent in DER: the length tells the bits.
         assert_eq!(pair.der_bytes().len(), bytes, "{name}");
         assert_eq!(pair.public_key_pem(), text(&values, "public"), "{name}");
-        // Version 1 (0): OpenSSL 3.0 and Java 17 read no other.
+        // Version 1, which is written as 0: OpenSSL 3.0 reads no other.
         assert!(is_version_1(private), "{name}");
     }
     let alone = made(json!({"kind": "private-key", "algorithm": "ed25519"}), None);
@@ -226,5 +227,44 @@ proptest! {
         let authority = json!({"kind": "ca", "common_name": "c", "private": "key"});
         let authority: Generator = serde_json::from_value(authority).unwrap();
         drop(make(&authority, "own", None, now));
+    }
+}
+
+#[test]
+fn mistakes_in_a_document_are_named_where_they_stand() {
+    let parse = |generator: &str| {
+        let text = format!(
+            "rollcall: v1\nenvironment: {{name: dev, uid: 6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06}}\nfragment: {{name: app, namespace: app}}\nsecrets:\n  s:\n    generate:\n      own: {generator}\n"
+        );
+        chassis::documents::parse("app.yaml", &text)
+    };
+    for good in [
+        "{kind: password}",
+        "{kind: hmac, bytes: 64, encoding: hex}",
+        "{kind: private-key, algorithm: ed25519, public: p}",
+        "{kind: ca, common_name: \"12\", days: 10, private: k}",
+        "{kind: certificate, ca: {secret: other/ca, certificate: a, private: b}, names: [db, 10.0.0.1, \"::1\"], private: k, bundle: b, usage: both, days: 90, algorithm: rsa-2048}",
+    ] {
+        assert!(parse(good).is_ok(), "{good}: {:?}", parse(good));
+    }
+    for (bad, says) in [
+        ("{kind: password, bytes: 32}", "unknown field: found `bytes`, expected ``length``"),
+        ("{kind: hmac, length: 32}", "unknown field: found `length`, expected ``bytes` or `encoding``"),
+        ("{kind: hmac, bytes: many}", "expected u16"),
+        ("{kind: uuid}", "expected `one of `password`, `hmac`, `private-key`, `ca`, `certificate``"),
+        ("{length: 32}", "missing field `kind`"),
+        ("{kind: certificate, ca: {secret: ca, crt: x}, names: [db], private: k}", "found `crt`"),
+        (
+            "{kind: certificate, ca: {secret: ca}, names: [a b], private: k}",
+            "`a b` is neither a DNS name nor",
+        ),
+    ] {
+        let problems = parse(bad).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let problem = problems[0].to_string();
+        assert!(
+            problem.starts_with("app.yaml: secrets.s.generate.own") && problem.contains(says),
+            "{problem}"
+        );
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn leaf(spec: &Certificate, ca: &CaMaterial, now: i64) -> Result<Vec<
     let ends = expires(now, spec.days)?.min(authority.validity().not_after.timestamp());
     let mut params = params(spec.common_name.as_ref().or(first.as_ref()), now, ends)?;
     params.subject_alt_names = spec.names.iter().map(alternative).collect::<Result<_, _>>()?;
+    params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = usages(spec.algorithm);
     params.extended_key_usages = match spec.usage {
         Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],

@@ -21,7 +21,7 @@ pub(super) struct Pair {
 ///
 /// OpenSSL's libcrypto makes all of them. It is in every program of ours anyhow (librdkafka is built with it), it makes RSA
 /// keys in a fraction of the time of a library written in Rust, and it writes version 1 of PKCS#8: ring writes Ed25519 keys
-/// in version 2 (RFC 5958), which OpenSSL 3.0 and Java 17 cannot read.
+/// in version 2 (RFC 5958), which OpenSSL 3.0 cannot read.
 pub(super) fn pair(algorithm: Algorithm) -> Result<Pair, GenerateError> {
     written(algorithm).map_err(|error| GenerateError::Key { algorithm, problem: error.to_string() })
 }

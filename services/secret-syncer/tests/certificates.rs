@@ -268,6 +268,7 @@ fn what_is_no_authority_signs_nothing_and_is_not_shown() {
     let twice = value(&(text(&ca.certificate) + &text(&ca.certificate)));
     let directory = directory_style();
     let usage = odd(|params| params.key_usages = vec![rcgen::KeyUsagePurpose::CrlSign], &key, None);
+    let plain = odd(|params| params.is_ca = IsCa::NoCa, &key, None);
     let past = authority_of(json!({"days": 1}), now() - 2 * DAY);
     let future = authority_of(json!({}), now() + DAY);
     for (certificate, private, says) in [
@@ -282,6 +283,7 @@ fn what_is_no_authority_signs_nothing_and_is_not_shown() {
         (&ca.certificate, &other.private, "does not belong to its private key"),
         (&own.chain, &own.key, "is not an authority's"),
         (&usage.certificate, &usage.private, "is not an authority's"),
+        (&plain.certificate, &plain.private, "is not an authority's"),
         (&directory.certificate, &directory.private, "has a name that cannot be repeated"),
         (&past.certificate, &past.private, "has expired"),
         (&future.certificate, &future.private, "is not good yet"),

@@ -10,6 +10,7 @@ mod graph;
 mod hash;
 pub mod manifests;
 mod need;
+mod placeholder;
 mod roster;
 mod timeline;
 
@@ -20,5 +21,6 @@ pub use gate::Gate;
 pub use graph::{Cycle, Edge, Graph};
 pub use hash::sha256_hex;
 pub use need::{Need, OnRestart, When};
+pub use placeholder::placeholder;
 pub use roster::Roster;
 pub use timeline::{Entry, Timeline};

@@ -34,7 +34,7 @@ pub(crate) fn interested(specs: &[Spec]) -> Vec<(Component, BTreeSet<Component>)
     let mut sources = Interested::new();
     let mut others = Interested::new();
     for spec in specs {
-        for source in spec.source_objects() {
+        for source in spec.read_objects() {
             sources.entry(source).or_default().insert(spec.object.clone());
         }
     }

@@ -5,7 +5,6 @@
 
 mod follow;
 pub mod generate;
-pub mod placeholder;
 pub mod plan;
 mod progress;
 pub mod rbac;

@@ -53,13 +53,13 @@ pub enum Action {
     Delete,
 }
 
-/// How one key is rotated.
+/// How one generator's keys are rotated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
-    /// How the new value is made.
+    /// How the new values are made.
     pub generator: Generator,
-    /// Where the old one is kept.
-    pub previous: Option<String>,
+    /// Where old values are kept, by key.
+    pub previous: BTreeMap<String, String>,
     /// Which rotation this is.
     pub serial: u32,
 }
@@ -122,7 +122,7 @@ impl fmt::Display for Step {
                 let made = (!absent.is_empty()).then(|| format!("generate {}", list(absent.keys())));
                 let rotated = (!rotate.is_empty()).then(|| format!("rotate {}", list(rotate.keys())));
                 f.write_str(&made.into_iter().chain(rotated).collect::<Vec<_>>().join("; "))?;
-                let mut kept = rotate.iter().filter_map(|(key, rotation)| Some((key, rotation.previous.as_ref()?)));
+                let mut kept = rotate.values().flat_map(|rotation| &rotation.previous);
                 kept.try_for_each(|(key, previous)| write!(f, ", the old `{key}` is kept as `{previous}`"))
             }
             Action::Claim => f.write_str("mark it as this environment's"),
@@ -260,7 +260,7 @@ impl Deciding<'_> {
 }
 
 /// Keys, as they are named in sentences.
-fn list<'a>(keys: impl IntoIterator<Item = &'a String>) -> String {
+fn list(keys: impl IntoIterator<Item = impl fmt::Display>) -> String {
     let names: Vec<String> = keys.into_iter().map(|key| format!("`{key}`")).collect();
     names.join(", ")
 }

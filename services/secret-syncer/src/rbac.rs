@@ -48,10 +48,16 @@ impl Use {
 /// that it reads besides, to log in somewhere.
 pub fn manifests(specs: &[Spec], also: &BTreeSet<Component>, account: &Account) -> Vec<Value> {
     let Some(owner) = specs.first().map(|spec| &spec.owner) else { return Vec::new() };
-    let mut roles: BTreeMap<(String, &'static str), BTreeMap<(Kind, Use), BTreeSet<String>>> = BTreeMap::new();
+    let mut roles: BTreeMap<(String, &'static str), BTreeMap<(Kind, Use), BTreeSet<String>>> =
+        BTreeMap::new();
     for (object, what) in uses(specs, also, owner.environment) {
         let role = (object.namespace().unwrap_or_default().to_owned(), what.role());
-        roles.entry(role).or_default().entry((object.kind(), what)).or_default().insert(object.name().to_owned());
+        roles
+            .entry(role)
+            .or_default()
+            .entry((object.kind(), what))
+            .or_default()
+            .insert(object.name().to_owned());
     }
     let manifests = |((namespace, role), rules): (&(String, &'static str), _)| {
         let name = format!("rollcall-secret-syncer-{}-{role}", owner.name);
@@ -69,7 +75,7 @@ fn uses(specs: &[Spec], also: &BTreeSet<Component>, environment: Uuid) -> BTreeM
     };
     also.iter().for_each(|secret| ask(secret.clone(), Use::Read));
     for spec in specs {
-        spec.source_objects().for_each(|source| ask(source, Use::Read));
+        spec.read_objects().for_each(|source| ask(source, Use::Read));
         let what = match &spec.origin {
             Origin::External(_) => Use::Read,
             Origin::Generated(_) => {

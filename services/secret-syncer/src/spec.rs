@@ -52,8 +52,10 @@ pub enum Origin {
 /// What is made once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generated {
-    /// How each key is made.
+    /// How keys are made: a generator stands under its own key, and may write more.
     pub keys: BTreeMap<String, Generator>,
+    /// The Secrets that hold the authorities by which certificates are signed, by the generator's own key.
+    pub authorities: BTreeMap<String, Component>,
     /// The Kubernetes type; `Opaque` when none.
     pub kind: Option<String>,
     /// What would be locked out by another value.
@@ -176,7 +178,7 @@ impl Owner {
 }
 
 impl Spec {
-    /// What it is made from.
+    /// What it follows.
     pub fn sources(&self) -> BTreeSet<Source> {
         match &self.origin {
             Origin::Followed(followed) => match &followed.wanted {
@@ -189,9 +191,18 @@ impl Spec {
         }
     }
 
-    /// The Secrets and ConfigMaps it is made from.
-    pub fn source_objects(&self) -> impl Iterator<Item = Component> {
-        self.sources().into_iter().filter_map(|source| match source {
+    /// Everything that is read to make it: what it follows, and the authorities that sign its certificates.
+    pub fn reads(&self) -> BTreeSet<Source> {
+        let mut reads = self.sources();
+        if let Origin::Generated(generated) = &self.origin {
+            reads.extend(generated.authorities.values().cloned().map(Source::Object));
+        }
+        reads
+    }
+
+    /// The Secrets and ConfigMaps that are read to make it.
+    pub fn read_objects(&self) -> impl Iterator<Item = Component> {
+        self.reads().into_iter().filter_map(|source| match source {
             Source::Object(component) => Some(component),
             _ => None,
         })
@@ -223,7 +234,7 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
     });
     let mut specs: Vec<Spec> = secrets.chain(configmaps).collect();
     let sources: BTreeMap<Component, Vec<Component>> =
-        specs.iter().map(|spec| (spec.object.clone(), spec.source_objects().collect())).collect();
+        specs.iter().map(|spec| (spec.object.clone(), spec.read_objects().collect())).collect();
     specs.sort_by_cached_key(|spec| (depth(&sources, &spec.object, sources.len()), spec.object.clone()));
     specs
 }
@@ -243,9 +254,12 @@ fn secret(declared: &Declared<'_, Secret>) -> Option<Origin> {
         };
         return Some(Origin::Followed(followed));
     }
+    let authority =
+        |(key, generator): (&String, &Generator)| Some((key.clone(), generator.needs()?.secret(namespace)));
     (!secret.external).then(|| {
         Origin::Generated(Generated {
             keys: secret.generate.clone(),
+            authorities: secret.generate.iter().filter_map(authority).collect(),
             kind: secret.kind.clone(),
             protects: secret.protects.iter().map(|what| what.clone().in_namespace(namespace)).collect(),
             serial: secret.rotate.as_ref().map_or(0, |rotate| rotate.serial),

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use chassis::SecretValue;
 use chassis::converge::{Reconcile, Standing};
-use lifecycle::{Component, Evidence};
+use lifecycle::document::Generator;
+use lifecycle::{Component, Evidence, placeholder};
 
 pub use backend::{Backend, Change, Contents, Rotated};
 pub use directory::Directory;
@@ -25,7 +26,7 @@ pub use mark::{Claim, Mark};
 pub use outside::{Nowhere, Outside};
 pub use watch::Wakes;
 
-use crate::generate;
+use crate::generate::{self, CaMaterial};
 use crate::plan::{self, Action, Keys, Marker, Reason, Seen, Step, There, Value, World};
 use crate::progress::Progress;
 use crate::spec::{Origin, Source, Spec};
@@ -47,7 +48,7 @@ impl<B: Backend> Target<B> {
 
     async fn sources(&self, spec: &Spec) -> Result<Sources, Error> {
         let mut sources = Sources::new();
-        for source in spec.sources() {
+        for source in spec.reads() {
             let contents = match &source {
                 Source::Object(object) => self.backend.read(object).await?,
                 outside => self.outside.read(outside).await?,
@@ -91,12 +92,12 @@ impl<B: Backend> Target<B> {
         let mut change = Change::claim(claim(spec), step.version.clone());
         if let Action::Generate { absent, serial, rotate } = &step.action {
             change.serial = *serial;
-            for (key, generator) in absent {
-                change.create.extend(generate::make(generator, key));
+            for (own, generator) in absent {
+                change.create.push(self.values(spec, own, generator).await?);
             }
-            for (key, rotation) in rotate {
-                for (key, value) in generate::make(&rotation.generator, key) {
-                    let previous = rotation.previous.clone();
+            for (own, rotation) in rotate {
+                for (key, value) in self.values(spec, own, &rotation.generator).await? {
+                    let previous = rotation.previous.get(&key).cloned();
                     change.rotate.insert(key, Rotated { value, previous, serial: rotation.serial });
                 }
             }
@@ -105,6 +106,41 @@ impl<B: Backend> Target<B> {
             change.kind.clone_from(&generated.kind);
         }
         self.backend.write(&step.object, change).await
+    }
+
+    /// New values of one generator.
+    async fn values(
+        &self,
+        spec: &Spec,
+        own: &str,
+        generator: &Generator,
+    ) -> Result<BTreeMap<String, SecretValue>, Error> {
+        let ca = self.authority(spec, own, generator).await?;
+        let (generator, key, now) = (generator.clone(), own.to_owned(), seconds_since_1970());
+        let make = move || generate::make(&generator, &key, ca.as_ref(), now);
+        let unmade =
+            |reason: String| Error::Unmade { object: spec.object.clone(), key: own.to_owned(), reason };
+        // An RSA key takes a while.
+        let made = tokio::task::spawn_blocking(make).await.map_err(|error| unmade(error.to_string()))?;
+        made.map_err(|error| unmade(error.to_string()))
+    }
+
+    /// What signs a generator's certificate, if it makes one.
+    async fn authority(
+        &self,
+        spec: &Spec,
+        own: &str,
+        generator: &Generator,
+    ) -> Result<Option<CaMaterial>, Error> {
+        let Origin::Generated(generated) = &spec.origin else { return Ok(None) };
+        let Some((ca, object)) = generator.ca().zip(generated.authorities.get(own)) else { return Ok(None) };
+        let contents = self.backend.read(object).await?.unwrap_or_default();
+        let value = |key: String| {
+            let from = Source::Object(object.clone());
+            contents.keys.get(&key).cloned().ok_or(Error::SourceGone { from, key })
+        };
+        let (certificate, private) = (value(ca.certificate().key)?, value(ca.private().key)?);
+        Ok(Some(CaMaterial { certificate, private }))
     }
 
     async fn attempt(&self, spec: &Spec, step: &Step) -> Result<(), Error> {
@@ -120,6 +156,10 @@ impl<B: Backend> Target<B> {
             }
         }
     }
+}
+
+fn seconds_since_1970() -> i64 {
+    i64::try_from(chassis::clock::now().0 / 1000).unwrap_or(i64::MAX)
 }
 
 fn claim(spec: &Spec) -> Claim {
@@ -224,16 +264,12 @@ fn world(spec: &Spec, contents: Option<Contents>, sources: &Sources) -> World {
         Some(Ok(mark)) => mark,
         _ => &fresh,
     };
-    let value = |value: &SecretValue| Value {
+    let value = |key: &str, value: &SecretValue| Value {
         fingerprint: salted.fingerprint(value),
-        flaw: if value.expose().is_empty() {
-            Some("is empty")
-        } else {
-            crate::placeholder::placeholder(value.expose())
-        },
+        flaw: placeholder(key, value.expose()),
     };
     let keys = |keys: &BTreeMap<String, SecretValue>| -> Keys {
-        keys.iter().map(|(key, secret)| (key.clone(), value(secret))).collect()
+        keys.iter().map(|(key, secret)| (key.clone(), value(key, secret))).collect()
     };
     let marker = match &mark {
         None => Marker::None,

@@ -14,7 +14,7 @@ use chassis::converge::{Reconcile, Standing, Told, converge};
 use chassis::metrics::Metrics;
 use chassis::provision::Known;
 use lifecycle::Component;
-use lifecycle::document::{Generator, GeneratorKind, SourceGone};
+use lifecycle::document::{Generator, Password, SourceGone};
 use proptest::prelude::*;
 use secret_syncer::plan::Step;
 use secret_syncer::spec::{Followed, Generated, Origin, Owner, Part, Place, Recipe, Source, Spec, Wanted};
@@ -78,7 +78,7 @@ impl Backend for &Memory {
             if !change.force && change.set.keys().any(strange) {
                 return Err(Error::Changed(object.clone()));
             }
-            for (key, value) in change.create {
+            for (key, value) in change.create.into_iter().flatten() {
                 mark.rotated(&key, change.serial);
                 contents.keys.entry(key).or_insert(value);
             }
@@ -170,12 +170,19 @@ fn contents() -> impl Strategy<Value = Option<Contents>> {
 }
 
 fn generate() -> impl Strategy<Value = Origin> {
-    let password = |length: u16| Generator { kind: GeneratorKind::Password, length };
+    let password = |length: u16| Generator::Password(Password { length });
     let keys = prop::collection::btree_map(key(), (24..40_u16).prop_map(password), 1..4);
     (keys, 0..3_u32, any::<bool>()).prop_map(|(keys, serial, keeps)| {
         let previous =
             keys.keys().filter(|_| keeps).map(|key| (key.clone(), format!("{key}-previous"))).collect();
-        Origin::Generated(Generated { keys, kind: None, protects: Vec::new(), serial, previous })
+        Origin::Generated(Generated {
+            keys,
+            kind: None,
+            authorities: BTreeMap::new(),
+            protects: Vec::new(),
+            serial,
+            previous,
+        })
     })
 }
 

@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::check::Claim;
 use super::{
-    ConfigMap, Database, Document, Identity, Kafka, Module, Naming, ObjectName, Postgres, Ready, Secret,
-    SecretRef, Topic, check_fragment,
+    ConfigMap, Database, Document, Generator, Identity, Kafka, Module, Naming, ObjectName, Postgres, Ready,
+    Secret, SecretRef, Topic, check_fragment,
 };
 use crate::{Component, Kind};
 
@@ -200,6 +200,11 @@ impl Environment {
             }
             for database in document.databases.values() {
                 refer(&database.roles.app.password);
+            }
+            let generators = document.secrets.values().flat_map(|secret| secret.generate.values());
+            for ca in generators.filter_map(Generator::ca) {
+                refer(&ca.certificate());
+                refer(&ca.private());
             }
             document.configmaps.values().flat_map(|map| map.bundle.values()).flatten().for_each(&mut refer);
             found.extend(followed(document).into_iter().map(|(from, key)| (source, from, key)));

@@ -6,6 +6,7 @@
 mod check;
 mod configmap;
 mod follow;
+mod generate;
 mod items;
 mod merge;
 mod naming;
@@ -24,12 +25,16 @@ use uuid::Uuid;
 pub use check::{check_fragment, forbidden_type};
 pub use configmap::ConfigMap;
 pub use follow::{Copy, Origin, Piece, SourceGone, Template, ValueRef, pieces};
+pub use generate::{
+    Algorithm, AltName, COMMON_NAME_MAX, Ca, CaRef, Certificate, Encoding, Generator, Hmac, Password,
+    PrivateKey, Usage, is_common_name,
+};
 pub use items::{Database, Ddl, LoginRole, Module, OwnerRole, Replication, Roles, Topic};
 pub use merge::{Declared, Environment, Merged, Problem, Source};
 pub use naming::{Naming, NamingError, Place, folded, observer_role};
 pub use object::{ObjectName, SecretKey, SecretRef};
 pub use ready::{GrpcReady, HttpReady, KeycloakReady, Ready, TcpReady};
-pub use secret::{Generator, GeneratorKind, Rotate, Secret};
+pub use secret::{Rotate, Secret};
 pub use servers::{Admin, Kafka, KafkaTls, Observer, Postgres, Tls, TlsMode};
 pub use union::check_union;
 

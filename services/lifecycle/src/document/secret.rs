@@ -1,11 +1,11 @@
 //! Secrets in documents: where values come from. The values themselves are never in a document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Copy, ObjectName, Template};
+use super::{Copy, Generator, ObjectName, Template};
 use crate::{Component, Kind};
 
 /// Where a Secret comes from: exactly one of these.
@@ -58,7 +58,8 @@ impl Secret {
     pub fn sources(&self, namespace: &str) -> Vec<Component> {
         let copied = self.copy.iter().filter_map(|copy| copy.from.component(Kind::Secret, namespace));
         let values = self.template.iter().flat_map(|template| template.values.values());
-        copied.chain(values.filter_map(|value| value.component(namespace))).collect()
+        let authorities = self.generate.values().filter_map(Generator::needs).map(|ca| ca.secret(namespace));
+        copied.chain(values.filter_map(|value| value.component(namespace))).chain(authorities).collect()
     }
 
     /// The keys it is made with; none when that is for its source, or somebody else, to say.
@@ -67,30 +68,14 @@ impl Secret {
             (Some(copy), _) => copy.made(),
             (None, Some(template)) => Some(template.keys.keys().map(String::as_str).collect()),
             (None, None) if self.external => None,
-            (None, None) => Some(self.generate.keys().map(String::as_str).collect()),
+            (None, None) => Some(self.generated().into_iter().collect()),
         }
     }
 }
 
-/// How a value is generated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Generator {
-    /// What sort of value.
-    pub kind: GeneratorKind,
-    /// How many characters; 32 when absent, at least 24.
-    #[serde(default = "password_length")]
-    pub length: u16,
-}
-
-fn password_length() -> u16 {
-    32
-}
-
-/// What sort of value is generated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum GeneratorKind {
-    /// Letters and digits from a cryptographic random source.
-    Password,
+impl Secret {
+    /// The keys that generators make, each once, in their order.
+    pub fn generated(&self) -> BTreeSet<&str> {
+        self.generate.iter().flat_map(|(key, generator)| generator.writes(key)).collect()
+    }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Environment, Problem, Source};
+use super::{Environment, Generator, Problem, Secret, Source};
 use crate::{Component, Kind};
 
 /// References that lead nowhere, and databases that nobody can make.
 pub fn check_union(environment: &Environment) -> Vec<Problem> {
     let mut problems = values(environment);
+    problems.extend(authorities(environment));
     problems.extend(uses(environment));
     problems.extend(servers(environment));
     problems
@@ -37,6 +38,35 @@ fn values(environment: &Environment) -> Vec<Problem> {
         })
     };
     environment.referring().into_iter().filter_map(wrong).collect()
+}
+
+/// What signs certificates must be an authority: where its Secret is generated, so is known what its keys are. A key that
+/// is not made at all is told of with the [values].
+fn authorities(environment: &Environment) -> Vec<Problem> {
+    let declared: BTreeMap<Component, &Secret> =
+        environment.secrets().map(|secret| (secret.component.clone(), secret.spec)).collect();
+    let mut problems = Vec::new();
+    for secret in environment.secrets() {
+        for (key, generator) in &secret.spec.generate {
+            let Some(ca) = generator.ca() else { continue };
+            let component = secret.secret(&ca.secret);
+            let Some(made) = declared.get(&component).map(|secret| secret.generated()) else { continue };
+            let wanted = [ca.certificate.as_str(), ca.private.as_str()];
+            let is_ca = match declared[&component].generate.get(&ca.certificate) {
+                Some(Generator::Ca(authority)) => authority.private == ca.private,
+                _ => false,
+            };
+            if wanted.iter().all(|key| made.contains(key)) && !is_ca {
+                let at = format!("{}.generate.{key}.ca", secret.component);
+                let message = format!(
+                    "{component} does not make `{}` and `{}` as one authority (kind: ca) and its private key",
+                    ca.certificate, ca.private
+                );
+                problems.push(problem(secret.source, at, message));
+            }
+        }
+    }
+    problems
 }
 
 /// What a fragment says it uses must be declared by another.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::{Component, Kind};
+use crate::placeholder::is_angled;
+use crate::{Component, Kind, placeholder};
 
 /// What is known of the keys of one Secret or ConfigMap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,69 +131,9 @@ fn decoded(value: &Value) -> String {
 
 /// What is wrong with a secret value: it is empty, or stands for one.
 fn state(key: &str, value: &str) -> Option<String> {
-    if value.is_empty() {
-        return Some("is empty; give it a value".to_owned());
-    }
-    placeholder(key, value).map(|what| format!("{what}; give it a value of its own"))
+    placeholder(key, value.as_bytes()).map(|what| format!("{what}; give it a value of its own"))
 }
 
 fn angle(value: &str) -> Option<String> {
     is_angled(value.trim()).then(|| "is a placeholder in angle brackets; give it a value".to_owned())
-}
-
-fn is_angled(value: &str) -> bool {
-    value.len() > 2
-        && value.starts_with('<')
-        && value.ends_with('>')
-        && !value[1..value.len() - 1].contains(['<', '>', '\n', '/'])
-}
-
-/// What the value of a Secret's key is instead of a secret: `<…>` from a template, a word that asks to be changed, or, where the
-/// key's name says that it is a secret, a word that everybody tries first. A user may well be called `admin`. Lower and upper
-/// case are one.
-pub(super) fn placeholder(key: &str, value: &str) -> Option<&'static str> {
-    const SECRETS: [&str; 5] = ["pass", "pwd", "secret", "token", "apikey"];
-    const ASKS: [&str; 12] = [
-        "changeme",
-        "change-me",
-        "change_me",
-        "change me",
-        "changeit",
-        "replaceme",
-        "replace-me",
-        "replace_me",
-        "fixme",
-        "todo",
-        "tbd",
-        "placeholder",
-    ];
-    const TRIED: [&str; 16] = [
-        "password",
-        "passw0rd",
-        "password123",
-        "secret",
-        "admin",
-        "root",
-        "test",
-        "demo",
-        "example",
-        "default",
-        "123456",
-        "12345678",
-        "qwerty",
-        "postgres",
-        "minioadmin",
-        "guest",
-    ];
-    let value = value.trim();
-    let (lower, key) = (value.to_lowercase(), key.to_lowercase().replace(['-', '_'], ""));
-    if is_angled(value) {
-        Some("is a placeholder in angle brackets")
-    } else if ASKS.contains(&lower.as_str()) {
-        Some("is a placeholder that asks to be changed")
-    } else if TRIED.contains(&lower.as_str()) && SECRETS.iter().any(|word| key.contains(word)) {
-        Some("is a value that everybody tries first")
-    } else {
-        None
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lifecycle::document::Generator;
 
 use super::{Action, Deciding, Keys, Marker, Rotation, list};
-use crate::spec::Generated;
+use crate::spec::{Generated, Source};
 
 impl Deciding<'_> {
     pub(super) fn generated(&mut self, spec: &Generated) {
@@ -20,31 +20,49 @@ impl Deciding<'_> {
         };
         let mut absent: BTreeMap<String, Generator> = BTreeMap::new();
         let mut rotate: BTreeMap<String, Rotation> = BTreeMap::new();
-        for (key, generator) in &spec.keys {
-            match there.get(key).map(|value| value.flaw) {
-                Some(None) if rotated.get(key).copied().unwrap_or(0) < spec.serial => {
-                    let (previous, serial) = (spec.previous.get(key).cloned(), spec.serial);
-                    rotate.insert(key.clone(), Rotation { generator: generator.clone(), previous, serial });
-                }
-                Some(None) => {}
-                // Whatever took its place may still be in use somewhere: a new value would lock that out.
-                Some(Some(flaw)) => self.refuse(format!(
-                    "key `{key}` exists but {flaw}; it is never overwritten: restore its value from a backup"
-                )),
-                None => drop(absent.insert(key.clone(), generator.clone())),
+        for (own, generator) in &spec.keys {
+            let keys = generator.writes(own);
+            let flaws = keys.iter().filter_map(|key| Some((key, there.get(*key)?.flaw?)));
+            // Whatever took its place may still be in use somewhere: a new value would lock that out.
+            let flaws: Vec<String> = flaws.map(|(key, flaw)| format!(
+                "key `{key}` exists but {flaw}; it is never overwritten: restore its value from a backup"
+            )).collect();
+            if !flaws.is_empty() {
+                flaws.iter().for_each(|flaw| self.refuse(flaw));
+            } else if !keys.iter().all(|key| there.contains_key(*key)) {
+                absent.insert(own.clone(), generator.clone());
+            } else if keys.iter().any(|key| rotated.get(*key).copied().unwrap_or(0) < spec.serial) {
+                let (previous, serial) = (spec.previous.clone(), spec.serial);
+                rotate.insert(own.clone(), Rotation { generator: generator.clone(), previous, serial });
             }
         }
         if absent.is_empty() && rotate.is_empty() && !self.is_current() {
             self.step(Action::Claim);
         }
         if !absent.is_empty() || !rotate.is_empty() {
-            self.lost(spec, &absent);
+            self.lost(spec, &absent, &there);
+            self.unsigned(spec, absent.keys().chain(rotate.keys()));
             self.step(Action::Generate { absent, serial: spec.serial, rotate });
         }
-        let new: BTreeSet<String> =
-            spec.keys.keys().filter(|key| !self.world.generated_once.contains(*key)).cloned().collect();
+        let new: BTreeSet<String> = written(&spec.keys)
+            .filter(|key| !self.world.generated_once.contains(*key))
+            .map(str::to_owned)
+            .collect();
         if !new.is_empty() {
             self.step(Action::Remember(new));
+        }
+    }
+
+    /// Waits for the authorities that sign what is to be made.
+    fn unsigned<'a>(&mut self, spec: &Generated, keys: impl Iterator<Item = &'a String>) {
+        let authorities = keys.filter_map(|key| Some((key, spec.authorities.get(key)?)));
+        for (key, authority) in authorities {
+            let seen = self.world.sources.get(&Source::Object(authority.clone()));
+            if !seen.is_some_and(Option::is_some) {
+                self.wait(format!(
+                    "{authority} does not exist, which signs `{key}`; it is made as soon as that is"
+                ));
+            }
         }
     }
 
@@ -56,10 +74,11 @@ impl Deciding<'_> {
     }
 
     /// Refuses to make anew what was there once: another value would lock somebody out.
-    fn lost(&mut self, spec: &Generated, absent: &BTreeMap<String, Generator>) {
+    fn lost(&mut self, spec: &Generated, absent: &BTreeMap<String, Generator>, there: &Keys) {
         let object = &self.spec.object;
-        let gone: Vec<&String> =
-            absent.keys().filter(|key| self.world.generated_once.contains(*key)).collect();
+        let gone: Vec<&str> = written(absent)
+            .filter(|key| self.world.generated_once.contains(*key) && !there.contains_key(*key))
+            .collect();
         let known: Vec<String> = spec
             .protects
             .iter()
@@ -74,7 +93,7 @@ impl Deciding<'_> {
         } else if !absent.is_empty() && !known.is_empty() {
             self.refuse(format!(
                 "{} does not exist, but {} does, which it protects: a new value would not open it; restore it, or remove `protects` once what it opens is gone",
-                list(absent.keys()),
+                list(written(absent)),
                 known.join(", ")
             ));
         }
@@ -82,11 +101,11 @@ impl Deciding<'_> {
 
     /// To be generated, but somebody made it beforehand: it is used as it is or not at all.
     fn found(&mut self, keys: &BTreeMap<String, Generator>, there: &Keys) {
-        let fault = |key: &String| match there.get(key) {
+        let fault = |key: &str| match there.get(key) {
             Some(value) => value.flaw.map(|flaw| format!("key {} {flaw}", list([key]))),
             None => Some(format!("it has no key {}", list([key]))),
         };
-        let faults: Vec<String> = keys.keys().filter_map(fault).collect();
+        let faults: Vec<String> = written(keys).filter_map(fault).collect();
         if !faults.is_empty() {
             self.refuse(format!(
                 "exists already, was not made by Rollcall, and {}; it is never overwritten or added to: add the missing keys yourself, or remove it so that it is generated",
@@ -94,4 +113,9 @@ impl Deciding<'_> {
             ));
         }
     }
+}
+
+/// The keys that generators write.
+fn written(generators: &BTreeMap<String, Generator>) -> impl Iterator<Item = &str> {
+    generators.iter().flat_map(|(own, generator)| generator.writes(own))
 }

@@ -1,5 +1,4 @@
-
-use lifecycle::document::{GeneratorKind, Source as DocumentSource};
+use lifecycle::document::{Password, Source as DocumentSource};
 
 use super::*;
 
@@ -59,7 +58,7 @@ secrets:
     let names: Vec<String> = specs.iter().map(|spec| spec.object.to_string()).collect();
     assert_eq!(names, ["secret/other/c", "secret/base/b", "secret/base/a"]);
     let Origin::Generated(generated) = &specs[0].origin else { panic!("{:?}", specs[0]) };
-    assert_eq!((generated.keys["old"].kind, generated.keys["old"].length), (GeneratorKind::Password, 32));
+    assert_eq!(generated.keys["old"], Generator::Password(Password { length: 32 }));
     let Origin::Followed(followed) = &specs[1].origin else { panic!("{:?}", specs[1]) };
     let place = Place { source: Source::Object(component("secret/other/c")), key: "old".to_owned() };
     assert_eq!(followed.wanted, Wanted::Keys([("new".to_owned(), Recipe::Same(place))].into()));
@@ -96,7 +95,7 @@ secrets:
         assert_eq!(followed.wanted, Wanted::All(Source::Object(component("configmap/base/global"))));
         assert_eq!(followed.source_gone, SourceGone::Delete);
     }
-    let sources: Vec<Component> = find("secret/base/url").source_objects().collect();
+    let sources: Vec<Component> = find("secret/base/url").read_objects().collect();
     assert_eq!(sources, [component("secret/base/db"), component("configmap/base/global")]);
     assert_eq!(
         find("secret/base/s3").sources().iter().next().unwrap().to_string(),

@@ -69,8 +69,9 @@ pub struct Change {
     pub version: Option<String>,
     /// The type of an object that is made.
     pub kind: Option<String>,
-    /// Keys that are absent. One that is there stays as it is, whoever made it.
-    pub create: BTreeMap<String, SecretValue>,
+    /// Keys that are absent, in groups that belong together: a private key and its public key. A group that is there stays as
+    /// it is, whoever made it; one that a crash left half-made is made anew.
+    pub create: Vec<BTreeMap<String, SecretValue>>,
     /// As often as this the created keys count as rotated.
     pub serial: u32,
     /// Generated keys that get another value.
@@ -101,12 +102,20 @@ impl Change {
             claim,
             version,
             kind: None,
-            create: BTreeMap::new(),
+            create: Vec::new(),
             serial: 0,
             rotate: BTreeMap::new(),
             set: BTreeMap::new(),
             remove: BTreeSet::new(),
             force: false,
         }
+    }
+}
+
+impl Change {
+    /// The keys that are to be created, given those that are there.
+    pub(super) fn creates(&self, is_there: impl Fn(&str) -> bool) -> Vec<(&String, &SecretValue)> {
+        let half = self.create.iter().filter(|group| !group.keys().all(|key| is_there(key)));
+        half.flatten().collect()
     }
 }

@@ -202,11 +202,9 @@ fn desired(object: &Component, current: Object, change: Change) -> Result<Apply,
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     change.remove.iter().for_each(|key| mark.forget(key));
-    for (key, value) in change.create {
-        if !current.data.contains_key(&key) {
-            mark.rotated(&key, change.serial);
-            data.insert(key, value);
-        }
+    for (key, value) in change.creates(|key| current.data.contains_key(key)) {
+        mark.rotated(key, change.serial);
+        data.insert(key.clone(), value.clone());
     }
     for (key, rotated) in change.rotate {
         if let Some((previous, old)) = rotated.previous.zip(current.data.get(&key)) {

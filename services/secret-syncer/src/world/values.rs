@@ -57,13 +57,9 @@ pub(super) fn compose(recipe: &Recipe, sources: &Sources) -> Option<Result<Secre
         Recipe::Bundle(places) => {
             let values: Option<Vec<SecretValue>> =
                 places.iter().map(|place| at(sources, place).cloned()).collect();
-            Some(bundle(&values?))
+            Some(crate::generate::bundle(&values?).map_err(|error| error.to_string()))
         }
     }
-}
-
-fn bundle(_: &[SecretValue]) -> Result<SecretValue, String> {
-    Err("TEMP".to_owned())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Checks of one document by itself: everything that can be known to be wrong without asking a server.
 
+mod generate;
 mod objects;
 
 pub use objects::forbidden_type;

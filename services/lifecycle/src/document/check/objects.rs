@@ -1,10 +1,10 @@
 //! Checks of the Secrets and ConfigMaps that one document declares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Found, is_key};
+use super::{Found, generate, is_key};
 use crate::component::is_dns_label;
-use crate::document::{Copy, Document, Origin, Piece, Rotate, Template, pieces};
+use crate::document::{Copy, Document, ObjectName, Origin, Piece, Rotate, Template, pieces};
 use crate::{Component, Kind};
 
 pub(super) fn check(document: &Document, found: &mut Found) {
@@ -23,17 +23,8 @@ fn secrets(document: &Document, found: &mut Found) {
         if given != 1 {
             found.say(&key, "give exactly one of external: true, generate, copy, template");
         }
-        for (value, generator) in &secret.generate {
-            if !is_key(value) {
-                found.say(format!("{key}.generate"), format!("`{value}` is no key of a Secret"));
-            }
-            if !(24..=1024).contains(&generator.length) {
-                found.say(
-                    format!("{key}.generate.{value}.length"),
-                    format!("{} is not between 24 and 1024", generator.length),
-                );
-            }
-        }
+        let own = |other: &ObjectName| other.secret(namespace) == name.secret(namespace);
+        generate::generators(&key, own, &secret.generate, found);
         if let Some(copied) = &secret.copy {
             copy(&format!("{key}.copy"), copied, &secret.stands(name, namespace), namespace, found);
         }
@@ -44,7 +35,7 @@ fn secrets(document: &Document, found: &mut Found) {
             found.say(format!("{key}.protects"), "only what is generated can protect something");
         }
         if let Some(rotate) = &secret.rotate {
-            rotation(&format!("{key}.rotate"), rotate, &secret.generate, found);
+            rotation(&format!("{key}.rotate"), rotate, &secret.generated(), found);
         }
         if let Some(kind) = &secret.kind {
             if secret.external || secret.copy.is_some() {
@@ -58,16 +49,16 @@ fn secrets(document: &Document, found: &mut Found) {
     }
 }
 
-fn rotation<T>(key: &str, rotate: &Rotate, generate: &BTreeMap<String, T>, found: &mut Found) {
+fn rotation(key: &str, rotate: &Rotate, generate: &BTreeSet<&str>, found: &mut Found) {
     if generate.is_empty() {
         found.say(key, "only what is generated can be rotated");
     }
     for (current, previous) in &rotate.previous {
         let at = format!("{key}.previous.{current}");
-        if !generate.contains_key(current) {
+        if !generate.contains(current.as_str()) {
             found.say(&at, format!("`{current}` is not generated"));
         }
-        if !is_key(previous) || generate.contains_key(previous) {
+        if !is_key(previous) || generate.contains(previous.as_str()) {
             found.say(&at, format!("`{previous}` is no key of its own for an old value"));
         }
         if rotate.previous.values().filter(|other| *other == previous).count() > 1 {
@@ -113,9 +104,10 @@ fn configmaps(document: &Document, found: &mut Found) {
 
 fn copy(key: &str, copy: &Copy, stands: &[Component], namespace: &str, found: &mut Found) {
     let kind = stands.first().map_or(Kind::Secret, Component::kind);
+    let noun = if kind == Kind::ConfigMap { "ConfigMap" } else { "Secret" };
     if let Some(from) = copy.from.component(kind, namespace) {
         if stands.contains(&from) {
-            found.say(format!("{key}.from"), format!("is this {kind} itself"));
+            found.say(format!("{key}.from"), format!("is this {noun} itself"));
         }
         reserved(&format!("{key}.from"), &from, found);
     }
@@ -134,7 +126,7 @@ fn copy(key: &str, copy: &Copy, stands: &[Component], namespace: &str, found: &m
         _ => {}
     }
     for text in copy.keys.iter().flat_map(|(new, old)| [new, old]).filter(|text| !is_key(text)) {
-        found.say(format!("{key}.keys"), format!("`{text}` is no key of a {kind}"));
+        found.say(format!("{key}.keys"), format!("`{text}` is no key of a {noun}"));
     }
     twice(&format!("{key}.to"), &copy.to, found);
 }

@@ -137,12 +137,19 @@ impl Folder {
                 return Err(Error::Changed(self.object.clone()));
             }
         }
-        change.create.keys().for_each(|key| mark.rotated(key, change.serial));
+        let there = self.read()?.unwrap_or_default().keys;
+        let create = change.creates(|key| there.contains_key(key));
+        create.iter().for_each(|(key, _)| mark.rotated(key, change.serial));
         change.rotate.iter().for_each(|(key, rotated)| mark.rotating(key, &rotated.value, rotated.serial));
         change.set.iter().for_each(|(key, value)| mark.note(key, value));
         self.write_mark(&mark)?;
-        for (key, value) in &change.create {
-            self.create(key, value)?;
+        for (key, value) in create {
+            // Half of a group is what a crash left: with the other half of another pair it would be of no use.
+            if there.contains_key(key) {
+                self.replace(key, value)?;
+            } else {
+                self.create(key, value)?;
+            }
         }
         for (key, value) in &change.set {
             if change.force || !strange.contains(&key) {

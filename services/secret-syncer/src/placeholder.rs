@@ -1,4 +1,0 @@
-//! temp
-pub fn placeholder(_: &[u8]) -> Option<&'static str> {
-    None
-}

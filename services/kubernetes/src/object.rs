@@ -79,6 +79,8 @@ pub struct Object {
     /// Which keys each field manager has applied: the server keeps this account, and whoever may write the object may only
     /// write it under a name of his own choice.
     pub applied: BTreeMap<String, Vec<String>>,
+    /// Which annotations each field manager has applied.
+    pub annotated: BTreeMap<String, Vec<String>>,
 }
 
 /// A Secret or ConfigMap as it should be: what one field manager applies. A key that it applied before and does not now is
@@ -200,12 +202,13 @@ impl Object {
             );
         }
         let mut applied: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut annotated: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for managed in wire.metadata.managed_fields.iter().filter(|managed| managed.operation == "Apply") {
+            let fields = &managed.fields_v1;
             let keys = applied.entry(managed.manager.clone()).or_default();
-            for fields in [&managed.fields_v1["f:data"], &managed.fields_v1["f:binaryData"]] {
-                let fields = fields.as_object().into_iter().flat_map(Map::keys);
-                keys.extend(fields.filter_map(|field| field.strip_prefix("f:")).map(str::to_owned));
-            }
+            keys.extend(named(&fields["f:data"]).chain(named(&fields["f:binaryData"])));
+            let annotations = annotated.entry(managed.manager.clone()).or_default();
+            annotations.extend(named(&fields["f:metadata"]["f:annotations"]));
         }
         Ok(Object {
             uid: wire.metadata.uid,
@@ -216,8 +219,15 @@ impl Object {
             annotations: wire.metadata.annotations,
             data,
             applied,
+            annotated,
         })
     }
+}
+
+/// The names in a set of managed fields.
+fn named(fields: &Value) -> impl Iterator<Item = String> {
+    let fields = fields.as_object().into_iter().flat_map(Map::keys);
+    fields.filter_map(|field| field.strip_prefix("f:")).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -251,13 +261,14 @@ mod tests {
     fn who_applied_which_key_is_the_servers_account() {
         let answer = json!({
             "metadata": {"uid": "u", "resourceVersion": "7", "annotations": {LAST_APPLIED: "hunter2", "a": "b"}, "deletionTimestamp": "2026-01-01T00:00:00Z", "managedFields": [
-                {"manager": "rollcall/a", "operation": "Apply", "fieldsV1": {"f:data": {"f:password": {}, ".": {}}}},
+                {"manager": "rollcall/a", "operation": "Apply", "fieldsV1": {"f:data": {"f:password": {}, ".": {}}, "f:metadata": {"f:annotations": {"f:a": {}}}}},
                 {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:data": {"f:password": {}}}},
             ]},
             "type": "Opaque", "immutable": true, "data": {"password": "aHVudGVyMg=="},
         });
         let object = Object::read(Resource::Secret, answer.to_string().as_bytes()).unwrap();
         assert_eq!(object.applied, [("rollcall/a".to_owned(), vec!["password".to_owned()])].into());
+        assert_eq!(object.annotated, [("rollcall/a".to_owned(), vec!["a".to_owned()])].into());
         assert!(object.immutable && object.terminating);
         assert!(object.annotations.contains_key("a") && !format!("{object:?}").contains("hunter2"));
         assert_eq!(object.data["password"].expose_text(), Some("hunter2"));

@@ -9,7 +9,7 @@ mod outside;
 mod values;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chassis::SecretValue;
@@ -215,14 +215,20 @@ impl<B: Backend> Reconcile for Target<B> {
     }
 
     async fn observe(&self, spec: &Spec) -> Result<World, Error> {
+        // First: what is noted by then was there before, so whoever reads after that and does not find it knows that it is
+        // gone, and not just being made by another instance.
+        let generated_once = match &spec.origin {
+            Origin::Generated(_) => self.backend.remembered(&spec.object, &claim(spec)).await?,
+            _ => BTreeSet::new(),
+        };
         let contents = self.backend.read(&spec.object).await?;
         let sources = self.sources(spec).await?;
         let mut world = world(spec, contents, &sources);
+        world.generated_once = generated_once;
         world.corrections = self.progress.corrections(&spec.object);
         if let Origin::Generated(generated) = &spec.origin {
-            world.generated_once = self.backend.remembered(&spec.object, &claim(spec)).await?;
-            world.protected =
-                generated.protects.iter().filter(|what| self.progress.is_known(what)).cloned().collect();
+            let known = generated.protects.iter().filter(|what| self.progress.is_known(what));
+            world.protected = known.cloned().collect();
         }
         Ok(world)
     }

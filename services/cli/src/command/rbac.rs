@@ -39,7 +39,7 @@ pub fn run(args: &Rbac) -> Result<(), Failure> {
 
 fn account(text: &str) -> Result<Account, String> {
     let parts = text.split_once('/').filter(|(namespace, name)| {
-        lifecycle::component::is_dns_label(namespace) && lifecycle::component::is_name(name)
+        lifecycle::is_dns_label(namespace) && lifecycle::is_name(name)
     });
     let (namespace, name) =
         parts.ok_or("write namespace/name, for example openg2p-dev/rollcall-secret-syncer")?;

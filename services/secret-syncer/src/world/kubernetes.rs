@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::{Backend, Change, Claim, Contents, Error, Mark};
+use crate::spec::Owner;
 use recent::Recent;
 
 /// The annotation that holds an object's mark.
@@ -117,8 +118,7 @@ impl Backend for Kubernetes {
         let name = name(object);
         self.0.recent.forget(&name);
         let Some(current) = self.get(&name).await? else { return Ok(()) };
-        let is_ours = matches!(mark(&current), Some(Ok(mark)) if mark.is_of(claim))
-            && current.applied.keys().any(|manager| manager.starts_with(&prefix(object, claim)));
+        let is_ours = matches!(mark(object, &current), Some(Ok(mark)) if mark.is_of(claim));
         if !is_ours || Some(current.version.as_str()) != version {
             return Err(Error::Changed(object.clone()));
         }
@@ -159,7 +159,7 @@ impl Backend for Kubernetes {
             desired.data.insert(object.name().to_owned(), chassis::SecretValue::new(json));
         }
         // One manager for each Secret: applying without its key takes its note away and nobody else's.
-        let manager = format!("{}/record", prefix(object, claim));
+        let manager = format!("{}/record", prefix(object, &claim.owner));
         Ok(self.apply(&record(object, claim), &manager, &desired, false).await?)
     }
 }
@@ -175,12 +175,13 @@ struct Apply {
 /// long as it is to stay, and what is new.
 fn desired(object: &Component, current: Object, change: Change) -> Result<Apply, Error> {
     let changed = || Error::Changed(object.clone());
-    let mut mark = match mark(&current) {
+    let mut mark = match mark(object, &current) {
         Some(Ok(mark)) if mark.is_of(&change.claim) => mark.under(&change.claim),
+        // Nobody's mark of which the server knows nothing.
         None if current.data.is_empty() || change.force => Mark::new(&change.claim),
         _ => return Err(changed()),
     };
-    let prefix = prefix(object, &change.claim);
+    let prefix = prefix(object, &change.claim.owner);
     let follows = !change.claim.sources.is_empty();
     let held_by = |manager: &String| current.applied.get(manager).map_or(0, Vec::len);
     let ours =
@@ -220,6 +221,10 @@ fn desired(object: &Component, current: Object, change: Change) -> Result<Apply,
         mark.note(&key, &value);
         data.insert(key, value);
     }
+    // Somebody changed the mark itself: it is ours, and nothing else of what is applied is somebody else's.
+    let is_meddled = !current.version.is_empty()
+        && current.annotated.get(&manager).is_none_or(|held| !held.iter().any(|name| name == MARK))
+        && current.annotations.contains_key(MARK);
     let json = mark.json().ok().and_then(|json| String::from_utf8(json).ok()).ok_or_else(changed)?;
     // A type that was applied and is not any more would be taken away, which the server refuses.
     let kind = if current.r#type.is_empty() { change.kind } else { Some(current.r#type) };
@@ -229,12 +234,12 @@ fn desired(object: &Component, current: Object, change: Change) -> Result<Apply,
         annotations: [(MARK.to_owned(), json)].into(),
         data,
     };
-    Ok(Apply { manager, body, force: change.force })
+    Ok(Apply { manager, body, force: change.force || is_meddled })
 }
 
 fn contents(object: &Component, found: Object) -> Contents {
     Contents {
-        mark: mark(&found),
+        mark: mark(object, &found),
         kind: (object.kind() == Kind::Secret).then_some(found.r#type),
         version: Some(found.version),
         immutable: found.immutable,
@@ -244,8 +249,13 @@ fn contents(object: &Component, found: Object) -> Contents {
     }
 }
 
-fn mark(found: &Object) -> Option<Result<Mark, String>> {
-    found.annotations.get(MARK).map(|json| Mark::parse(json.as_bytes()))
+/// The mark of an object. One that the server's own account knows nothing of was put there by somebody else, and counts for
+/// nothing: it is as if the object had none.
+fn mark(object: &Component, found: &Object) -> Option<Result<Mark, String>> {
+    let mark = Mark::parse(found.annotations.get(MARK)?.as_bytes());
+    let Ok(readable) = &mark else { return Some(mark) };
+    let prefix = prefix(object, &readable.owner());
+    found.applied.keys().any(|manager| manager.starts_with(&prefix)).then_some(mark)
 }
 
 /// The name of an object in the cluster.
@@ -259,9 +269,9 @@ pub(crate) fn name(object: &Component) -> Name {
 }
 
 /// How the field managers of one object of one owner begin. The server allows 128 bytes, too few for a full name.
-fn prefix(object: &Component, claim: &Claim) -> String {
-    let hash = super::mark::digest(&format!("{} {object}", claim.owner.environment));
-    format!("rollcall/{}/{hash}", claim.owner.fragment)
+fn prefix(object: &Component, owner: &Owner) -> String {
+    let hash = super::mark::digest(&format!("{} {object}", owner.environment));
+    format!("rollcall/{}/{hash}", owner.fragment)
 }
 
 /// Where it is noted what an environment generated in a namespace: apart from the Secrets, so that it outlives them.

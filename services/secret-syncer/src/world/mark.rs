@@ -152,7 +152,8 @@ impl Mark {
         }
     }
 
-    fn owner(&self) -> Owner {
+    /// Who wrote it, by its own account.
+    pub fn owner(&self) -> Owner {
         Owner { environment: self.environment, name: self.name.clone(), fragment: self.fragment.clone() }
     }
 }

@@ -3,8 +3,11 @@
 //! The store is a directory, `<root>/<namespace>/<secret>/<key>`; what keeps Secrets is a [`Backend`], so that another
 //! kind of store needs another implementation and nothing else.
 
+pub mod escrow;
 pub mod plan;
+pub mod sops;
 pub mod spec;
+pub mod vault;
 pub mod world;
 
 use std::path::{Path, PathBuf};

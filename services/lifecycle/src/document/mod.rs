@@ -4,6 +4,7 @@
 //! and the source of the JSON Schema. Reading files is chassis's part; here is what they mean.
 
 mod check;
+mod escrow;
 mod items;
 mod merge;
 mod naming;
@@ -11,6 +12,7 @@ mod ready;
 mod secret;
 mod servers;
 mod union;
+mod vault;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use check::check_fragment;
+pub use escrow::is_age_recipient;
 pub use items::{Database, Ddl, LoginRole, Module, OwnerRole, Replication, Roles, Topic};
 pub use merge::{Declared, Environment, Merged, Problem, Source};
 pub use naming::{Naming, NamingError, Place, folded, observer_role};
@@ -26,6 +29,7 @@ pub use ready::{GrpcReady, HttpReady, KeycloakReady, Ready, TcpReady};
 pub use secret::{Copy, Generator, GeneratorKind, Secret, SecretKey, SecretName, SecretRef};
 pub use servers::{Admin, Kafka, KafkaTls, Observer, Postgres, Tls, TlsMode};
 pub use union::check_union;
+pub use vault::{AppRoleLogin, KubernetesLogin, Vault, VaultLogin, VaultTls, is_vault_path};
 
 use crate::hash::sha256_hex;
 
@@ -59,6 +63,9 @@ pub struct Document {
     /// Kafka clusters this fragment declares.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kafka: BTreeMap<String, Kafka>,
+    /// Vaults that this fragment reads Secrets from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vault: BTreeMap<String, Vault>,
     /// What other fragments make and how this one reaches it.
     #[serde(default, skip_serializing_if = "Uses::is_empty")]
     pub uses: Uses,

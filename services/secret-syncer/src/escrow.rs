@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn nothing_but_ciphertext_appears() {
-        let text = sealed(&Identity::generate(), &[("password".to_owned(), SecretValue::new(PLANTED))].into());
+        let text =
+            sealed(&Identity::generate(), &[("password".to_owned(), SecretValue::new(PLANTED))].into());
         assert!(text.starts_with("-----BEGIN AGE ENCRYPTED FILE-----\n"), "{text}");
         let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
         let bytes = STANDARD.decode(body).unwrap();
@@ -158,7 +159,10 @@ mod tests {
         assert!(is_recipient(&public) && lifecycle::document::is_age_recipient(&public));
         let private = Identity::generate().to_string().expose_secret().to_owned();
         let error = refuse(&private);
-        assert!(matches!(error, EscrowError::PrivateKey) && !format!("{error:?} {error}").contains(&private[15..]));
+        assert!(
+            matches!(error, EscrowError::PrivateKey)
+                && !format!("{error:?} {error}").contains(&private[15..])
+        );
     }
 
     proptest! {

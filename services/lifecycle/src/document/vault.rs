@@ -147,7 +147,10 @@ fn address(key: &str, url: &Url, found: &mut Found) {
     if !url.username().is_empty() || url.password().is_some() {
         found.say(key, "holds credentials; documents never do");
     } else if url.scheme() != "https" || url.host_str().is_none() {
-        found.say(key, format!("`{url}` is not an https address; values and tokens do not travel in the clear"));
+        found.say(
+            key,
+            format!("`{url}` is not an https address; values and tokens do not travel in the clear"),
+        );
     } else if url.query().is_some() || url.fragment().is_some() {
         found.say(key, format!("`{url}` has a query or a fragment; write the address of the server alone"));
     }
@@ -196,10 +199,18 @@ mod tests {
             (both, URL, "vault.main.login: give exactly one"),
             (r#"{"kubernetes": {"role": ""}}"#, URL, "vault.main.login.kubernetes.role: is empty"),
             (r#"{"token": {"secret": "vault", "key": "to ken"}}"#, URL, "vault.main.login.token.key:"),
-            (TOKEN, r#""url": "http://127.0.0.1:8200""#, "vault.main.url: `http://127.0.0.1:8200/` is not an https"),
+            (
+                TOKEN,
+                r#""url": "http://127.0.0.1:8200""#,
+                "vault.main.url: `http://127.0.0.1:8200/` is not an https",
+            ),
             (TOKEN, r#""url": "https://u:pw@vault:8200""#, "vault.main.url: holds credentials"),
             (TOKEN, r#""url": "https://vault/?x=1""#, "has a query"),
-            (TOKEN, r#""url": "https://vault", "mount": "a/../sys""#, "vault.main.mount: `a/../sys` is no path"),
+            (
+                TOKEN,
+                r#""url": "https://vault", "mount": "a/../sys""#,
+                "vault.main.mount: `a/../sys` is no path",
+            ),
             (TOKEN, r#""url": "https://vault", "mount": "/secret/""#, "vault.main.mount:"),
             (TOKEN, r#""url": "https://vault", "namespace": "a b""#, "vault.main.namespace:"),
         ] {

@@ -24,7 +24,10 @@ fn opened(file: &str) -> Vec<(String, String)> {
 fn refused(file: &str) -> SopsError {
     let error = open(file, &identity()).unwrap_err();
     let said = format!("{error} {error:?}");
-    assert!(!said.contains("PLANTED") && !said.contains("UExBTlRFR") && !said.contains("AGE-SECRET"), "{said}");
+    assert!(
+        !said.contains("PLANTED") && !said.contains("UExBTlRFR") && !said.contains("AGE-SECRET"),
+        "{said}"
+    );
     error
 }
 
@@ -39,13 +42,8 @@ fn line<'a>(file: &'a str, begin: &str) -> &'a str {
 
 #[test]
 fn flat_files_are_opened_in_yaml_and_in_json() {
-    let wanted = [
-        ("empty", ""),
-        ("password", PLANTED),
-        ("port", "5432"),
-        ("text", "two\nlines\n"),
-        ("tls", "true"),
-    ];
+    let wanted =
+        [("empty", ""), ("password", PLANTED), ("port", "5432"), ("text", "two\nlines\n"), ("tls", "true")];
     for file in [FLAT, JSON] {
         assert_eq!(opened(file), wanted.map(|(key, value)| (key.to_owned(), value.to_owned())));
     }
@@ -79,7 +77,8 @@ fn the_wrong_identity_is_told_the_recipients() {
 
 #[test]
 fn what_is_no_identity_is_not_repeated() {
-    for text in ["", "# nothing\n", PLANTED, "age1eccyf90mws9fs9hdmzq99cagp66xks8g54vag4dc9mpmdjujgvdqe5d2u9"] {
+    for text in ["", "# nothing\n", PLANTED, "age1eccyf90mws9fs9hdmzq99cagp66xks8g54vag4dc9mpmdjujgvdqe5d2u9"]
+    {
         let error = open(FLAT, &SecretValue::new(text)).unwrap_err();
         assert_eq!(error, SopsError::Identity);
         assert!(text.is_empty() || !error.to_string().contains(text));
@@ -155,17 +154,28 @@ fn what_was_changed_or_moved_cannot_be_decrypted() {
 fn the_checksum_is_broken_by_whatever_the_values_themselves_cannot_show() {
     let without = |file: &str, begin: &str| file.replace(&format!("{}\n", line(file, begin)), "");
     assert_eq!(refused(&without(FLAT, "port:")), SopsError::BrokenMac, "one is missing");
-    assert_eq!(refused(&FLAT.replace(line(FLAT, "text:"), "text: \"\"")), SopsError::BrokenMac, "one is emptied");
+    assert_eq!(
+        refused(&FLAT.replace(line(FLAT, "text:"), "text: \"\"")),
+        SopsError::BrokenMac,
+        "one is emptied"
+    );
     let (port, tls) = (line(FLAT, "port:"), line(FLAT, "tls:"));
     let swapped = FLAT.replace(port, "?").replace(tls, port).replace("?\n", &format!("{tls}\n"));
     assert_eq!(refused(&swapped), SopsError::BrokenMac, "another order");
     assert_eq!(refused(&MANIFEST.replace("name: orders-db", "name: other")), SopsError::BrokenMac);
-    assert_eq!(opened(&MAC_ONLY.replace("name: orders-db", "name: other")).len(), 2, "only values count here");
+    assert_eq!(
+        opened(&MAC_ONLY.replace("name: orders-db", "name: other")).len(),
+        2,
+        "only values count here"
+    );
     let mac = line(MAC_ONLY, "mac_only_encrypted:");
     assert_eq!(refused(&MAC_ONLY.replace(&format!("{mac}\n"), "")), SopsError::BrokenMac);
     let later = FLAT.replace(line(FLAT, "lastmodified:"), "    lastmodified: \"2026-01-01T00:00:00Z\"");
     assert_eq!(refused(&later), SopsError::BrokenMac);
-    assert_eq!(refused(&FLAT.replace(line(FLAT, "mac:"), line(FLAT, "mac:").trim_end_matches(']'))), SopsError::BrokenMac);
+    assert_eq!(
+        refused(&FLAT.replace(line(FLAT, "mac:"), line(FLAT, "mac:").trim_end_matches(']'))),
+        SopsError::BrokenMac
+    );
 }
 
 #[test]

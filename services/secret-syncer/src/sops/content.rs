@@ -78,7 +78,10 @@ fn value(scalar: &Scalar) -> Option<Result<SecretValue, &'static str>> {
             .then(|| Ok(SecretValue::new("")));
     };
     let text = value.expose();
-    let whole = || !text.is_empty() && text.iter().all(|c| c.is_ascii_digit() || *c == b'-');
+    let whole = || {
+        let text = value.expose_text().unwrap_or_default();
+        text.parse::<i128>().is_ok_and(|number| number.to_string() == text)
+    };
     Some(match kind {
         Kind::Text => Ok(value.clone()),
         Kind::Truth => Ok(SecretValue::new(if text == b"True" { "true" } else { "false" })),

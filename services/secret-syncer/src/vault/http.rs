@@ -1,6 +1,5 @@
 //! Calls to a Vault: each with a deadline, bounded in size, over verified TLS, and none repeated here.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use chassis::SecretValue;
@@ -161,17 +160,16 @@ impl Http {
 }
 
 /// What is wrong with the server's certificate, if that is why a call failed.
-fn certificate(error: &reqwest::Error) -> Option<String> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = io.and_then(|inner| inner.downcast_ref::<rustls::Error>()).or(error.downcast_ref());
-        if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
-            return Some(reason.to_string());
-        }
-        cause = error.source();
+fn certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
+        return Some(reason.to_string());
     }
-    None
+    // An error of the operating system's kind hides what it is made of from its chain of sources.
+    let hidden = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match hidden {
+        Some(hidden) => certificate(hidden),
+        None => certificate(error.source()?),
+    }
 }
 
 /// An address without the credentials that it may hold by mistake.

@@ -1,5 +1,7 @@
 //! What the real sops and the real age write is opened, and what is sealed here is opened by the real age.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -58,7 +60,12 @@ impl Place {
 /// What a tool writes when it succeeds.
 async fn said(program: &Path, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().await.unwrap();
-    assert!(output.status.success(), "{program:?} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{} {args:?}: {}",
+        program.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 

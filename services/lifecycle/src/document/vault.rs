@@ -114,31 +114,45 @@ pub(super) fn check(document: &Document, found: &mut Found) {
         let key = format!("vault.{name}");
         found.name(&key, name);
         address(&key, &vault.url, found);
-        let mut path = |key: String, text: &str| {
-            if !is_vault_path(text) {
-                found.say(key, format!("`{text}` is no path: use letters, digits, `-`, `_` and `.`, with `/` only between them"));
-            }
-        };
-        path(format!("{key}.mount"), &vault.mount);
-        vault.namespace.iter().for_each(|text| path(format!("{key}.namespace"), text));
-        let VaultLogin { kubernetes, approle, token } = &vault.login;
-        kubernetes.iter().for_each(|login| path(format!("{key}.login.kubernetes.mount"), &login.mount));
-        approle.iter().for_each(|login| path(format!("{key}.login.approle.mount"), &login.mount));
-        if kubernetes.as_ref().is_some_and(|login| login.role.is_empty()) {
-            found.say(format!("{key}.login.kubernetes.role"), "is empty");
+        path(format!("{key}.mount"), &vault.mount, found);
+        if let Some(namespace) = &vault.namespace {
+            path(format!("{key}.namespace"), namespace, found);
         }
-        if approle.as_ref().is_some_and(|login| login.role_id.is_empty()) {
-            found.say(format!("{key}.login.approle.role_id"), "is empty");
+        if let Some(ca) = vault.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
+            found.secret_ref(&format!("{key}.tls.ca"), ca);
         }
-        let given = [kubernetes.is_some(), approle.is_some(), token.is_some()];
-        if given.into_iter().filter(|given| *given).count() != 1 {
-            found.say(format!("{key}.login"), "give exactly one of kubernetes, approle, token");
+        login(&format!("{key}.login"), &vault.login, found);
+    }
+}
+
+fn login(key: &str, login: &VaultLogin, found: &mut Found) {
+    let VaultLogin { kubernetes, approle, token } = login;
+    let given = [kubernetes.is_some(), approle.is_some(), token.is_some()];
+    if given.into_iter().filter(|given| *given).count() != 1 {
+        found.say(key, "give exactly one of kubernetes, approle, token");
+    }
+    if let Some(login) = kubernetes {
+        path(format!("{key}.kubernetes.mount"), &login.mount, found);
+        if login.role.is_empty() {
+            found.say(format!("{key}.kubernetes.role"), "is empty");
         }
-        let ca = vault.tls.iter().filter_map(|tls| tls.ca.as_ref());
-        ca.for_each(|reference| found.secret_ref(&format!("{key}.tls.ca"), reference));
-        let id = approle.iter().map(|login| &login.secret_id);
-        id.for_each(|reference| found.secret_ref(&format!("{key}.login.approle.secret_id"), reference));
-        token.iter().for_each(|reference| found.secret_ref(&format!("{key}.login.token"), reference));
+    }
+    if let Some(login) = approle {
+        path(format!("{key}.approle.mount"), &login.mount, found);
+        if login.role_id.is_empty() {
+            found.say(format!("{key}.approle.role_id"), "is empty");
+        }
+        found.secret_ref(&format!("{key}.approle.secret_id"), &login.secret_id);
+    }
+    if let Some(token) = token {
+        found.secret_ref(&format!("{key}.token"), token);
+    }
+}
+
+fn path(key: String, text: &str, found: &mut Found) {
+    if !is_vault_path(text) {
+        let rule = "use letters, digits, `-`, `_` and `.`, with `/` only between them";
+        found.say(key, format!("`{text}` is no path: {rule}"));
     }
 }
 

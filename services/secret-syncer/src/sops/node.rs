@@ -138,8 +138,8 @@ impl Reader {
         if self.0 < DEPTH { Ok(Reader(self.0 + 1)) } else { Err(E::custom("too deep")) }
     }
 
-    fn other<E>(text: String) -> Result<Node, E> {
-        Ok(Node::Scalar(Scalar::Other(text)))
+    fn other(text: String) -> Node {
+        Node::Scalar(Scalar::Other(text))
     }
 }
 
@@ -160,20 +160,20 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
         // As Go's sops, and the Python one before it, counts them.
-        Reader::other(if value { "True" } else { "False" }.to_owned())
+        Ok(Reader::other(if value { "True" } else { "False" }.to_owned()))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Reader::other(value.to_string())
+        Ok(Reader::other(value.to_string()))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Reader::other(value.to_string())
+        Ok(Reader::other(value.to_string()))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
         // Both Rust's and Go's shortest form without exponent.
-        Reader::other(value.to_string())
+        Ok(Reader::other(value.to_string()))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {

@@ -180,3 +180,6 @@ fn shown(url: &Url) -> String {
     let _ = url.set_password(None);
     url.to_string().trim_end_matches('/').to_owned()
 }
+
+#[cfg(test)]
+mod tests;

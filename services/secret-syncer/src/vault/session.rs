@@ -147,7 +147,7 @@ impl Session {
             Login::Token(_) => "it has expired or was revoked; write another one into its Secret",
         };
         let (url, status) = (http.address(), answer.status);
-        http.trouble(status).unwrap_or(VaultError::Denied { url, login: self.name(), status, hint })
+        http.trouble(status).unwrap_or_else(|| VaultError::Denied { url, login: self.name(), status, hint })
     }
 
     fn name(&self) -> &'static str {

@@ -1,5 +1,12 @@
 //! A real Vault, over TLS: what is read from it, how it is logged in to, and what happens when it fails.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod faults;
 mod kubernetes;
 mod logins;

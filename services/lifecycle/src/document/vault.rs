@@ -173,17 +173,23 @@ fn address(key: &str, url: &Url, found: &mut Found) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::check_fragment;
+    use crate::document::{Environment, Source, check_fragment};
 
-    fn found(vault: &serde_json::Value) -> Vec<String> {
-        let document: Document = serde_json::from_value(serde_json::json!({
+    fn document(vault: &serde_json::Value) -> Document {
+        serde_json::from_value(serde_json::json!({
             "rollcall": "v1",
             "environment": {"name": "dev", "uid": "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06"},
             "fragment": {"name": "app", "namespace": "app"},
             "vault": {"main": vault},
         }))
-        .unwrap();
-        check_fragment(&document).into_iter().map(|(key, message)| format!("{key}: {message}")).collect()
+        .unwrap()
+    }
+
+    fn found(vault: &serde_json::Value) -> Vec<String> {
+        check_fragment(&document(vault))
+            .into_iter()
+            .map(|(key, message)| format!("{key}: {message}"))
+            .collect()
     }
 
     fn with(login: &str, more: &str) -> serde_json::Value {
@@ -241,5 +247,15 @@ mod tests {
         let vault: Vault = serde_json::from_value(with(login, &more)).unwrap();
         let keys: Vec<&str> = vault.references().map(|reference| reference.key.as_str()).collect();
         assert_eq!((keys, vault.mount.as_str()), (vec!["ca.crt", "id"], "secret"));
+        let file = "app.yaml".to_owned();
+        let merged = Environment::merge([Source { file, document: document(&with(login, &more)) }]);
+        let referred: Vec<String> = merged
+            .environment
+            .unwrap()
+            .references()
+            .into_iter()
+            .map(|(secret, key)| format!("{secret} {key}"))
+            .collect();
+        assert_eq!(referred, ["secret/app/vault id", "secret/pki/ca ca.crt"]);
     }
 }

@@ -70,12 +70,15 @@ fn flat(tree: &Node, place: &[&str]) -> Result<BTreeMap<String, SecretValue>, So
     Ok(values)
 }
 
-/// A value as text: as it was written before it was encrypted. Nothing when it was not encrypted; sops leaves what is
-/// empty as it is.
+/// A value as text: as it was written before it was encrypted. Nothing when it was not encrypted.
 fn value(scalar: &Scalar) -> Option<Result<SecretValue, &'static str>> {
-    let Scalar::Opened { value, kind } = scalar else {
-        return matches!(scalar, Scalar::Text(text) if text.expose().is_empty())
-            .then(|| Ok(SecretValue::new("")));
+    let (value, kind) = match scalar {
+        Scalar::Opened { value, kind } => (value, kind),
+        Scalar::Text(text) if text.expose().is_empty() => {
+            // Neither the cipher nor the checksum covers it: anybody could have added it.
+            return Some(Err("is empty, which sops does not protect; give it a value, or take the key out"));
+        }
+        Scalar::Text(_) | Scalar::Other(_) => return None,
     };
     let text = value.expose();
     let whole = || {

@@ -2,7 +2,8 @@
 //!
 //! A file is YAML or JSON and holds either a flat map of keys to values or the manifest of a Kubernetes Secret. Each value
 //! must be encrypted in it: one that stands there for everybody to read is no secret any more, whichever rule of sops left
-//! it so, and the file is refused. The format is that of `aes/cipher.go` and `sops.go` of getsops/sops 3.
+//! it so, and the file is refused. So is one with an empty value, which sops neither encrypts nor counts in its checksum. The
+//! format is that of `aes/cipher.go` and `sops.go` of getsops/sops 3.
 
 mod cipher;
 mod content;

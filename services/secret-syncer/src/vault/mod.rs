@@ -229,3 +229,38 @@ impl fmt::Display for Place<'_> {
         write!(f, "{}/{}/{}", self.mount, self.part, self.path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(login: &str) -> Result<Settings, VaultError> {
+        let text = format!(
+            r#"{{"url": "https://vault", "namespace": "team", "tls": {{"ca": {{"secret": "pki", "key": "ca.crt"}}}}, "login": {login}}}"#
+        );
+        let vault: document::Vault = serde_json::from_str(&text).unwrap();
+        Settings::of(&vault, |reference| {
+            Ok(SecretValue::new(format!("{}/{}", reference.secret, reference.key)))
+        })
+    }
+
+    #[test]
+    fn a_document_becomes_settings_with_its_values_looked_up() {
+        let token = settings(r#"{"token": {"secret": "vault", "key": "token"}}"#).unwrap();
+        assert_eq!(token.ca.unwrap().expose(), b"pki/ca.crt");
+        assert!(matches!(token.login, Login::Token(value) if value.expose() == b"vault/token"));
+        let approle = r#"{"approle": {"role_id": "r", "secret_id": {"secret": "vault", "key": "id"}}}"#;
+        assert!(matches!(
+            settings(approle).unwrap().login,
+            Login::AppRole { mount, role_id, secret_id }
+                if mount == "approle" && role_id == "r" && secret_id.expose() == b"vault/id"
+        ));
+        let kubernetes = settings(r#"{"kubernetes": {"role": "r", "mount": "k/main"}}"#).unwrap();
+        assert!(matches!(
+            kubernetes.login,
+            Login::Kubernetes { mount, role, token_file }
+                if mount == "k/main" && role == "r" && token_file == std::path::Path::new(SERVICE_ACCOUNT)
+        ));
+        assert!(matches!(settings("{}"), Err(VaultError::Unusable { .. })));
+    }
+}

@@ -40,12 +40,12 @@ async fn accessors(server: &Server) -> Vec<String> {
 async fn one_login_lasts_beyond_the_life_of_its_token() {
     let server = Server::start().await;
     let once =
-        json!({"token_policies": "app", "token_ttl": "3s", "token_max_ttl": "1h", "secret_id_num_uses": 1});
+        json!({"token_policies": "app", "token_ttl": "6s", "token_max_ttl": "1h", "secret_id_num_uses": 1});
     let (role_id, secret_id) = approle(&server, "once", once).await;
     let vault = server.vault(login(&role_id, &secret_id));
     let start = Instant::now();
-    // Nobody can log in a second time with this SecretID: what works after 3 s was renewed.
-    while start.elapsed() < Duration::from_secs(7) {
+    // Nobody can log in a second time with this SecretID: what works after 6 s was renewed.
+    while start.elapsed() < Duration::from_secs(13) {
         planted(vault.read("secret", "app").await);
         tokio::time::sleep(LOOK).await;
     }
@@ -94,10 +94,10 @@ async fn a_token_of_somebody_else_is_renewed_and_missed_when_it_dies() {
     let server = Server::start().await;
     server.write("app", json!({"password": PLANTED})).await;
     server.policy("app", "app").await;
-    let (token, accessor) = server.token("app", json!({"period": "3s"})).await;
+    let (token, accessor) = server.token("app", json!({"period": "6s"})).await;
     let vault = server.vault(Login::Token(SecretValue::new(token.clone())));
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(7) {
+    while start.elapsed() < Duration::from_secs(13) {
         planted(vault.read("secret", "app").await);
         tokio::time::sleep(LOOK).await;
     }

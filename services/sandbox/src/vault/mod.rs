@@ -1,7 +1,7 @@
 //! A real Vault with its key/value engine, AppRole and Kubernetes logins, and TLS by an authority of its own.
 //!
 //! It is HashiCorp Vault 1.14, the last under the Mozilla Public License, compiled from its Go module without the plugins
-//! of clouds and databases (`server/main.go`); OpenBao speaks the same API, and publishes no module that can be compiled.
+//! of clouds and databases (`server/main.go`). OpenBao, its fork, speaks the same API.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,5 +1,5 @@
-//! Real servers on this machine, for `rollcall rehearse` and for tests: PostgreSQL 14 to 18, Kafka 4.1, Keycloak 26.7 and the
-//! API of Kubernetes 1.34, fetched with Maven or compiled from Go modules when first asked for, on free loopback ports, as
+//! Real servers on this machine, for `rollcall rehearse` and for tests: PostgreSQL 14 to 18, Kafka 4.1, Keycloak 26.7, the
+//! API of Kubernetes 1.34 and Vault 1.14, fetched with Maven or compiled from Go modules when first asked for, on free loopback ports, as
 //! root or as anybody.
 //!
 //! A supervisor process is the parent of every server. When its owner ends, even by `kill -9`, it ends them all and
@@ -26,12 +26,15 @@
 //! ```
 
 mod cache;
+mod encryption;
 mod error;
+mod golang;
 mod handle;
 mod kafka;
 mod keycloak;
 mod kubernetes;
 mod link;
+mod pki;
 pub mod ports;
 mod postgres;
 mod process;
@@ -40,9 +43,11 @@ mod record;
 mod sandbox;
 mod supervisor;
 pub mod tools;
+mod vault;
 
 pub use nix::sys::signal::Signal;
 
+pub use crate::encryption::Encryption;
 pub use crate::error::Error;
 pub use crate::handle::Handle;
 pub use crate::kafka::{Kafka, KafkaOptions};
@@ -53,3 +58,4 @@ pub use crate::postgres::{Postgres, PostgresOptions};
 pub use crate::protocol::{Exit, ProcessSpec, Restart};
 pub use crate::sandbox::{Options, Progress, Sandbox, Supervisor};
 pub use crate::supervisor::supervise;
+pub use crate::vault::Vault;

@@ -3,13 +3,16 @@
 //! They are kept in a cluster or a directory, by a [`Backend`], so that another kind of store needs another implementation
 //! and nothing else.
 
+pub mod escrow;
 mod follow;
 pub mod generate;
 pub mod plan;
 mod progress;
 pub mod rbac;
+pub mod sops;
 pub mod spec;
 mod store;
+pub mod vault;
 pub mod world;
 
 use std::collections::BTreeSet;

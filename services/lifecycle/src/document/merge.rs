@@ -198,6 +198,7 @@ impl Environment {
             for cluster in document.kafka.values().chain(document.uses.kafka.values()) {
                 cluster.tls.iter().filter_map(|tls| tls.ca.as_ref()).for_each(&mut refer);
             }
+            document.vault.values().flat_map(super::Vault::references).for_each(&mut refer);
             for database in document.databases.values() {
                 refer(&database.roles.app.password);
             }

@@ -5,6 +5,7 @@
 
 mod check;
 mod configmap;
+mod escrow;
 mod follow;
 mod generate;
 mod items;
@@ -15,6 +16,7 @@ mod ready;
 mod secret;
 mod servers;
 mod union;
+mod vault;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +26,7 @@ use uuid::Uuid;
 
 pub use check::{check_fragment, forbidden_type};
 pub use configmap::ConfigMap;
+pub use escrow::is_age_recipient;
 pub use follow::{Copy, Origin, Piece, SourceGone, Template, ValueRef, pieces};
 pub use generate::{
     Algorithm, AltName, COMMON_NAME_MAX, Ca, CaRef, Certificate, Encoding, Generator, Hmac, Password,
@@ -37,6 +40,7 @@ pub use ready::{GrpcReady, HttpReady, KeycloakReady, Ready, TcpReady};
 pub use secret::{Rotate, Secret};
 pub use servers::{Admin, Kafka, KafkaTls, Observer, Postgres, Tls, TlsMode};
 pub use union::check_union;
+pub use vault::{AppRoleLogin, KubernetesLogin, Vault, VaultLogin, VaultTls, is_vault_path};
 
 use crate::hash::sha256_hex;
 
@@ -70,6 +74,9 @@ pub struct Document {
     /// Kafka clusters this fragment declares.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kafka: BTreeMap<String, Kafka>,
+    /// Vaults that this fragment reads Secrets from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vault: BTreeMap<String, Vault>,
     /// What other fragments make and how this one reaches it.
     #[serde(default, skip_serializing_if = "Uses::is_empty")]
     pub uses: Uses,

@@ -2,7 +2,6 @@
 //! watches, admission and authorization are real, and no pod ever runs.
 
 mod binary;
-mod pki;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -16,8 +15,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use crate::pki::{self, Authority};
 use crate::{Error, Handle, ProcessSpec, Sandbox, ports};
-use pki::Authority;
 
 /// How long one answer of the health check may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -42,6 +41,7 @@ impl Sandbox {
         let program = binary::program(self).await?;
         let dir = self.new_dir("kubernetes")?;
         let authority = Authority::new(&dir)?;
+        authority.token_key()?;
         authority.serving("apiserver")?;
         let [client, peer, port] = ports::free(3)?[..] else { return Err(Error::Ended) };
         let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

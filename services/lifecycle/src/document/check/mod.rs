@@ -17,19 +17,20 @@ pub fn check_fragment(document: &Document) -> Vec<(String, String)> {
     databases(document, &mut found);
     topics(document, &mut found);
     objects::check(document, &mut found);
+    super::vault::check(document, &mut found);
     modules(document, &mut found);
     duplicates(document, &mut found);
     found.0
 }
 
-struct Found(Vec<(String, String)>);
+pub(super) struct Found(Vec<(String, String)>);
 
 impl Found {
-    fn say(&mut self, key: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn say(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.0.push((key.into(), message.into()));
     }
 
-    fn name(&mut self, key: &str, name: &str) {
+    pub(super) fn name(&mut self, key: &str, name: &str) {
         if !is_name(name) {
             self.say(key, format!("`{name}` is no name: use lower-case letters, digits, `-`, `_` and `.`"));
         }
@@ -41,7 +42,7 @@ impl Found {
         }
     }
 
-    fn secret_ref(&mut self, key: &str, reference: &SecretRef) {
+    pub(super) fn secret_ref(&mut self, key: &str, reference: &SecretRef) {
         if !is_key(&reference.key) {
             self.say(
                 format!("{key}.key"),

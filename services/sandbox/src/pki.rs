@@ -1,5 +1,5 @@
-//! The certificates of a sandbox's Kubernetes: an authority of its own, its serving certificate, clients, and the key that
-//! signs service-account tokens.
+//! The certificates of a sandbox's servers: an authority for each, its serving certificate, clients, and the key that signs
+//! a Kubernetes's service-account tokens.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,21 +17,21 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::Error;
 
 /// The authority's certificate.
-pub(super) const AUTHORITY: &str = "ca.crt";
+pub(crate) const AUTHORITY: &str = "ca.crt";
 /// The key that signs service-account tokens, and the one that verifies them.
-pub(super) const TOKEN_KEY: &str = "token.key";
-pub(super) const TOKEN_PUBLIC: &str = "token.pub";
+pub(crate) const TOKEN_KEY: &str = "token.key";
+pub(crate) const TOKEN_PUBLIC: &str = "token.pub";
 
 /// An authority whose certificates live in a folder.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     dir: PathBuf,
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
 }
 
 impl Authority {
-    /// A new authority, and a new key for tokens.
-    pub(super) fn new(dir: &Path) -> Result<Self, Error> {
+    /// A new authority.
+    pub(crate) fn new(dir: &Path) -> Result<Self, Error> {
         let key = KeyPair::generate().map_err(failed)?;
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,15 +39,19 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, "sandbox");
         let certificate = params.self_signed(&key).map_err(failed)?;
         write(&dir.join(AUTHORITY), &certificate.pem())?;
-        let tokens = KeyPair::generate().map_err(failed)?;
-        write(&dir.join(TOKEN_KEY), &tokens.serialize_pem())?;
-        write(&dir.join(TOKEN_PUBLIC), &tokens.public_key_pem())?;
         let der = certificate.der().clone();
         Ok(Authority { dir: dir.to_owned(), issuer: Issuer::new(params, key), certificate: der })
     }
 
+    /// Writes a new key for tokens.
+    pub(crate) fn token_key(&self) -> Result<(), Error> {
+        let tokens = KeyPair::generate().map_err(failed)?;
+        write(&self.dir.join(TOKEN_KEY), &tokens.serialize_pem())?;
+        write(&self.dir.join(TOKEN_PUBLIC), &tokens.public_key_pem())
+    }
+
     /// Writes a certificate for a server on loopback.
-    pub(super) fn serving(&self, name: &str) -> Result<(), Error> {
+    pub(crate) fn serving(&self, name: &str) -> Result<(), Error> {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).map_err(failed)?;
         params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         params.distinguished_name.push(DnType::CommonName, name);
@@ -56,7 +60,7 @@ impl Authority {
     }
 
     /// Writes a certificate for a client; gives its file and its key's.
-    pub(super) fn client(&self, user: &str, group: &str) -> Result<(PathBuf, PathBuf), Error> {
+    pub(crate) fn client(&self, user: &str, group: &str) -> Result<(PathBuf, PathBuf), Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::OrganizationName, group);
         params.distinguished_name.push(DnType::CommonName, user);
@@ -65,7 +69,7 @@ impl Authority {
     }
 
     /// How a client that trusts this authority and nobody else connects.
-    pub(super) fn trusting(&self) -> Result<ClientConfig, Error> {
+    pub(crate) fn trusting(&self) -> Result<ClientConfig, Error> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).map_err(failed)?;
         let provider = Arc::new(ring::default_provider());

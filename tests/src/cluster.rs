@@ -132,12 +132,20 @@ impl Cluster {
     /// The keys of an object of an environment, by its component's name; none when there is none.
     pub async fn keys(&self, component: &str) -> Option<BTreeMap<String, String>> {
         let component: lifecycle::Component = component.parse().unwrap();
-        let object = self.admin().get(component.kind().as_str(), component.namespace().unwrap(), component.name()).await?;
+        let object = self
+            .admin()
+            .get(component.kind().as_str(), component.namespace().unwrap(), component.name())
+            .await?;
         let data = object["data"].as_object().cloned().unwrap_or_default();
         let text = |value: &Value| {
             let text = value.as_str().unwrap();
-            if component.kind() == lifecycle::Kind::ConfigMap { return text.to_owned() }
-            String::from_utf8(base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap()).unwrap()
+            if component.kind() == lifecycle::Kind::ConfigMap {
+                return text.to_owned();
+            }
+            String::from_utf8(
+                base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap(),
+            )
+            .unwrap()
         };
         Some(data.iter().map(|(key, value)| (key.clone(), text(value))).collect())
     }
@@ -216,9 +224,18 @@ impl User {
     }
 
     /// Edits an object as `kubectl edit` does: by merging.
-    pub async fn edit(&self, kind: &str, namespace: &str, name: &str, patch: Value) -> Result<(), kube::Error> {
+    pub async fn edit(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        patch: Value,
+    ) -> Result<(), kube::Error> {
         let params = PatchParams { field_manager: Some("kubectl-edit".to_owned()), ..PatchParams::default() };
-        named(&self.client, kind, namespace).patch(name, &params, &kube::api::Patch::Merge(patch)).await.map(drop)
+        named(&self.client, kind, namespace)
+            .patch(name, &params, &kube::api::Patch::Merge(patch))
+            .await
+            .map(drop)
     }
 
     /// Reads an object; none when there is none.
@@ -239,7 +256,8 @@ impl User {
 
     /// Asks anything.
     pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value, kube::Error> {
-        let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let request =
+            http::Request::builder().method(method).uri(path).header("content-type", "application/json");
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         self.client.request(request.body(body).unwrap()).await
     }
@@ -266,7 +284,9 @@ pub async fn standings(store: &Kubernetes, environment: &Environment) -> BTreeMa
     let progress = Progress::new(&Metrics::new("secret-syncer"), Known::default());
     let specs = secret_syncer::spec::specs(environment);
     let mut all = BTreeMap::new();
-    for (component, target, spec) in secret_syncer::targets(specs, store, &(Arc::new(Nowhere) as _), &progress) {
+    for (component, target, spec) in
+        secret_syncer::targets(specs, store, &(Arc::new(Nowhere) as _), &progress)
+    {
         let last = Mutex::new(None);
         let tell = |told: Told<'_, _>| {
             if let Told::Standing(_, standing) = told {
@@ -288,8 +308,10 @@ pub async fn standings(store: &Kubernetes, environment: &Environment) -> BTreeMa
 
 /// The namespaces in which an environment's objects are.
 pub fn namespaces(environment: &Environment) -> Vec<String> {
-    let objects = environment.secrets().map(|s| s.component).chain(environment.configmaps().map(|c| c.component));
-    let mut namespaces: Vec<String> = objects.filter_map(|object| Some(object.namespace()?.to_owned())).collect();
+    let objects =
+        environment.secrets().map(|s| s.component).chain(environment.configmaps().map(|c| c.component));
+    let mut namespaces: Vec<String> =
+        objects.filter_map(|object| Some(object.namespace()?.to_owned())).collect();
     namespaces.sort();
     namespaces.dedup();
     namespaces
@@ -318,7 +340,9 @@ pub fn folder(dir: &Path, uid: u128, fragments: &[(&str, &str)]) -> PathBuf {
 
 fn fragment(uid: u128, name: &str, more: &str) -> String {
     let uid = uuid::Uuid::from_u128(uid);
-    format!("rollcall: v1\nenvironment: {{name: dev, uid: {uid}}}\nfragment: {{name: {name}, namespace: {name}}}\n{more}\n")
+    format!(
+        "rollcall: v1\nenvironment: {{name: dev, uid: {uid}}}\nfragment: {{name: {name}, namespace: {name}}}\n{more}\n"
+    )
 }
 
 /// A Secret's manifest.

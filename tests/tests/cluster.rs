@@ -56,7 +56,8 @@ async fn text(cluster: &Cluster, component: &str, key: &str) -> String {
 
 #[track_caller]
 fn ready(all: &std::collections::BTreeMap<String, Standing>) {
-    let open: Vec<_> = all.iter().filter(|(_, standing)| !matches!(standing, Standing::Ready { .. })).collect();
+    let open: Vec<_> =
+        all.iter().filter(|(_, standing)| !matches!(standing, Standing::Ready { .. })).collect();
     assert!(open.is_empty(), "{open:#?}");
 }
 
@@ -78,7 +79,10 @@ async fn everything_is_made_by_name_and_a_second_run_writes_nothing() {
     ready(&standings(&store, &dev()).await);
 
     let whole = cluster.keys("secret/two/whole").await.unwrap();
-    assert_eq!(whole, [("user", "ann"), ("password", "o'ne")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    assert_eq!(
+        whole,
+        [("user", "ann"), ("password", "o'ne")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    );
     assert_eq!(text(&cluster, "secret/app/renamed", "new").await, "ann");
     let password = text(&cluster, "secret/base/db", "password").await;
     assert_eq!(text(&cluster, "secret/app/url", "url").await, format!("pg://ann:{password}@pg.local/d"));
@@ -95,7 +99,11 @@ async fn everything_is_made_by_name_and_a_second_run_writes_nothing() {
 
     // One that follows, by its source; drift, by whoever changed it.
     cluster.secret("base", "origin", &[("user", "ben"), ("password", "o'ne")]).await;
-    cluster.admin().edit("secret", "two", "whole", json!({"stringData": {"password": "meddled"}})).await.unwrap();
+    cluster
+        .admin()
+        .edit("secret", "two", "whole", json!({"stringData": {"password": "meddled"}}))
+        .await
+        .unwrap();
     let store = syncer.store().await;
     ready(&standings(&store, &dev()).await);
     assert_eq!(text(&cluster, "secret/two/whole", "user").await, "ben");
@@ -104,13 +112,29 @@ async fn everything_is_made_by_name_and_a_second_run_writes_nothing() {
     assert_eq!(text(&cluster, "secret/base/db", "password").await, password, "what is generated stays");
     let changed: BTreeSet<String> = {
         let after = cluster.versions().await;
-        after.into_iter().filter(|(name, version)| before.get(name) != Some(version)).map(|(name, _)| name).collect()
+        after
+            .into_iter()
+            .filter(|(name, version)| before.get(name) != Some(version))
+            .map(|(name, _)| name)
+            .collect()
     };
     let expected = ["base/origin", "app/whole", "two/whole", "app/renamed", "app/url", "three/short"];
     assert_eq!(changed, expected.map(|name| format!("secrets/{name}")).into());
 
     // A key that is not asked for any more goes, and only that.
-    let less = environment(7, &[BASE, (APP.0, &APP.1.replace("{copy: {from: base/origin, to: [app, two]}}", "{copy: {from: base/origin, to: [app, two], keys: {user: user}}}"))]);
+    let less = environment(
+        7,
+        &[
+            BASE,
+            (
+                APP.0,
+                &APP.1.replace(
+                    "{copy: {from: base/origin, to: [app, two]}}",
+                    "{copy: {from: base/origin, to: [app, two], keys: {user: user}}}",
+                ),
+            ),
+        ],
+    );
     ready(&standings(&syncer.store().await, &less).await);
     assert_eq!(cluster.keys("secret/two/whole").await.unwrap().into_keys().collect::<Vec<_>>(), ["user"]);
 
@@ -131,7 +155,10 @@ async fn what_is_generated_is_agreed_on_never_made_anew_and_rotated_on_request()
         // Stores of their own, as processes would have.
         let (one, other, third) = (syncer.store().await, syncer.store().await, syncer.store().await);
         let base = environment(7, &[BASE]);
-        let ((a, b), c) = tokio::join!(async { tokio::join!(standings(&one, &base), standings(&other, &base)) }, standings(&third, &base));
+        let ((a, b), c) = tokio::join!(
+            async { tokio::join!(standings(&one, &base), standings(&other, &base)) },
+            standings(&third, &base)
+        );
         for all in [a, b, c] {
             let standing = &all["secret/base/db"];
             assert!(
@@ -153,7 +180,10 @@ async fn what_is_generated_is_agreed_on_never_made_anew_and_rotated_on_request()
     let base = environment(7, &[BASE]);
     ready(&standings(&syncer.store().await, &base).await);
     let old = text(&cluster, "secret/base/db", "password").await;
-    let rotated = BASE.1.replace("db: {generate", "db: {rotate: {serial: 1, previous: {password: password-previous}}, generate");
+    let rotated = BASE.1.replace(
+        "db: {generate",
+        "db: {rotate: {serial: 1, previous: {password: password-previous}}, generate",
+    );
     let rotated = environment(7, &[(BASE.0, &rotated)]);
     let (one, other) = (syncer.store().await, syncer.store().await);
     let _ = tokio::join!(standings(&one, &rotated), standings(&other, &rotated));
@@ -188,7 +218,10 @@ async fn the_printed_rights_suffice_and_nothing_more_is_allowed() {
     ready(&standings(&syncer.store().await, &dev()).await);
     cluster.secret("base", "other", &[("a", "b")]).await;
     cluster.secret("kube-system", "power", &[("a", "b")]).await;
-    let (all, write) = (["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"], ["get", "watch", "create", "patch"]);
+    let (all, write) = (
+        ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"],
+        ["get", "watch", "create", "patch"],
+    );
     let read = ["get", "watch"];
     let record = secret_syncer::world::record_name(dev().identity().uid);
     let allowed: &[(&str, &str, &str, &[&str])] = &[
@@ -222,7 +255,10 @@ async fn the_printed_rights_suffice_and_nothing_more_is_allowed() {
         ("namespaces", "", ""),
     ] {
         for verb in all {
-            assert!(!syncer.may(verb, resource, namespace, name).await, "{verb} {resource} {namespace}/{name}");
+            assert!(
+                !syncer.may(verb, resource, namespace, name).await,
+                "{verb} {resource} {namespace}/{name}"
+            );
         }
     }
     // Not only by what is said of rights: the deeds.
@@ -293,7 +329,10 @@ async fn a_tenant_obtains_nothing_it_was_not_given_and_makes_us_overwrite_nothin
     // What stands where we would write is not overwritten, however it is marked.
     let admins = secret("two", "crown", &[("jewels", "theirs")]);
     cluster.apply(admins).await;
-    let wish = environment(7, &[BASE, ("app", "secrets: {crown: {copy: {from: base/origin, to: [two], keys: {jewels: user}}}}")]);
+    let wish = environment(
+        7,
+        &[BASE, ("app", "secrets: {crown: {copy: {from: base/origin, to: [two], keys: {jewels: user}}}}")],
+    );
     cluster.grant(&wish).await;
     let all = standings(&syncer.store().await, &wish).await;
     refused(&all["secret/two/crown"], "was not copied by Rollcall");
@@ -309,7 +348,16 @@ async fn a_tenant_obtains_nothing_it_was_not_given_and_makes_us_overwrite_nothin
     assert_eq!(text(&cluster, "secret/two/crown", "jewels").await, "theirs");
 
     // Unless its owner says so in the document.
-    let taking = environment(7, &[BASE, ("app", "secrets: {crown: {copy: {from: base/origin, to: [two], keys: {jewels: user}, takeover: true}}}")]);
+    let taking = environment(
+        7,
+        &[
+            BASE,
+            (
+                "app",
+                "secrets: {crown: {copy: {from: base/origin, to: [two], keys: {jewels: user}, takeover: true}}}",
+            ),
+        ],
+    );
     ready(&standings(&syncer.store().await, &taking).await);
     assert_eq!(text(&cluster, "secret/two/crown", "jewels").await, "ann");
     cluster.stop().await;
@@ -326,14 +374,23 @@ async fn types_that_are_power_and_namespaces_of_the_cluster_are_never_touched() 
     });
     cluster.apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "base"}})).await;
     cluster.admin().create(token).await.unwrap();
-    let wish = environment(7, &[("base", "secrets: {token: {external: true}}"), ("app", "secrets: {stolen: {copy: {from: base/token}}}")]);
+    let wish = environment(
+        7,
+        &[
+            ("base", "secrets: {token: {external: true}}"),
+            ("app", "secrets: {stolen: {copy: {from: base/token}}}"),
+        ],
+    );
     cluster.grant(&wish).await;
     let all = standings(&syncer.store().await, &wish).await;
     refused(&all["secret/app/stolen"], "service account's token");
     assert!(cluster.keys("secret/app/stolen").await.is_none());
 
     // Immutable, of another type, being deleted: each is said, and nothing is lost.
-    let fixed = environment(7, &[BASE, ("app", "secrets: {fixed: {copy: {from: base/origin}}, typed: {copy: {from: base/origin}}}")]);
+    let fixed = environment(
+        7,
+        &[BASE, ("app", "secrets: {fixed: {copy: {from: base/origin}}, typed: {copy: {from: base/origin}}}")],
+    );
     cluster.grant(&fixed).await;
     ready(&standings(&syncer.store().await, &fixed).await);
     cluster.admin().edit("secret", "app", "fixed", json!({"immutable": true})).await.unwrap();

@@ -9,7 +9,6 @@ pub mod scram;
 pub mod spec;
 pub mod world;
 
-
 use chassis::provision::{Around, Command, Planned};
 use chassis::secret::SecretStore;
 use chassis::{Context, Failure};

@@ -6,7 +6,6 @@ pub mod plan;
 pub mod spec;
 pub mod world;
 
-
 use chassis::provision::{Around, Command, Planned};
 use chassis::secret::SecretStore;
 use chassis::{Context, Failure};

@@ -132,10 +132,9 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
 fn connection(cluster: &Kafka, document: &Document) -> Connection {
     let authority = |tls: &lifecycle::document::KafkaTls| match &tls.ca {
         None => Authority::System,
-        Some(ca) => Authority::Secret {
-            secret: ca.secret.secret(&document.fragment.namespace),
-            key: ca.key.clone(),
-        },
+        Some(ca) => {
+            Authority::Secret { secret: ca.secret.secret(&document.fragment.namespace), key: ca.key.clone() }
+        }
     };
     Connection {
         brokers: cluster.brokers.clone(),

@@ -38,9 +38,9 @@ pub fn run(args: &Rbac) -> Result<(), Failure> {
 }
 
 fn account(text: &str) -> Result<Account, String> {
-    let parts = text.split_once('/').filter(|(namespace, name)| {
-        lifecycle::is_dns_label(namespace) && lifecycle::is_name(name)
-    });
+    let parts = text
+        .split_once('/')
+        .filter(|(namespace, name)| lifecycle::is_dns_label(namespace) && lifecycle::is_name(name));
     let (namespace, name) =
         parts.ok_or("write namespace/name, for example openg2p-dev/rollcall-secret-syncer")?;
     Ok(Account { namespace: namespace.to_owned(), name: name.to_owned() })

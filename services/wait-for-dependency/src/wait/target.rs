@@ -1,7 +1,7 @@
 //! Ad-hoc targets: what people write after a flag, as probes. Anything that is not understood is refused with the flag's
 //! name; nothing is guessed, and no refusal repeats a password.
 
-use lifecycle::document::{SecretKey, ObjectName};
+use lifecycle::document::{ObjectName, SecretKey};
 use lifecycle::{Component, Kind};
 use url::Url;
 

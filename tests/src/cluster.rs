@@ -207,6 +207,11 @@ pub struct Service {
 }
 
 impl User {
+    /// The same one, who finds the API server where another kubeconfig says.
+    pub fn by_way_of(&self, kubeconfig: PathBuf) -> User {
+        User { kubeconfig, client: self.client.clone() }
+    }
+
     /// Applies an object under a field manager's name.
     pub async fn apply(&self, manager: &str, force: bool, object: Value) -> Result<Value, kube::Error> {
         let params = PatchParams { force, ..PatchParams::apply(manager) };

@@ -22,7 +22,7 @@ use crate::world::{Directory, Error, Kubernetes};
 /// So many objects are watched, sources first; the others are looked at now and then. Each watch is a connection.
 const WATCHES: usize = 200;
 /// A watch that broke off, or ended before its time, begins again after 100 ms, growing to this.
-const AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Who is to look again when an object changed, and whether because what it follows did.
 pub(crate) type Interested = BTreeMap<Component, BTreeSet<Component>>;
@@ -157,7 +157,7 @@ struct Pulse(Arc<Mutex<BTreeMap<Component, Instant>>>);
 
 impl Pulse {
     /// A watch that has shown nothing for so long will not come back by itself: none lasts half as long.
-    const DEAD: Duration = Duration::from_secs(240);
+    const DEAD: Duration = Duration::from_mins(4);
 
     fn beat(&self, object: &Component) {
         self.beats().insert(object.clone(), Instant::now());

@@ -55,7 +55,7 @@ pub(super) struct Worker<R: Reconcile> {
     polling: bool,
     backoff: Backoff,
     hopeless: u32,
-    /// What was said of ready components that cannot be looked at, and when.
+    /// What was said to be wrong with components, and when.
     said: Mutex<BTreeMap<Component, (String, Instant)>>,
 }
 
@@ -167,6 +167,7 @@ impl<R: Reconcile> Worker<R> {
     fn announce(&self, component: &Component, standing: Standing, verdict: &mut Verdict) {
         match standing {
             Standing::Ready { evidence, .. } => {
+                locked(&self.said).remove(component);
                 self.say(component, Phase::Ready, String::new(), evidence);
             }
             Standing::Pending(text) => {
@@ -184,6 +185,7 @@ impl<R: Reconcile> Worker<R> {
                 let evidence = Evidence { error: error.clone(), error_code: code, ..Evidence::default() };
                 if transient {
                     verdict.open = true;
+                    self.warn(component, &error);
                     self.say(component, Phase::Working, error, evidence);
                 } else {
                     verdict.refused.push(format!("{component}: {error}"));
@@ -222,19 +224,24 @@ impl<R: Reconcile> Worker<R> {
         }
     }
 
+    /// Says what is wrong, unless it was just said.
+    fn warn(&self, component: &Component, text: &str) {
+        let mut said = locked(&self.said);
+        let is_news =
+            said.get(component).is_none_or(|(last, at)| *last != text || at.elapsed() >= SAID_AGAIN);
+        if is_news {
+            warn!(%component, "{text}");
+            said.insert(component.clone(), (text.to_owned(), Instant::now()));
+        }
+    }
+
     /// Announces what keeps a component from becoming ready. One that was ready is the hub's to judge: that it cannot be
     /// looked at from here just now does not undo it.
     fn waits(&self, component: &Component, phase: Phase, text: String, evidence: Evidence) {
         if self.announcer.phase(component) != Some(Phase::Ready) {
             return self.say(component, phase, text, evidence);
         }
-        let mut said = locked(&self.said);
-        let is_news =
-            said.get(component).is_none_or(|(last, at)| *last != text || at.elapsed() >= SAID_AGAIN);
-        if is_news {
-            warn!(%component, "{text}");
-            said.insert(component.clone(), (text, Instant::now()));
-        }
+        self.warn(component, &text);
     }
 }
 

@@ -91,7 +91,10 @@ async fn a_write_that_fails_is_made_later_once_and_holds_no_other_up() {
         scene.follows(others, says).await;
         assert!(!hangs || relay.hanging() == 1, "the others did not wait for what hangs");
         service.says("secret/app/copy", Phase::Working, says).await;
-        assert_eq!((service.targets("pending").await, service.targets("synced").await), (1, COPIES.len()));
+        until("metrics say so", async || {
+            service.targets("pending").await == 1 && service.targets("synced").await == COPIES.len()
+        })
+        .await;
         let is_told =
             |line: &str| line.contains("\"WARN\"") && line.contains("secret/app/copy") && line.contains(says);
         assert!(service.text().lines().any(is_told), "{says}");

@@ -26,7 +26,7 @@ mod field;
 use std::time::{Duration, Instant};
 
 use acceptance::cluster::{ACCOUNT, Cluster, Service, User, environment, folder};
-use acceptance::measure::{Spread, asked, number, rollcall, rounded};
+use acceptance::measure::{Spread, asked, number, programs, rounded};
 use acceptance::until;
 use copier::Job;
 use field::{Observer, fill, namespace, permit, requests};
@@ -56,7 +56,8 @@ fn main() {
 }
 
 async fn bench() {
-    let program = rollcall();
+    // Its own program, as in its image; beside the other one, so that both are made of the same parts.
+    let program = programs(&["rollcall", "secret-syncer"]).remove("secret-syncer").unwrap();
     let all: Vec<String> = (0..number("BENCH_WIDE", 1000)).map(namespace).collect();
     let begun = Instant::now();
     let wide = format!(
@@ -79,7 +80,7 @@ async fn bench() {
 
     let serve = async |name: &str, uid: u128, fragments: &[(&str, &str)]| {
         let documents = folder(&bench.cluster.dir().join(name), uid, fragments);
-        bench.cluster.serve_by(&program, &syncer, &documents, name, &[RESYNC]).await
+        bench.cluster.serve_by(&program, &["serve"], &syncer, &documents, name, &[RESYNC]).await
     };
     let service = serve("few", 7, &few).await;
     let memory = bench.memory(&service).await;
@@ -137,9 +138,11 @@ impl Bench {
             // It works meanwhile, as it would.
             self.change(("base", "origin"), &format!("with {count}"), &mut observer, &one()).await;
             tokio::time::sleep(SETTLE).await;
-            let rss = rss(service);
-            println!("{count:6} Secrets of others in the cluster: {rss} KiB");
-            found.insert(count.to_string(), rss.into());
+            let (rss, anonymous) = memory(service);
+            println!(
+                "{count:6} Secrets of others in the cluster: RSS {rss} KiB, of which {anonymous} anonymous"
+            );
+            found.insert(count.to_string(), json!({"rss": rss, "anonymous": anonymous}));
         }
         Value::Object(found)
     }
@@ -240,7 +243,7 @@ impl Bench {
                 counted.push(requests(&admin).await - before - 1);
             }
         }
-        let rss = rss(service);
+        let (rss, anonymous) = memory(service);
         service.handle.kill().await.unwrap();
 
         let copies = || self.all.iter().map(|namespace| (namespace.clone(), "theirs-wide".to_owned()));
@@ -259,9 +262,10 @@ impl Bench {
         admin.call("DELETE", &binding, None).await.unwrap();
         let free_failing = self.change(source, "failing", &mut observer, &good).await;
         drop(copier);
-        let copier = self.job(source.0, source.1, &self.all[..few], true).start();
+        let copier = self.job(source.0, source.1, &good[..few], true).start();
+        // Its first look takes a request for each.
         tokio::time::sleep(Duration::from_secs(few as u64 / 5)).await;
-        let limited = self.change(source, "limited", &mut observer, &self.all[..few]).await;
+        let limited = self.change(source, "limited", &mut observer, &good[..few]).await;
         drop(copier);
 
         let best = |taken: &[Duration]| taken.iter().min().unwrap().as_secs_f64();
@@ -270,7 +274,7 @@ impl Bench {
         let per_copy = |took: f64, copies: usize| took / f64::from(u32::try_from(copies).unwrap());
         let base = best(&ours);
         println!(
-            "secret-syncer      best {base:.2} of {:?}; {counted:?} requests; RSS {rss} KiB",
+            "secret-syncer      best {base:.2} of {:?}; {counted:?} requests; RSS {rss} KiB, of which {anonymous} anonymous",
             seconds(&ours)
         );
         println!("  one failing      best {:.2} of {:?}", best(&failing), seconds(&failing));
@@ -292,7 +296,7 @@ impl Bench {
             a / b
         );
         json!({
-            "ours": seconds(&ours), "ours_failing": seconds(&failing), "requests": counted, "rss_kib": rss,
+            "ours": seconds(&ours), "ours_failing": seconds(&failing), "requests": counted, "rss_kib": rss, "anonymous_kib": anonymous,
             "free": seconds(&free), "free_failing": rounded(free_failing.as_secs_f64()),
             "free_to_ours": rounded(best(&free) / base),
             "limited_copies": few, "limited": rounded(limited.as_secs_f64()), "limited_to_ours_each": rounded(a / b),
@@ -300,9 +304,12 @@ impl Bench {
     }
 }
 
-/// Resident memory in KiB.
-fn rss(service: &Service) -> u64 {
+/// Memory in KiB: what is resident, and of that what is its own (heap and stacks) and no page of the program's file.
+fn memory(service: &Service) -> (u64, u64) {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.handle.pid().unwrap())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+    let field = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    (field("VmRSS:"), field("RssAnon:"))
 }

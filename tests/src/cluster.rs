@@ -175,13 +175,14 @@ impl Cluster {
 
     /// Keeps the real program running as a service, with these variables besides.
     pub async fn serve(&self, user: &User, documents: &Path, name: &str, more: &[(&str, &str)]) -> Service {
-        self.serve_by(binary(), user, documents, name, more).await
+        self.serve_by(binary(), &["secret-syncer", "serve"], user, documents, name, more).await
     }
 
-    /// As [`serve`](Cluster::serve), by this program.
+    /// As [`serve`](Cluster::serve), by this program with these arguments.
     pub async fn serve_by(
         &self,
         program: &Path,
+        args: &[&str],
         user: &User,
         documents: &Path,
         name: &str,
@@ -190,7 +191,7 @@ impl Cluster {
         let [grpc, health, metrics] = sandbox::ports::free(3).unwrap()[..] else { panic!("no ports") };
         let log = self.dir().join(format!("{name}.log"));
         let mut spec = ProcessSpec::new(name, program, &log)
-            .args(["secret-syncer", "serve"])
+            .args(args.iter().copied())
             .env("KUBECONFIG", user.kubeconfig.display().to_string())
             .env("ROLLCALL_DOCUMENTS", documents.display().to_string())
             .env("ROLLCALL_LOG_FORMAT", "json")

@@ -3,6 +3,7 @@
 //! They are kept in a cluster or a directory, by a [`Backend`], so that another kind of store needs another implementation
 //! and nothing else.
 
+mod elsewhere;
 pub mod escrow;
 mod follow;
 pub mod generate;
@@ -19,6 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chassis::provision::{Around, Command, Planned};
+use chassis::settings::Settings;
 use chassis::{Context, Failure};
 use lifecycle::Component;
 use lifecycle::document::Environment;
@@ -28,6 +30,7 @@ pub use spec::Spec;
 pub use store::Store;
 pub use world::{Backend, Directory, Error, Kubernetes, Nowhere, Outside, Target};
 
+use elsewhere::Elsewhere;
 use follow::Telling;
 
 /// What is to be made: one target for each declared object, so that one that cannot be read or written holds up nothing
@@ -64,6 +67,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
         progress: progress.clone(),
         liveness: context.liveness.clone(),
     };
+    let settings = context.settings.clone();
     let targets = move |environment: &Environment| {
         let specs = spec::specs(environment);
         match &store {
@@ -71,7 +75,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
             Store::Kubernetes(store) if follows => follow::kubernetes(store, &specs, &telling),
             _ => {}
         }
-        Ok(targets(specs, &store, &outside(), &progress))
+        Ok(targets(specs, &store, &outside(environment, &settings, &store), &progress))
     };
     chassis::provision::run(args.command, context, targets, around).await
 }
@@ -89,10 +93,11 @@ pub async fn plan(
 ) -> Result<Vec<Planned>, Failure> {
     let store = if offline { Store::nothing() } else { Store::open(&context.settings).await? };
     let progress = Progress::new(&context.metrics, chassis::provision::Known::default());
-    Ok(chassis::provision::plans(&targets(spec::specs(environment), &store, &outside(), &progress), offline)
-        .await)
+    let outside = outside(environment, &context.settings, &store);
+    let targets = targets(spec::specs(environment), &store, &outside, &progress);
+    Ok(chassis::provision::plans(&targets, offline).await)
 }
 
-fn outside() -> Arc<dyn Outside> {
-    Arc::new(Nowhere)
+fn outside(environment: &Environment, settings: &Settings, store: &Store) -> Arc<dyn Outside> {
+    Arc::new(Elsewhere::new(environment, settings, store.clone()))
 }

@@ -13,7 +13,7 @@ use lifecycle::document::{Generator, forbidden_type};
 
 use crate::spec::{Origin, Recipe, Spec};
 
-pub use seen::{Fingerprint, Keys, Marker, Seen, There, Value, World};
+pub use seen::{Fingerprint, Keys, Marker, Recorded, Seen, There, Value, World};
 
 /// One change to one object, made in one write where the store can.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +40,13 @@ pub enum Action {
     },
     /// Marks the object as ours, as it is.
     Claim,
-    /// Notes apart from the object that these keys were generated.
-    Remember(BTreeSet<String>),
+    /// Notes apart from the object that keys were generated.
+    Remember {
+        /// Those that are not noted yet.
+        keys: BTreeSet<String>,
+        /// For whom all values are sealed with the note, and how often they have been rotated.
+        seal: Option<(String, u32)>,
+    },
     /// Writes and removes keys so that it is as its sources are.
     Follow {
         /// What happens to which key.
@@ -126,7 +131,11 @@ impl fmt::Display for Step {
                 kept.try_for_each(|(key, previous)| write!(f, ", the old `{key}` is kept as `{previous}`"))
             }
             Action::Claim => f.write_str("mark it as this environment's"),
-            Action::Remember(keys) => write!(f, "note that {} was generated", list(keys)),
+            Action::Remember { keys, seal } => {
+                let noted = (!keys.is_empty()).then(|| format!("note that {} was generated", list(keys)));
+                let sealed = seal.as_ref().map(|(recipient, _)| format!("seal a copy for {recipient}"));
+                f.write_str(&noted.into_iter().chain(sealed).collect::<Vec<_>>().join("; "))
+            }
             Action::Delete => f.write_str("delete it, because its source was deleted"),
             Action::Follow { keys, .. } => f.write_str(&followed::phrases(keys).join("; ")),
         }
@@ -229,7 +238,7 @@ impl Deciding<'_> {
     /// What would be changed cannot be, when the object is immutable.
     fn fixed(&mut self) {
         let is_fixed = self.world.there.as_ref().is_some_and(|there| there.immutable);
-        let writes = |step: &Step| !matches!(step.action, Action::Remember(_) | Action::Delete);
+        let writes = |step: &Step| !matches!(step.action, Action::Remember { .. } | Action::Delete);
         if is_fixed && self.plan.steps.iter().any(writes) {
             let would: Vec<String> = self.plan.steps.iter().map(ToString::to_string).collect();
             self.refuse(format!(

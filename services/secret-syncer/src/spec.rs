@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use lifecycle::document::{
-    self, ConfigMap, Copy, Declared, Environment, Generator, Mode, Secret, SecretRef, SourceGone, Template,
+    self, ConfigMap, Copy, Declared, Document, Environment, Generator, Mode, Secret, SecretRef, SourceGone,
+    Template,
 };
 use lifecycle::{Component, Kind};
 use uuid::Uuid;
@@ -64,6 +65,8 @@ pub struct Generated {
     pub serial: u32,
     /// Under which keys old values are kept.
     pub previous: BTreeMap<String, String>,
+    /// For whom a copy of the values is sealed: an age recipient.
+    pub escrow: Option<String>,
 }
 
 /// What follows something else.
@@ -140,7 +143,9 @@ pub enum Source {
     Client(Component),
     /// A secret in Vault.
     Vault {
-        /// The server's name in documents.
+        /// The fragment whose Vault it is.
+        fragment: String,
+        /// The server's name in it.
         server: String,
         /// The path below its mount.
         path: String,
@@ -153,7 +158,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::Object(component) | Source::Client(component) => component.fmt(f),
-            Source::Vault { server, path } => write!(f, "`{path}` of Vault `{server}`"),
+            Source::Vault { server, path, .. } => write!(f, "`{path}` of Vault `{server}`"),
             Source::Sops(file) => write!(f, "the sops file {file}"),
         }
     }
@@ -243,7 +248,7 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
 fn secret(declared: &Declared<'_, Secret>) -> Option<Origin> {
     let (secret, namespace) = (declared.spec, declared.namespace());
     if let Some(copy) = &secret.copy {
-        return Some(copied(copy, Kind::Secret, namespace));
+        return Some(copied(copy, Kind::Secret, &declared.source.document));
     }
     if let Some(template) = &secret.template {
         let followed = Followed {
@@ -264,6 +269,7 @@ fn secret(declared: &Declared<'_, Secret>) -> Option<Origin> {
             protects: secret.protects.iter().map(|what| what.clone().in_namespace(namespace)).collect(),
             serial: secret.rotate.as_ref().map_or(0, |rotate| rotate.serial),
             previous: secret.rotate.as_ref().map(|rotate| rotate.previous.clone()).unwrap_or_default(),
+            escrow: secret.escrow.clone(),
         })
     })
 }
@@ -272,7 +278,7 @@ fn secret(declared: &Declared<'_, Secret>) -> Option<Origin> {
 fn configmap(declared: &Declared<'_, ConfigMap>) -> Option<Origin> {
     let (configmap, namespace) = (declared.spec, declared.namespace());
     if let Some(copy) = &configmap.copy {
-        return Some(copied(copy, Kind::ConfigMap, namespace));
+        return Some(copied(copy, Kind::ConfigMap, &declared.source.document));
     }
     let place = |value: &SecretRef| Place {
         source: Source::Object(value.secret.secret(namespace)),
@@ -291,12 +297,13 @@ fn configmap(declared: &Declared<'_, ConfigMap>) -> Option<Origin> {
     })
 }
 
-fn copied(copy: &Copy, kind: Kind, namespace: &str) -> Origin {
+fn copied(copy: &Copy, kind: Kind, document: &Document) -> Origin {
     let source = match &copy.from {
-        document::Origin::Object(name) => Source::Object(name.component(kind, namespace)),
+        document::Origin::Object(name) => Source::Object(name.component(kind, &document.fragment.namespace)),
         document::Origin::Client(name) => Source::Client(Component::new(Kind::Client, name)),
         document::Origin::Vault { server, path } => {
-            Source::Vault { server: server.clone(), path: path.clone() }
+            let fragment = document.fragment.name.clone();
+            Source::Vault { fragment, server: server.clone(), path: path.clone() }
         }
         document::Origin::Sops(file) => Source::Sops(file.clone()),
     };

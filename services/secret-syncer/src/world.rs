@@ -17,7 +17,7 @@ use chassis::converge::{Reconcile, Standing};
 use lifecycle::document::Generator;
 use lifecycle::{Component, Evidence, placeholder};
 
-pub use backend::{Backend, Change, Contents, Rotated};
+pub use backend::{Backend, Change, Contents, Escrow, Record, Rotated};
 pub use directory::Directory;
 pub use error::Error;
 pub(crate) use kubernetes::name;
@@ -26,8 +26,9 @@ pub use mark::{Claim, Mark};
 pub use outside::{Nowhere, Outside};
 pub use watch::Wakes;
 
+use crate::escrow;
 use crate::generate::{self, CaMaterial};
-use crate::plan::{self, Action, Keys, Marker, Reason, Seen, Step, There, Value, World};
+use crate::plan::{self, Action, Keys, Marker, Reason, Recorded, Seen, Step, There, Value, World};
 use crate::progress::Progress;
 use crate::spec::{Origin, Source, Spec};
 use values::Sources;
@@ -143,17 +144,34 @@ impl<B: Backend> Target<B> {
         Ok(Some(CaMaterial { certificate, private }))
     }
 
+    /// Notes what was generated, and seals it for whoever is to restore it.
+    async fn remember(
+        &self,
+        spec: &Spec,
+        step: &Step,
+        keys: &BTreeSet<String>,
+        seal: Option<&(String, u32)>,
+    ) -> Result<(), Error> {
+        let (object, claim) = (&step.object, claim(spec));
+        let mut record = self.backend.remembered(object, &claim).await?;
+        record.keys.extend(keys.iter().cloned());
+        if let Some((recipient, serial)) = seal {
+            let mut values = self.backend.read(object).await?.unwrap_or_default().keys;
+            values.retain(|key, _| record.keys.contains(key));
+            let made = std::time::SystemTime::now();
+            let sealed = escrow::seal(recipient, object, &spec.owner.name, made, &values)?;
+            record.escrow = Some(Escrow { recipient: recipient.clone(), serial: *serial, sealed });
+        }
+        self.backend.remember(object, &claim, &record).await
+    }
+
     async fn attempt(&self, spec: &Spec, step: &Step) -> Result<(), Error> {
         let claim = claim(spec);
         match &step.action {
             Action::Generate { .. } | Action::Claim => self.make(spec, step).await,
             Action::Follow { keys, force } => self.follow(spec, step, keys, *force).await,
             Action::Delete => self.backend.delete(&step.object, &claim, step.version.as_deref()).await,
-            Action::Remember(keys) => {
-                let mut all = self.backend.remembered(&step.object, &claim).await?;
-                all.extend(keys.iter().cloned());
-                self.backend.remember(&step.object, &claim, &all).await
-            }
+            Action::Remember { keys, seal } => self.remember(spec, step, keys, seal.as_ref()).await,
         }
     }
 }
@@ -217,14 +235,17 @@ impl<B: Backend> Reconcile for Target<B> {
     async fn observe(&self, spec: &Spec) -> Result<World, Error> {
         // First: what is noted by then was there before, so whoever reads after that and does not find it knows that it is
         // gone, and not just being made by another instance.
-        let generated_once = match &spec.origin {
+        let record = match &spec.origin {
             Origin::Generated(_) => self.backend.remembered(&spec.object, &claim(spec)).await?,
-            _ => BTreeSet::new(),
+            _ => Record::default(),
         };
         let contents = self.backend.read(&spec.object).await?;
         let sources = self.sources(spec).await?;
         let mut world = world(spec, contents, &sources);
-        world.generated_once = generated_once;
+        world.recorded = Recorded {
+            keys: record.keys,
+            sealed: record.escrow.map(|escrow| (escrow.recipient, escrow.serial)),
+        };
         world.corrections = self.progress.corrections(&spec.object);
         if let Origin::Generated(generated) = &spec.origin {
             let known = generated.protects.iter().filter(|what| self.progress.is_known(what));

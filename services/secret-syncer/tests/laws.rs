@@ -18,7 +18,7 @@ use lifecycle::document::{Generator, Password, SourceGone};
 use proptest::prelude::*;
 use secret_syncer::plan::Step;
 use secret_syncer::spec::{Followed, Generated, Origin, Owner, Part, Place, Recipe, Source, Spec, Wanted};
-use secret_syncer::world::{Change, Claim, Contents, Mark};
+use secret_syncer::world::{Change, Claim, Contents, Mark, Record};
 use secret_syncer::{Backend, Error, Nowhere, Progress, Target};
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ use uuid::Uuid;
 #[derive(Default)]
 struct Memory {
     objects: Mutex<BTreeMap<Component, Contents>>,
-    remembered: Mutex<BTreeSet<String>>,
+    remembered: Mutex<Record>,
 }
 
 impl Memory {
@@ -106,12 +106,12 @@ impl Backend for &Memory {
         Ok(())
     }
 
-    async fn remembered(&self, _: &Component, _: &Claim) -> Result<BTreeSet<String>, Error> {
+    async fn remembered(&self, _: &Component, _: &Claim) -> Result<Record, Error> {
         Ok(self.remembered.lock().unwrap().clone())
     }
 
-    async fn remember(&self, _: &Component, _: &Claim, keys: &BTreeSet<String>) -> Result<(), Error> {
-        self.remembered.lock().unwrap().clone_from(keys);
+    async fn remember(&self, _: &Component, _: &Claim, record: &Record) -> Result<(), Error> {
+        self.remembered.lock().unwrap().clone_from(record);
         Ok(())
     }
 }
@@ -182,6 +182,7 @@ fn generate() -> impl Strategy<Value = Origin> {
             protects: Vec::new(),
             serial,
             previous,
+            escrow: None,
         })
     })
 }

@@ -1,7 +1,7 @@
 //! Checks of one document by itself: everything that can be known to be wrong without asking a server.
 
 use super::naming::{POSTGRES_NAME_MAX, observer_role};
-use super::{Document, NamingError, Ready, Secret, SecretRef};
+use super::{Document, NamingError, Ready, Secret, SecretRef, keycloak_check};
 use crate::component::{is_dns_label, is_name};
 
 /// What is wrong with a document: (key, message) pairs; empty when it is right.
@@ -13,18 +13,19 @@ pub fn check_fragment(document: &Document) -> Vec<(String, String)> {
     topics(document, &mut found);
     secrets(document, &mut found);
     modules(document, &mut found);
+    keycloak_check::keycloak(document, &mut found);
     duplicates(document, &mut found);
     found.0
 }
 
-struct Found(Vec<(String, String)>);
+pub(super) struct Found(Vec<(String, String)>);
 
 impl Found {
-    fn say(&mut self, key: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn say(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.0.push((key.into(), message.into()));
     }
 
-    fn name(&mut self, key: &str, name: &str) {
+    pub(super) fn name(&mut self, key: &str, name: &str) {
         if !is_name(name) {
             self.say(key, format!("`{name}` is no name: use lower-case letters, digits, `-`, `_` and `.`"));
         }
@@ -36,7 +37,7 @@ impl Found {
         }
     }
 
-    fn secret_ref(&mut self, key: &str, reference: &SecretRef) {
+    pub(super) fn secret_ref(&mut self, key: &str, reference: &SecretRef) {
         if !is_key(&reference.key) {
             self.say(
                 format!("{key}.key"),
@@ -63,14 +64,18 @@ impl Found {
             ("keycloak.management", ready.keycloak.as_ref().and_then(|k| k.management.as_ref())),
         ];
         for (what, url) in urls {
-            if let Some(url) = url
-                && (!matches!(url.scheme(), "http" | "https") || url.host_str().is_none())
-            {
-                self.say(format!("{key}.{what}"), format!("`{url}` is not an http or https address"));
+            if let Some(url) = url {
+                self.address(&format!("{key}.{what}"), url);
             }
-            if url.is_some_and(|url| url.password().is_some() || !url.username().is_empty()) {
-                self.say(format!("{key}.{what}"), "holds credentials; documents never do");
-            }
+        }
+    }
+
+    pub(super) fn address(&mut self, key: &str, url: &url::Url) {
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            self.say(key, format!("`{url}` is not an http or https address"));
+        }
+        if url.password().is_some() || !url.username().is_empty() {
+            self.say(key, "holds credentials; documents never do");
         }
     }
 }
@@ -324,7 +329,7 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    fn new(what: String, key: String) -> Claim {
+    pub(super) fn new(what: String, key: String) -> Claim {
         Claim { folded: super::folded(&what), what, key }
     }
 
@@ -374,5 +379,6 @@ pub(super) fn claims(document: &Document) -> Vec<Claim> {
             ));
         }
     }
+    claims.extend(keycloak_check::claims(document));
     claims
 }

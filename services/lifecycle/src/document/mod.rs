@@ -5,6 +5,8 @@
 
 mod check;
 mod items;
+mod keycloak;
+mod keycloak_check;
 mod merge;
 mod naming;
 mod ready;
@@ -12,7 +14,7 @@ mod secret;
 mod servers;
 mod union;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,10 @@ use uuid::Uuid;
 
 pub use check::check_fragment;
 pub use items::{Database, Ddl, LoginRole, Module, OwnerRole, Replication, Roles, Topic};
+pub use keycloak::{
+    Client, Existing, Keycloak, KeycloakLogin, KeycloakTls, KeycloakTlsMode, Realm, ServiceAccountRoles,
+    Truth,
+};
 pub use merge::{Declared, Environment, Merged, Problem, Source};
 pub use naming::{Naming, NamingError, Place, folded, observer_role};
 pub use ready::{GrpcReady, HttpReady, KeycloakReady, Ready, TcpReady};
@@ -59,6 +65,9 @@ pub struct Document {
     /// Kafka clusters this fragment declares.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kafka: BTreeMap<String, Kafka>,
+    /// Keycloak servers this fragment declares.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keycloak: BTreeMap<String, Keycloak>,
     /// What other fragments make and how this one reaches it.
     #[serde(default, skip_serializing_if = "Uses::is_empty")]
     pub uses: Uses,
@@ -71,6 +80,12 @@ pub struct Document {
     /// Kafka topics.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, Topic>,
+    /// Realms of Keycloak servers, by their names there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub realms: BTreeMap<String, Realm>,
+    /// Clients of those or other realms.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clients: BTreeMap<String, Client>,
     /// Things outside that somebody else runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, Ready>,
@@ -167,6 +182,9 @@ pub struct Uses {
     /// Kafka clusters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub kafka: BTreeMap<String, Kafka>,
+    /// Keycloak servers; the declaring fragment says how they are reached and who logs in.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub keycloak: BTreeSet<String>,
     /// Modules, with how this fragment sees that they are ready.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, UsedModule>,

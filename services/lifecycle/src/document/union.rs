@@ -10,6 +10,7 @@ pub fn check_union(environment: &Environment) -> Vec<Problem> {
     let mut problems = values(environment);
     problems.extend(uses(environment));
     problems.extend(servers(environment));
+    problems.extend(super::keycloak_check::union(environment));
     problems
 }
 

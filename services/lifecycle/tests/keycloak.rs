@@ -80,6 +80,7 @@ fn mistakes_are_named_with_their_key() {
         (client(json!({"redirect_uris": ["https://*.example/"]})), "has a `*` in its host"),
         (client(json!({"redirect_uris": page, "web_origins": ["https://x/path"]})), "is no origin"),
         (client(json!({"roles": ["a", "a"]})), "clients.portal.roles: `a` stands twice"),
+        (client(json!({"mappers": {"x": {"kind": "Audience Mapper"}}})), "clients.portal.mappers.x.kind"),
         (client(json!({"mandatory": false})), "clients.portal.mandatory: is for external clients"),
         (client(json!({"external": true, "roles": ["a"]})), "clients.portal: is `external`"),
         (client(json!({"external": true, "existing": "update"})), "clients.portal: is `external`"),
@@ -164,14 +165,15 @@ fn a_client_needs_its_secret_and_its_server_with_its_login() {
     assert_eq!(needs, ["secret/app/portal", "secret/base/ca", "secret/base/login", "module/keycloak"]);
 }
 
+type Change = fn(&mut Value, &mut Value);
+
 #[test]
 fn what_leads_nowhere_in_all_documents_together_is_named() {
-    let problems = |change: fn(&mut Value, &mut Value)| {
+    let problems = |change: Change| {
         let (mut base, mut app) = two();
         change(&mut base, &mut app);
         merged(vec![document("base", base).unwrap(), document("app", app).unwrap()]).1
     };
-    type Change = fn(&mut Value, &mut Value);
     let cases: [(Change, &str); 6] = [
         (
             |base, _| drop(base.as_object_mut().unwrap().remove("keycloak")),

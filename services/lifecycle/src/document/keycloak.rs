@@ -130,9 +130,23 @@ pub struct Client {
     /// Roles of the client. Missing ones are added, others stay.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
+    /// Protocol mappers, by their names: what its tokens say. Declared ones are made so, others stay.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mappers: BTreeMap<String, Mapper>,
     /// Roles its service account has. Missing ones are added, others stay.
     #[serde(default, skip_serializing_if = "ServiceAccountRoles::is_empty")]
     pub service_account_roles: ServiceAccountRoles,
+}
+
+/// A protocol mapper of a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mapper {
+    /// Which mapper, by Keycloak's name, for example `oidc-audience-mapper`.
+    pub kind: String,
+    /// Its configuration, by Keycloak's names, for example `included.client.audience`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
 }
 
 /// Where a client's secret comes from.

@@ -4,6 +4,7 @@ use super::check::{Claim, Found};
 use super::{
     Client, Document, Environment, Existing, KeycloakTlsMode, Problem, ServiceAccountRoles, Source, Truth,
 };
+use crate::component::is_name;
 
 /// Keycloak's columns for client ids, roles and realm names hold no more characters.
 const NAME_MAX: usize = 255;
@@ -82,6 +83,7 @@ fn external(key: &str, client: &Client, found: &mut Found) {
         service_account: None,
         direct_access: false,
         roles: Vec::new(),
+        mappers: std::collections::BTreeMap::new(),
         service_account_roles: ServiceAccountRoles::default(),
     };
     if *client != only {
@@ -143,6 +145,13 @@ fn client(key: &str, client: &Client, found: &mut Found) {
         );
     }
     found.list(&format!("{key}.roles"), &client.roles);
+    for (name, mapper) in &client.mappers {
+        found.text(&format!("{key}.mappers"), name);
+        if !is_name(&mapper.kind) {
+            let says = "is no protocol mapper; write Keycloak's name of it, such as oidc-audience-mapper";
+            found.say(format!("{key}.mappers.{name}.kind"), format!("`{}` {says}", mapper.kind));
+        }
+    }
     let account = &client.service_account_roles;
     found.list(&format!("{key}.service_account_roles.realm"), &account.realm);
     for (other, roles) in &account.clients {

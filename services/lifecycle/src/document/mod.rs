@@ -23,8 +23,8 @@ use uuid::Uuid;
 pub use check::check_fragment;
 pub use items::{Database, Ddl, LoginRole, Module, OwnerRole, Replication, Roles, Topic};
 pub use keycloak::{
-    Client, Existing, Keycloak, KeycloakLogin, KeycloakTls, KeycloakTlsMode, Realm, ServiceAccountRoles,
-    Truth,
+    Client, Existing, Keycloak, KeycloakLogin, KeycloakTls, KeycloakTlsMode, Mapper, Realm,
+    ServiceAccountRoles, Truth,
 };
 pub use merge::{Declared, Environment, Merged, Problem, Source};
 pub use naming::{Naming, NamingError, Place, folded, observer_role};

@@ -3,6 +3,7 @@
 //! The store is a directory, `<root>/<namespace>/<secret>/<key>`; what keeps Secrets is a [`Backend`], so that another
 //! kind of store needs another implementation and nothing else.
 
+pub mod keycloak;
 pub mod plan;
 pub mod spec;
 pub mod world;

@@ -123,7 +123,8 @@ fn clients() -> impl Strategy<Value = Client> {
 
 fn worlds() -> impl Strategy<Value = World> {
     let realm = (markers(), names()).prop_map(|(marker, roles)| Realm { marker, roles });
-    let value = option::weighted(0.9, digests()).prop_map(|value| value.ok_or("not there".to_owned()));
+    let value =
+        option::weighted(0.9, digests()).prop_map(|value| value.ok_or_else(|| "not there".to_owned()));
     (option::weighted(0.8, realm), option::of(clients()), btree_map(ids(), names(), 0..3), value).prop_map(
         |(realm, client, others, value)| World {
             client: client.filter(|_| realm.is_some()),

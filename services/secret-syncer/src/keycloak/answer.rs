@@ -31,6 +31,11 @@ impl Answer {
         failure.error.is_some() || failure.message.is_some()
     }
 
+    /// Whether a failure is told by something else: a page of a proxy, say, or of another server.
+    pub(super) fn is_strange(&self) -> bool {
+        !self.body.is_empty() && !self.is_keycloaks()
+    }
+
     fn failure(&self) -> Failure {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }

@@ -117,7 +117,8 @@ impl<V: Values> Api<V> {
             }
             if known.contains(&answer.status) {
                 // A page of something that stands before Keycloak says nothing about what is in it.
-                let strange = || self.strange(&request.purpose, &format!("is {} and no JSON", answer.status));
+                let strange =
+                    || self.strange(&request.purpose, &format!("is {} and not Keycloak's", answer.status));
                 return if answer.is_keycloaks() { Ok(answer) } else { Err(strange()) };
             }
             let secrets = [Some(&token), request.secret];
@@ -141,17 +142,26 @@ impl<V: Values> Api<V> {
     async fn judge(&self, answer: &Answer, purpose: &Purpose, secrets: &[Option<&SecretValue>]) -> Error {
         let (server, action, status) = (self.name(), purpose.action.clone(), answer.status);
         match status {
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                Error::Unwell { server, action, status: status.as_u16() }
+            }
+            _ if answer.is_strange() && status.is_client_error()
+                || status == StatusCode::NOT_FOUND && !answer.is_keycloaks() =>
+            {
+                self.strange(purpose, &format!("is {status} and not Keycloak's"))
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 // A role that it is given now is in the next token only.
                 self.renew().await;
                 self.denied(purpose, status)
             }
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Error::Unwell { server, action, status: status.as_u16() }
-            }
-            _ if status.is_client_error() => {
-                Error::Refused { server, action, status: status.as_u16(), says: answer.words(secrets) }
-            }
+            _ if status.is_client_error() => Error::Refused {
+                server,
+                action,
+                status: status.as_u16(),
+                code: answer.code(),
+                says: answer.words(secrets),
+            },
             _ if status.is_server_error() => Error::Unwell { server, action, status: status.as_u16() },
             _ => {
                 let problem = format!("is {status}, which leads elsewhere and is not followed");
@@ -222,7 +232,9 @@ impl<V: Values> Api<V> {
                 let (realm, client) = (server.realm.clone(), server.client.clone());
                 return Err(Error::LoginRealm { server: self.name(), realm, client });
             }
-            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+                if !answer.is_strange() =>
+            {
                 return Err(Error::Login {
                     server: self.name(),
                     realm: server.realm.clone(),

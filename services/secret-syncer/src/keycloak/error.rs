@@ -88,6 +88,8 @@ pub enum Error {
         action: String,
         /// The HTTP status.
         status: u16,
+        /// Keycloak's `error` code; none when it gave none.
+        code: Option<String>,
         /// What it says to that, with every value we sent blotted out.
         says: String,
     },
@@ -137,7 +139,10 @@ impl Fault for Error {
             | Error::Answer { .. }
             | Error::Changed { .. } => true,
             Error::Value { source, .. } => source.transient,
-            Error::Login { .. } | Error::Denied { .. } | Error::Refused { .. } => false,
+            // What is wrong with a request has a code. Without one it may be Keycloak's database: of two that make a thing
+            // at once it tells one that its request is bad.
+            Error::Refused { status, code, .. } => *status == 400 && code.is_none(),
+            Error::Login { .. } | Error::Denied { .. } => false,
         }
     }
 

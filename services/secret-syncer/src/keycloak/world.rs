@@ -25,6 +25,12 @@ pub struct KeycloakTarget<V> {
     api: Arc<Api<V>>,
 }
 
+impl<V> Clone for KeycloakTarget<V> {
+    fn clone(&self) -> Self {
+        KeycloakTarget { api: Arc::clone(&self.api) }
+    }
+}
+
 /// The keys of a client that Secrets can copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSecret {

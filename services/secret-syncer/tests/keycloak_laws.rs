@@ -162,8 +162,9 @@ fn after(spec: &Spec, mut world: World, action: &Action) -> World {
         return world;
     }
     let realm = world.realm.as_mut().expect("nothing is made in a realm that is not there");
-    if let Action::AddRealmRole { role } = action {
-        assert!(spec.realm.declared.as_ref().unwrap().contains(role) && realm.roles.insert(role.clone()));
+    if let Action::AddRealmRoles { roles } = action {
+        let declared = spec.realm.declared.as_ref().unwrap();
+        assert!(roles.iter().all(|role| declared.contains(role) && realm.roles.insert(role.clone())));
         return world;
     }
     if *action == Action::CreateClient {
@@ -254,7 +255,7 @@ proptest! {
             (_, Marker::Of(owner)) => owner.is(&spec.owner),
             (Wish::Made(made), Marker::None) => made.existing == Existing::Update,
         };
-        let realm = |action: &Action| matches!(action, Action::CreateRealm { .. } | Action::AddRealmRole { .. });
+        let realm = |action: &Action| matches!(action, Action::CreateRealm { .. } | Action::AddRealmRoles { .. });
         if !may {
             prop_assert!(plan.steps.iter().all(|step| realm(&step.action)), "{:?}", plan.steps);
         }

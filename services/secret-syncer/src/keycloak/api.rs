@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
@@ -65,6 +65,7 @@ pub struct Api<V> {
     values: V,
     kept: Mutex<Kept>,
     turns: Semaphore,
+    realms: Mutex<()>,
 }
 
 impl<V> fmt::Debug for Api<V> {
@@ -76,7 +77,13 @@ impl<V> fmt::Debug for Api<V> {
 impl<V: Values> Api<V> {
     /// A server that is spoken to when something is asked of it; its secrets are read from `values`.
     pub fn new(server: Server, values: V) -> Self {
-        Api { server, values, kept: Mutex::new(Kept::default()), turns: Semaphore::new(AT_ONCE) }
+        Api {
+            server,
+            values,
+            kept: Mutex::new(Kept::default()),
+            turns: Semaphore::new(AT_ONCE),
+            realms: Mutex::default(),
+        }
     }
 
     /// Where secrets are read.
@@ -87,6 +94,11 @@ impl<V: Values> Api<V> {
     /// The server and its address, for messages.
     pub(super) fn name(&self) -> String {
         format!("keycloak/{} at {}", self.server.name, self.server.url)
+    }
+
+    /// A turn to make realms and their roles, which many clients ask for.
+    pub(super) async fn realms(&self) -> MutexGuard<'_, ()> {
+        self.realms.lock().await
     }
 
     /// Forgets the token: what it may do has changed.

@@ -123,8 +123,10 @@ impl Deciding<'_> {
             }
             _ => {}
         }
-        for role in declared.iter().filter(|role| there.is_none_or(|realm| !realm.roles.contains(*role))) {
-            self.step(Action::AddRealmRole { role: role.clone() });
+        let absent = |role: &&String| there.is_none_or(|realm| !realm.roles.contains(*role));
+        let roles: Vec<String> = declared.iter().filter(absent).cloned().collect();
+        if !roles.is_empty() {
+            self.step(Action::AddRealmRoles { roles });
         }
     }
 

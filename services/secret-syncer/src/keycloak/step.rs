@@ -22,10 +22,10 @@ pub enum Action {
         /// Its name.
         realm: String,
     },
-    /// Adds a role to the realm.
-    AddRealmRole {
-        /// The role.
-        role: String,
+    /// Adds roles to the realm.
+    AddRealmRoles {
+        /// The roles.
+        roles: Vec<String>,
     },
     /// Makes the client, with its settings, its mappers and, where a document says so, its secret.
     CreateClient,
@@ -72,7 +72,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.action {
             Action::CreateRealm { realm } => write!(f, "create realm `{realm}`"),
-            Action::AddRealmRole { role } => write!(f, "add role `{role}` to the realm"),
+            Action::AddRealmRoles { roles } => write!(f, "add {} to the realm", list(roles)),
             Action::CreateClient => f.write_str("create the client"),
             Action::Update { changes, adopt } => {
                 f.write_str(if *adopt { "take the client over" } else { "update the client" })?;

@@ -173,6 +173,28 @@ impl<V: Values> KeycloakTarget<V> {
         }
     }
 
+    /// Makes the declared realm and its roles, as far as they are not there. Every client of the realm asks for that; the
+    /// first does it while the others wait. Whose a realm is that is there by now the next look judges.
+    async fn realm_made(&self, spec: &Spec) -> Result<(), Error> {
+        let (api, realm, marks) = (&self.api, &spec.realm.name, marks(&spec.owner));
+        let Some(declared) = &spec.realm.declared else { return Ok(()) };
+        let _turn = api.realms().await;
+        match api.realm(realm).await? {
+            None if !api.create_realm(realm, &marks).await? => return Err(self.changed(spec)),
+            None | Some(Marker::None) => {}
+            Some(Marker::Of(owner)) if owner.environment == spec.owner.environment => {}
+            Some(Marker::Of(_) | Marker::Unreadable) => return Err(self.changed(spec)),
+        }
+        if declared.is_empty() {
+            return Ok(());
+        }
+        let there = names(api.roles(realm, Holder::Realm).await?);
+        for role in declared.iter().filter(|role| !there.contains(*role)) {
+            api.create_role(realm, Holder::Realm, role, &marks).await?;
+        }
+        Ok(())
+    }
+
     async fn create_client(&self, spec: &Spec, made: &Made) -> Result<(), Error> {
         let mut client = Representation::new(&spec.id, made, &spec.owner);
         let secret = self.value(made).await?;
@@ -288,11 +310,8 @@ impl<V: Values> Reconcile for KeycloakTarget<V> {
 
     async fn apply(&self, spec: &Spec, step: &Step) -> Result<(), Error> {
         let Wish::Made(made) = &spec.wish else { return Ok(()) };
-        let (api, realm, marks) = (&self.api, &spec.realm.name, marks(&spec.owner));
         match &step.action {
-            // One that somebody else makes at this moment is judged by the next look.
-            Action::CreateRealm { realm } => api.create_realm(realm, &marks).await.map(drop),
-            Action::AddRealmRole { role } => api.create_role(realm, Holder::Realm, role, &marks).await,
+            Action::CreateRealm { .. } | Action::AddRealmRoles { .. } => self.realm_made(spec).await,
             Action::CreateClient => self.create_client(spec, made).await,
             Action::Update { adopt, .. } => {
                 let mut client = self.ours(spec, *adopt).await?;
@@ -308,7 +327,8 @@ impl<V: Values> Reconcile for KeycloakTarget<V> {
             Action::SetMapper { name } => self.set_mapper(spec, made, name).await,
             Action::AddRole { role } => {
                 let client = self.ours(spec, false).await?;
-                api.create_role(realm, Holder::Client(client.uuid()), role, &marks).await
+                let of = Holder::Client(client.uuid());
+                self.api.create_role(&spec.realm.name, of, role, &marks(&spec.owner)).await
             }
             Action::GrantRealmRoles { roles } => self.grant(spec, None, roles).await,
             Action::GrantClientRoles { client, roles } => self.grant(spec, Some(client), roles).await,

@@ -36,6 +36,7 @@ async fn clients_are_read_made_and_left_alone_as_they_should() {
     making::what_is_anothers_is_left_alone(&scene).await;
     making::what_is_there_is_kept_or_taken_over(&scene).await;
     making::each_right_that_is_missing_is_named(&scene).await;
+    making::many_at_once(&scene).await;
     making::what_keycloak_refuses_is_told(&scene).await;
     faults::who_is_not_let_in_is_told_and_let_in_later(&scene).await;
     faults::a_token_that_is_revoked_is_replaced(&scene).await;

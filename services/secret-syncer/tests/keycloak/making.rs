@@ -1,8 +1,12 @@
 //! Realms, clients, roles and mappings are made as declared and kept so; a second run writes nothing.
 
-use chassis::converge::Standing;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use chassis::converge::{Standing, Told, converge};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::support::{Scene, Targets, failed, ready, refused};
 
@@ -246,4 +250,45 @@ pub(crate) async fn what_keycloak_refuses_is_told(scene: &Scene) {
     let standing = &scene.once(&odd).await["client/odd"];
     let Standing::Failed { error, code, transient: false } = standing else { panic!("{standing:?}") };
     assert!(code == "400" && error.contains("redirect URI is not a valid URI"), "{error}");
+}
+
+/// As many as MOSIP has, side by side as a provisioner makes them: each thing is made once.
+pub(crate) async fn many_at_once(scene: &Scene) {
+    let roles: Vec<String> = (0..80).map(|i| format!("ROLE_{i}")).collect();
+    let clients: Vec<String> = (0..27)
+        .map(|i| {
+            let granted = roles[i..i + 8].join(", ");
+            format!("mosip-{i}-client: {{keycloak: main, realm: mosip, service_account_roles: {{realm: [{granted}]}}}}")
+        })
+        .collect();
+    let realm = format!("realms: {{mosip: {{keycloak: main, roles: [{}]}}}}", roles.join(", "));
+    let targets =
+        scene.targets(7, ("master", "rollcall"), &format!("{realm}\nclients: {{{}}}", clients.join(", ")));
+    let run = async |expected: bool| {
+        let started = Instant::now();
+        let mut running = JoinSet::new();
+        for (target, spec) in targets.0.values() {
+            let (target, spec) = (target.clone(), spec.clone());
+            running.spawn(async move {
+                let last = Mutex::new(None);
+                let tell = |told: Told<'_, _>| {
+                    if let Told::Standing(_, standing) = told {
+                        *last.lock().unwrap() = Some(standing);
+                    }
+                };
+                converge(&target, &spec, &spec.component, &tell).await.unwrap();
+                last.into_inner().unwrap().unwrap()
+            });
+        }
+        for standing in running.join_all().await {
+            ready(&standing, expected);
+        }
+        started.elapsed()
+    };
+    let made = run(true).await;
+    scene.record_changes("mosip").await;
+    let before = scene.changes("mosip").await;
+    let again = run(false).await;
+    assert_eq!(scene.changes("mosip").await, before);
+    eprintln!("27 clients with 8 of 80 roles each: made in {made:?}, looked at again in {again:?}");
 }

@@ -57,6 +57,8 @@ struct Token {
 struct Kept {
     client: Option<Client>,
     token: Option<Token>,
+    /// The last login that failed, and when.
+    failed: Option<(Instant, Error)>,
 }
 
 /// A connection to one server with one service account, shared by all that is looked at there.
@@ -109,17 +111,26 @@ impl<V: Values> Api<V> {
     /// Asks with a token, and once more with a new one when Keycloak does not take the token any more. Statuses in
     /// `known` are answers; all others but a success are errors.
     pub(super) async fn ask(&self, request: &Request<'_>, known: &[StatusCode]) -> Result<Answer, Error> {
-        // Closed never: a server lives as long as its targets.
-        let _turn = self.turns.acquire().await.ok();
         let url = self.beneath(&["admin", "realms"], request.path, request.query, &request.purpose)?;
         for again in [true, false] {
             let (client, token) = self.session().await?;
+            // Nobody closes them.
+            let turn = self.turns.acquire().await.ok();
             let mut build = client.request(request.method.clone(), url.clone());
             build = build.bearer_auth(token.expose_text().unwrap_or_default());
             if let Some(body) = &request.body {
                 build = build.header("content-type", "application/json").body(body.to_vec());
             }
-            let answer = self.send(build, &request.purpose).await?;
+            let sent = self.send(build, &request.purpose).await;
+            drop(turn);
+            let answer = match sent {
+                Err(error @ Error::Unreachable { .. }) => {
+                    // It may be another server that comes back, with another certificate.
+                    *self.kept.lock().await = Kept::default();
+                    return Err(error);
+                }
+                sent => sent?,
+            };
             if answer.status == StatusCode::UNAUTHORIZED && again {
                 self.renew().await;
                 continue;
@@ -198,23 +209,40 @@ impl<V: Values> Api<V> {
         Error::Answer { server: self.name(), action: purpose.action.clone(), problem: problem.to_owned() }
     }
 
-    /// A client and a token that is good for a while.
+    /// A client and a token that is good for a while. Whoever waits while another's login fails fails with it, so that many
+    /// do not wait for one deadline after another.
     async fn session(&self) -> Result<(Client, SecretValue), Error> {
+        let asked = Instant::now();
         let mut kept = self.kept.lock().await;
+        if let Some((_, error)) = kept.failed.as_ref().filter(|(at, _)| *at > asked) {
+            return Err(error.clone());
+        }
+        if let (Some(client), Some(token)) = (&kept.client, &kept.token)
+            && token.until > Instant::now()
+        {
+            return Ok((client.clone(), token.value.clone()));
+        }
+        match self.log_in(&kept).await {
+            Ok((client, token)) => {
+                let value = token.value.clone();
+                *kept = Kept { client: Some(client.clone()), token: Some(token), failed: None };
+                Ok((client, value))
+            }
+            Err(error) => {
+                // The certificate authority may have changed too.
+                *kept = Kept { failed: Some((Instant::now(), error.clone())), ..Kept::default() };
+                Err(error)
+            }
+        }
+    }
+
+    async fn log_in(&self, kept: &Kept) -> Result<(Client, Token), Error> {
         let client = match &kept.client {
             Some(client) => client.clone(),
-            None => kept.client.insert(self.client().await?).clone(),
+            None => self.client().await?,
         };
-        if let Some(token) = kept.token.as_ref().filter(|token| token.until > Instant::now()) {
-            return Ok((client, token.value.clone()));
-        }
-        let logged_in = self.login(&client).await;
-        if let Err(Error::Unreachable { .. }) = &logged_in {
-            // The certificate authority may have changed.
-            kept.client = None;
-        }
-        let token = kept.token.insert(logged_in?);
-        Ok((client, token.value.clone()))
+        let token = self.login(&client).await?;
+        Ok((client, token))
     }
 
     /// Logs in by the client credentials grant. Id and secret go in the body: what is encoded how in a `Basic` header

@@ -21,7 +21,7 @@ impl From<SecretError> for Unread {
 }
 
 /// What goes wrong with a Keycloak.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Nobody answers, or not in time, or whoever answers is not who it should be.
     #[error("{server} cannot be reached: {reason}")]

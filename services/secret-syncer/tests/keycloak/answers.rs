@@ -10,6 +10,7 @@ use secret_syncer::keycloak::Error;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
@@ -221,6 +222,23 @@ async fn silence_and_endless_answers_end() {
     let long = json(&" ".repeat(5 * 1024 * 1024));
     let error = look(after_login(move |_| Some(long.clone()))).await;
     assert!(error.to_string().contains("longer than"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_wait_for_one_login_do_not_wait_for_one_deadline_after_another() {
+    let (_root, store) = store();
+    let peer = peer(Arc::new(|_| None), None).await;
+    let targets = target(&format!("http://{}", peer.address), &store);
+    let (target, spec) = targets.only();
+    let started = tokio::time::Instant::now();
+    let looks: JoinSet<bool> = (0..20)
+        .map(|_| {
+            let (target, spec) = (target.clone(), spec.clone());
+            async move { target.observe(&spec).await.unwrap_err().is_transient() }
+        })
+        .collect();
+    assert!(looks.join_all().await.into_iter().all(|transient| transient));
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
 
 /// The certificate is verified by the given authority alone; whoever else answers is told nothing.

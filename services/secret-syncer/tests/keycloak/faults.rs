@@ -45,11 +45,22 @@ pub(crate) async fn who_is_not_let_in_is_told_and_let_in_later(scene: &Scene) {
 pub(crate) async fn a_token_that_is_revoked_is_replaced(scene: &Scene) {
     let targets = scene.targets(7, ("read", "view"), ONE);
     ready(&scene.once(&targets).await["client/portal"], false);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    scene.put("/read", json!({"notBefore": now + 1})).await;
-    // New tokens are good again as soon as that second is over.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    scene.put("/read/events/config", json!({"eventsEnabled": true})).await;
+    let logins = async || {
+        let events = scene.get("/read/events?type=CLIENT_LOGIN&client=view").await;
+        events.as_array().unwrap().len()
+    };
     ready(&scene.once(&targets).await["client/portal"], false);
+    assert_eq!(logins().await, 0, "a token is used as long as it is good");
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let until = now() + 1;
+    scene.put("/read", json!({"notBefore": until})).await;
+    // New tokens are good again from that second on.
+    while now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ready(&scene.once(&targets).await["client/portal"], false);
+    assert_eq!(logins().await, 1);
 }
 
 pub(crate) async fn two_at_once_agree(scene: &Scene) {

@@ -136,6 +136,14 @@ pub(crate) async fn what_is_declared_otherwise_is_changed(scene: &Scene) {
     assert_eq!(scene.changes("staff").await.len(), before + 1);
     assert!(scene.logs_in("staff", "portal", "planted-portal-second").await);
     assert_eq!(scene.client("staff", "portal").await["attributes"]["by.hand"], "kept");
+    // One that was public gets a secret.
+    let uid_of_page = scene.uid("staff", "Staff page/ü & co").await;
+    let confidential = staff(scene, |text| moved(text).replace("public: true", "service_account: true"));
+    ready(&scene.once(&confidential).await["client/page"], true);
+    let (target, spec) = confidential.get("client/page");
+    let secret = target.secret_of(spec).await.unwrap().unwrap().secret.expect("a secret");
+    assert!(scene.logs_in("staff", "Staff%20page%2F%C3%BC%20%26%20co", secret.expose_text().unwrap()).await);
+    assert_eq!(scene.uid("staff", "Staff page/ü & co").await, uid_of_page);
     // And back: what somebody changed in Keycloak is changed back.
     ready(&scene.once(&staff(scene, same)).await["client/portal"], true);
     let role = format!("/staff/clients/{uid}/roles/viewer");

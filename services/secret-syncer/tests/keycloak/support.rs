@@ -1,7 +1,8 @@
 //! A real Keycloak, an administrator who sets the scene and looks at the outcome, and runs of the targets.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chassis::converge::{Fault, Reconcile, Standing, Told, converge};
@@ -27,6 +28,22 @@ pub(crate) struct Scene {
     secrets: TempDir,
     /// Everything that was said anywhere.
     transcript: Mutex<String>,
+    /// Everything that was logged.
+    logged: Logged,
+}
+
+/// A log in memory.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(crate) fn http() -> Client {
@@ -43,13 +60,21 @@ impl Scene {
         let keycloak = sandbox.keycloak(options).await.expect("a server is made");
         keycloak.ready(READY).await.expect("it is ready");
         let secrets = tempfile::tempdir().unwrap();
-        Scene { sandbox, keycloak, http: http(), secrets, transcript: Mutex::default() }
+        let logged = Logged::default();
+        let writer = logged.clone();
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+        log.with_ansi(false).with_writer(move || writer.clone()).init();
+        Scene { sandbox, keycloak, http: http(), secrets, transcript: Mutex::default(), logged }
     }
 
     pub(crate) async fn stop(self) {
         let transcript = self.transcript.into_inner().unwrap();
         assert!(transcript.len() > 10_000, "little was said: {transcript}");
         assert!(!transcript.contains(PLANTED), "a value was shown");
+        let logged = String::from_utf8_lossy(&self.logged.0.lock().unwrap()).into_owned();
+        assert!(logged.contains("TRACE"), "nothing was logged");
+        let line = logged.lines().find(|line| line.contains(PLANTED));
+        assert_eq!(line, None, "a value was logged");
         self.sandbox.stop().await.expect("it stops");
     }
 

@@ -1,31 +1,39 @@
-//! Sources that no store keeps: Vaults and sops files. What it takes to log in or to decrypt is read when it is needed.
+//! Sources that no store keeps: clients of Keycloak, Vaults and sops files. What it takes to log in or to decrypt is read when it is needed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use chassis::SecretValue;
 use chassis::settings::Settings;
+use lifecycle::Component;
 use lifecycle::document::{self, Environment, SecretRef};
 use tokio::sync::Mutex;
 
+use crate::keycloak::{self, ClientSecret, KeycloakTarget};
 use crate::sops;
 use crate::spec::Source;
 use crate::vault::{self, Vault};
-use crate::world::{Backend, Contents, Error, Outside};
+use crate::world::{Backend, Contents, Error, InStore, Outside};
 
 /// Reads what environments name outside of their store `B`, which holds the credentials for it.
-#[derive(Debug)]
 pub(crate) struct Elsewhere<B> {
     store: B,
     vaults: BTreeMap<(String, String), VaultOf>,
+    clients: BTreeMap<Component, (KeycloakTarget<InStore<B>>, keycloak::Spec)>,
     sops_dir: Option<PathBuf>,
     sops_key_file: Option<PathBuf>,
 }
 
+impl<B> fmt::Debug for Elsewhere<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Elsewhere")
+    }
+}
+
 /// A fragment's Vault.
-#[derive(Debug)]
 struct VaultOf {
     namespace: String,
     spec: document::Vault,
@@ -35,7 +43,12 @@ struct VaultOf {
 
 impl<B: Backend> Elsewhere<B> {
     /// What an environment's documents and the settings name.
-    pub(crate) fn new(environment: &Environment, settings: &Settings, store: B) -> Self {
+    pub(crate) fn new(
+        environment: &Environment,
+        settings: &Settings,
+        store: B,
+        clients: &[(Component, KeycloakTarget<InStore<B>>, keycloak::Spec)],
+    ) -> Self {
         let vaults = environment.sources().flat_map(|source| {
             let fragment = &source.document.fragment;
             source.document.vault.iter().map(move |(server, spec)| {
@@ -50,6 +63,10 @@ impl<B: Backend> Elsewhere<B> {
         Elsewhere {
             store,
             vaults: vaults.collect(),
+            clients: clients
+                .iter()
+                .map(|(name, target, spec)| (name.clone(), (target.clone(), spec.clone())))
+                .collect(),
             sops_dir: settings.sops_dir.clone(),
             sops_key_file: settings.sops_key_file.clone(),
         }
@@ -87,6 +104,16 @@ impl<B: Backend> Elsewhere<B> {
         let contents = self.store.read(&reference.secret.secret(&of.namespace)).await?;
         let value = contents.and_then(|mut contents| contents.keys.remove(&reference.key));
         value.ok_or_else(|| gone(of, reference))
+    }
+
+    async fn from_client(&self, source: &Source, client: &Component) -> Result<Option<Contents>, Error> {
+        let Some((target, spec)) = self.clients.get(client) else {
+            return Err(Error::NoReader(source.clone(), "no fragment declares that client"));
+        };
+        let secret = target.secret_of(spec).await.map_err(Box::new)?;
+        let keys =
+            |secret: ClientSecret| secret.keys().into_iter().map(|(key, value)| (key.to_owned(), value));
+        Ok(secret.map(|secret| Contents { keys: keys(secret).collect(), ..Contents::default() }))
     }
 
     async fn from_sops(&self, source: &Source, file: &str) -> Result<Option<Contents>, Error> {
@@ -127,7 +154,7 @@ async fn read(path: &Path, source: &Source) -> Result<Option<SecretValue>, Error
     }
 }
 
-impl<B: Backend + std::fmt::Debug> Outside for Elsewhere<B> {
+impl<B: Backend> Outside for Elsewhere<B> {
     fn read<'a>(
         &'a self,
         source: &'a Source,
@@ -142,7 +169,7 @@ impl<B: Backend + std::fmt::Debug> Outside for Elsewhere<B> {
                 }
                 Source::Sops(file) => self.from_sops(source, file).await,
                 Source::Object(object) => self.store.read(object).await,
-                Source::Client(_) => Err(Error::NoReader(source.clone(), "no fragment declares that client")),
+                Source::Client(client) => self.from_client(source, client).await,
             }
         })
     }

@@ -3,10 +3,12 @@
 //! They are kept in a cluster or a directory, by a [`Backend`], so that another kind of store needs another implementation
 //! and nothing else.
 
+pub mod any;
 mod elsewhere;
 pub mod escrow;
 mod follow;
 pub mod generate;
+pub mod keycloak;
 pub mod plan;
 mod progress;
 pub mod rbac;
@@ -30,11 +32,13 @@ pub use spec::Spec;
 pub use store::Store;
 pub use world::{Backend, Directory, Error, Kubernetes, Nowhere, Outside, Target};
 
+use any::Maker;
 use elsewhere::Elsewhere;
 use follow::Telling;
+use world::InStore;
 
-/// What is to be made: one target for each declared object, so that one that cannot be read or written holds up nothing
-/// else. What follows something stands after it.
+/// The objects that are to be made: one target for each, so that one that cannot be read or written holds up nothing else.
+/// What follows something stands after it.
 pub fn targets<B: Backend + Clone>(
     specs: Vec<Spec>,
     store: &B,
@@ -43,6 +47,25 @@ pub fn targets<B: Backend + Clone>(
 ) -> Vec<(Component, Target<B>, Spec)> {
     let target = || Target::new(store.clone(), Arc::clone(outside), progress.clone());
     specs.into_iter().map(|spec| (spec.object.clone(), target(), spec)).collect()
+}
+
+/// Everything that is to be made: clients of Keycloak, and the objects.
+fn everything(
+    environment: &Environment,
+    settings: &Settings,
+    store: &Store,
+    progress: &Progress,
+) -> Vec<(Component, Maker<Store>, any::Spec)> {
+    let clients = keycloak::targets(environment, &InStore(store.clone()));
+    let outside: Arc<dyn Outside> = Arc::new(Elsewhere::new(environment, settings, store.clone(), &clients));
+    let objects = targets(spec::specs(environment), store, &outside, progress);
+    let clients = clients
+        .into_iter()
+        .map(|(name, target, spec)| (name, Maker::Client(target), any::Spec::Client(Box::new(spec))));
+    let objects = objects
+        .into_iter()
+        .map(|(name, target, spec)| (name, Maker::Object(target), any::Spec::Object(spec)));
+    clients.chain(objects).collect()
 }
 
 /// Generate Secrets, copy Secrets and ConfigMaps, and keep the copies like what they follow.
@@ -75,7 +98,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
             Store::Kubernetes(store) if follows => follow::kubernetes(store, &specs, &telling),
             _ => {}
         }
-        Ok(targets(specs, &store, &outside(environment, &settings, &store), &progress))
+        Ok(everything(environment, &settings, &store, &progress))
     };
     chassis::provision::run(args.command, context, targets, around).await
 }
@@ -93,11 +116,6 @@ pub async fn plan(
 ) -> Result<Vec<Planned>, Failure> {
     let store = if offline { Store::nothing() } else { Store::open(&context.settings).await? };
     let progress = Progress::new(&context.metrics, chassis::provision::Known::default());
-    let outside = outside(environment, &context.settings, &store);
-    let targets = targets(spec::specs(environment), &store, &outside, &progress);
+    let targets = everything(environment, &context.settings, &store, &progress);
     Ok(chassis::provision::plans(&targets, offline).await)
-}
-
-fn outside(environment: &Environment, settings: &Settings, store: &Store) -> Arc<dyn Outside> {
-    Arc::new(Elsewhere::new(environment, settings, store.clone()))
 }

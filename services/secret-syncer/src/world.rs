@@ -1,6 +1,7 @@
 //! Looking and changing: one object in a store and what it is made from, whatever both are made of.
 
 mod backend;
+mod credentials;
 mod directory;
 mod error;
 mod kubernetes;
@@ -18,6 +19,7 @@ use lifecycle::document::Generator;
 use lifecycle::{Component, Evidence, placeholder};
 
 pub use backend::{Backend, Change, Contents, Escrow, Record, Rotated};
+pub use credentials::InStore;
 pub use directory::Directory;
 pub use error::Error;
 pub(crate) use kubernetes::name;

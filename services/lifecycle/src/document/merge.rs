@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::check::Claim;
 use super::{
-    ConfigMap, Database, Document, Generator, Identity, Kafka, Module, Naming, ObjectName, Postgres, Ready,
-    Secret, SecretRef, Topic, check_fragment,
+    Client, ConfigMap, Database, Document, Generator, Identity, Kafka, Keycloak, Module, Naming, ObjectName,
+    Postgres, Ready, Secret, SecretRef, Topic, check_fragment,
 };
 use crate::{Component, Kind};
 
@@ -134,6 +134,16 @@ impl Environment {
         self.declared(Kind::Kafka, |d| &d.kafka)
     }
 
+    /// Declared clients.
+    pub fn clients(&self) -> impl Iterator<Item = Declared<'_, Client>> {
+        self.declared(Kind::Client, |d| &d.clients)
+    }
+
+    /// The declared Keycloak server called `name`, with the fragment that declares it.
+    pub fn keycloak(&self, name: &str) -> Option<(&Source, &Keycloak)> {
+        self.sources.values().find_map(|source| Some((source, source.document.keycloak.get(name)?)))
+    }
+
     /// Declared databases.
     pub fn databases(&self) -> impl Iterator<Item = Declared<'_, Database>> {
         self.declared(Kind::Database, |d| &d.databases)
@@ -199,6 +209,11 @@ impl Environment {
                 cluster.tls.iter().filter_map(|tls| tls.ca.as_ref()).for_each(&mut refer);
             }
             document.vault.values().flat_map(super::Vault::references).for_each(&mut refer);
+            for server in document.keycloak.values() {
+                refer(&server.login.secret);
+                server.tls.ca.iter().for_each(&mut refer);
+            }
+            document.clients.values().filter_map(|client| client.secret.as_ref()).for_each(&mut refer);
             for database in document.databases.values() {
                 refer(&database.roles.app.password);
             }

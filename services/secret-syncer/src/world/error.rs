@@ -7,6 +7,7 @@ use chassis::converge::Fault;
 use lifecycle::Component;
 
 use crate::escrow::EscrowError;
+use crate::keycloak;
 use crate::sops::SopsError;
 use crate::spec::Source;
 use crate::vault::VaultError;
@@ -91,6 +92,9 @@ pub enum Error {
     /// What was generated cannot be sealed.
     #[error(transparent)]
     Escrow(#[from] EscrowError),
+    /// Keycloak's answer.
+    #[error(transparent)]
+    Keycloak(#[from] Box<keycloak::Error>),
     /// Vault's answer.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -143,6 +147,7 @@ impl Fault for Error {
             | Error::Escrow(_)
             | Error::Sops { .. } => false,
             Error::Changed(_) | Error::SourceGone { .. } | Error::Locked { .. } => true,
+            Error::Keycloak(error) => error.is_transient(),
             Error::Vault(error) => error.is_transient(),
             Error::Kubernetes(error) => error.is_transient(),
         }

@@ -22,7 +22,7 @@ pub enum Maker<B> {
 #[derive(Debug, Clone)]
 pub enum Spec {
     /// An object.
-    Object(spec::Spec),
+    Object(Box<spec::Spec>),
     /// A client.
     Client(Box<keycloak::Spec>),
 }

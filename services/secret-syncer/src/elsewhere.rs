@@ -72,7 +72,7 @@ impl<B: Backend> Elsewhere<B> {
         }
     }
 
-    async fn from_vault(&self, source: &Source, of: &VaultOf, path: &str) -> Result<Option<Contents>, Error> {
+    async fn read_vault(&self, source: &Source, of: &VaultOf, path: &str) -> Result<Option<Contents>, Error> {
         let client = self.client(of).await?;
         let held = client.read(&of.spec.mount, path).await.map_err(Error::from)?;
         tracing::trace!(%source, found = held.is_some(), "asked Vault");
@@ -106,7 +106,7 @@ impl<B: Backend> Elsewhere<B> {
         value.ok_or_else(|| gone(of, reference))
     }
 
-    async fn from_client(&self, source: &Source, client: &Component) -> Result<Option<Contents>, Error> {
+    async fn read_client(&self, source: &Source, client: &Component) -> Result<Option<Contents>, Error> {
         let Some((target, spec)) = self.clients.get(client) else {
             return Err(Error::NoReader(source.clone(), "no fragment declares that client"));
         };
@@ -116,7 +116,7 @@ impl<B: Backend> Elsewhere<B> {
         Ok(secret.map(|secret| Contents { keys: keys(secret).collect(), ..Contents::default() }))
     }
 
-    async fn from_sops(&self, source: &Source, file: &str) -> Result<Option<Contents>, Error> {
+    async fn read_sops(&self, source: &Source, file: &str) -> Result<Option<Contents>, Error> {
         let missing = |what| Error::NoReader(source.clone(), what);
         let dir = self
             .sops_dir
@@ -163,13 +163,13 @@ impl<B: Backend> Outside for Elsewhere<B> {
             match source {
                 Source::Vault { fragment, server, path } => {
                     match self.vaults.get(&(fragment.clone(), server.clone())) {
-                        Some(of) => self.from_vault(source, of, path).await,
+                        Some(of) => self.read_vault(source, of, path).await,
                         None => Err(Error::NoReader(source.clone(), "no fragment declares that Vault")),
                     }
                 }
-                Source::Sops(file) => self.from_sops(source, file).await,
+                Source::Sops(file) => self.read_sops(source, file).await,
                 Source::Object(object) => self.store.read(object).await,
-                Source::Client(client) => self.from_client(source, client).await,
+                Source::Client(client) => self.read_client(source, client).await,
             }
         })
     }

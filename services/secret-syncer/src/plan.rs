@@ -3,6 +3,7 @@
 mod followed;
 mod generated;
 mod seen;
+mod teardown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,6 +13,8 @@ use lifecycle::Component;
 use lifecycle::document::{Generator, forbidden_type};
 
 use crate::spec::{Origin, Recipe, Spec};
+
+pub use teardown::teardown;
 
 pub use seen::{Fingerprint, Keys, Marker, Recorded, Seen, There, Value, World};
 
@@ -136,7 +139,7 @@ impl fmt::Display for Step {
                 let sealed = seal.as_ref().map(|(recipient, _)| format!("seal a copy for {recipient}"));
                 f.write_str(&noted.into_iter().chain(sealed).collect::<Vec<_>>().join("; "))
             }
-            Action::Delete => f.write_str("delete it, because its source was deleted"),
+            Action::Delete => f.write_str("delete it"),
             Action::Follow { keys, .. } => f.write_str(&followed::phrases(keys).join("; ")),
         }
     }

@@ -124,8 +124,8 @@ impl<B: Backend> Target<B> {
         let unmade =
             |reason: String| Error::Unmade { object: spec.object.clone(), key: own.to_owned(), reason };
         // An RSA key takes a while.
-        let made = tokio::task::spawn_blocking(make).await.map_err(|error| unmade(error.to_string()))?;
-        made.map_err(|error| unmade(error.to_string()))
+        let values = tokio::task::spawn_blocking(make).await.map_err(|error| unmade(error.to_string()))?;
+        values.map_err(|error| unmade(error.to_string()))
     }
 
     /// What signs a generator's certificate, if it makes one.
@@ -182,7 +182,8 @@ fn seconds_since_1970() -> i64 {
     i64::try_from(chassis::clock::now().0 / 1000).unwrap_or(i64::MAX)
 }
 
-fn claim(spec: &Spec) -> Claim {
+/// Who makes an object, by its spec.
+pub(crate) fn claim(spec: &Spec) -> Claim {
     Claim { owner: spec.owner.clone(), sources: spec.sources().iter().map(ToString::to_string).collect() }
 }
 

@@ -222,7 +222,7 @@ fn takes_over(spec: &Spec) -> bool {
     matches!(&spec.origin, Origin::Followed(followed) if followed.takeover)
 }
 
-fn over<'a>(store: &'a Memory) -> Target<&'a Memory> {
+fn over(store: &Memory) -> Target<&Memory> {
     let progress = Progress::new(&Metrics::new("secret-syncer"), Known::default());
     Target::new(store, Arc::new(Nowhere), progress)
 }

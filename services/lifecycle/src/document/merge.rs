@@ -265,15 +265,15 @@ fn followed(document: &Document) -> Vec<(Component, String)> {
     let namespace = &document.fragment.namespace;
     let secrets = document.secrets.values().filter_map(|secret| Some((Kind::Secret, secret.copy.as_ref()?)));
     let configmaps = document.configmaps.values();
-    let copies = secrets.chain(configmaps.filter_map(|map| Some((Kind::ConfigMap, map.copy.as_ref()?))));
-    let copied = copies.filter_map(|(kind, copy)| Some((copy.from.component(kind, namespace)?, copy)));
-    let copied = copied.filter(|(from, _)| from.kind().is_namespaced());
-    let copied =
-        copied.flat_map(|(from, copy)| copy.keys.values().map(move |key| (from.clone(), key.clone())));
+    let all = secrets.chain(configmaps.filter_map(|map| Some((Kind::ConfigMap, map.copy.as_ref()?))));
+    let by_copy = all.filter_map(|(kind, copy)| Some((copy.from.component(kind, namespace)?, copy)));
+    let by_copy = by_copy.filter(|(from, _)| from.kind().is_namespaced());
+    let by_copy =
+        by_copy.flat_map(|(from, copy)| copy.keys.values().map(move |key| (from.clone(), key.clone())));
     let templates = document.secrets.values().filter_map(|secret| secret.template.as_ref());
     let values = templates.flat_map(|template| template.values.values());
     let values = values.filter_map(|value| Some((value.component(namespace)?, value.key.clone())));
-    copied.chain(values).collect()
+    by_copy.chain(values).collect()
 }
 
 /// What two fragments may not both say. Each claim is (what is claimed, who claims it under which key).

@@ -28,7 +28,9 @@ impl Deciding<'_> {
                 "key `{key}` exists but {flaw}; it is never overwritten: restore its value from a backup"
             )).collect();
             if !flaws.is_empty() {
-                flaws.iter().for_each(|flaw| self.refuse(flaw));
+                for flaw in flaws {
+                    self.refuse(flaw);
+                }
             } else if !keys.iter().all(|key| there.contains_key(*key)) {
                 absent.insert(own.clone(), generator.clone());
             } else if keys.iter().any(|key| rotated.get(*key).copied().unwrap_or(0) < spec.serial) {

@@ -78,6 +78,7 @@ secrets: {a: {copy: {from: b}}, b: {copy: {from: a}}}
 fn a_copy_to_several_namespaces_is_as_many_objects_and_a_template_follows_all_its_values() {
     let environment = environment(&["
 fragment: {name: base, namespace: base}
+vault: {main: {url: 'https://vault', login: {kubernetes: {role: r}}}}
 configmaps:
   global: {external: true}
   share: {copy: {from: global, to: [a, b], source_gone: delete}}

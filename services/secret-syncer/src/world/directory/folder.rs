@@ -138,7 +138,9 @@ impl Folder {
         }
         let there = self.read()?.unwrap_or_default().keys;
         let create = change.creates(|key| there.contains_key(key));
-        create.iter().for_each(|(key, _)| mark.rotated(key, change.serial));
+        for (key, _) in &create {
+            mark.rotated(key, change.serial);
+        }
         change.rotate.iter().for_each(|(key, rotated)| mark.rotating(key, &rotated.value, rotated.serial));
         change.set.iter().for_each(|(key, value)| mark.note(key, value));
         self.write_mark(&mark)?;

@@ -98,6 +98,11 @@ impl Graph {
                     Edge { need: Need { component, ..need.clone() }, implied: false },
                 );
             }
+            for value in &module.spec.keys {
+                if let Some(object) = value.component(&module.source.document.fragment.namespace) {
+                    graph.imply(&module.component, object);
+                }
+            }
             for need in module.spec.needs.iter().filter(|need| need.when == When::Start) {
                 if let Some(password) = passwords.get(&need.component) {
                     graph.imply(&module.component, password.clone());

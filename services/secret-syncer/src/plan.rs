@@ -152,11 +152,14 @@ pub type Plan = converge::Plan<Step>;
 pub fn plan(spec: &Spec, world: &World) -> Plan {
     let mut plan = Deciding { spec, world, plan: Plan::default() };
     match &spec.origin {
-        Origin::External(keys) => plan.external(keys),
+        Origin::External => plan.external(),
         Origin::Generated(generated) => plan.generated(generated),
         Origin::Followed(followed) => plan.followed(followed),
     }
     plan.fixed();
+    if plan.plan.steps.is_empty() {
+        plan.required();
+    }
     let mut plan = plan.plan;
     if !plan.refusals.is_empty() {
         plan.pending.clear();
@@ -251,15 +254,20 @@ impl Deciding<'_> {
         }
     }
 
-    fn external(&mut self, keys: &BTreeSet<String>) {
-        let object = &self.spec.object;
-        let Some(there) = &self.world.there else {
+    fn external(&mut self) {
+        if self.world.there.is_none() {
+            let (object, keys) = (&self.spec.object, &self.spec.required);
             let keys = if keys.is_empty() { String::new() } else { format!(" with {}", list(keys)) };
-            return self.wait(format!(
+            self.wait(format!(
                 "{object} does not exist; it is declared external, so somebody else makes it{keys}"
             ));
-        };
-        for key in keys {
+        }
+    }
+
+    /// An object that is as it should be may still lack what documents read of it.
+    fn required(&mut self) {
+        let (object, Some(there)) = (&self.spec.object, &self.world.there) else { return };
+        for key in &self.spec.required {
             match there.keys.get(key).map(|value| value.flaw) {
                 Some(None) => {}
                 Some(Some(flaw)) => self.wait(format!("{object} key `{key}` {flaw}; whoever makes it must write it")),

@@ -81,7 +81,7 @@ fn uses(specs: &[Spec], also: &BTreeSet<Component>, environment: Uuid) -> BTreeM
     for spec in specs {
         spec.read_objects().for_each(|source| ask(source, Use::Read));
         let what = match &spec.origin {
-            Origin::External(_) => Use::Read,
+            Origin::External => Use::Read,
             Origin::Generated(_) => {
                 let namespace = spec.object.namespace().unwrap_or_default();
                 ask(Component::namespaced(Kind::ConfigMap, namespace, record_name(environment)), Use::Write);

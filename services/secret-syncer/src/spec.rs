@@ -24,6 +24,8 @@ pub struct Spec {
     pub owner: Owner,
     /// Where its values come from.
     pub origin: Origin,
+    /// The keys that documents read of it.
+    pub required: BTreeSet<String>,
     /// Its fragment is in mode `report`.
     pub report_only: bool,
 }
@@ -42,8 +44,8 @@ pub struct Owner {
 /// Where an object's values come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Somebody else makes it. It is ready when it has the keys that the documents read.
-    External(BTreeSet<String>),
+    /// Somebody else makes it.
+    External,
     /// Made once, never overwritten.
     Generated(Generated),
     /// It follows something else.
@@ -192,7 +194,7 @@ impl Spec {
                     keys.values().flat_map(Recipe::places).map(|place| place.source.clone()).collect()
                 }
             },
-            Origin::External(_) | Origin::Generated(_) => BTreeSet::new(),
+            Origin::External | Origin::Generated(_) => BTreeSet::new(),
         }
     }
 
@@ -217,7 +219,6 @@ impl Spec {
 /// The Secrets and ConfigMaps that an environment's documents declare; what follows stands after what it follows.
 pub fn specs(environment: &Environment) -> Vec<Spec> {
     let read = keys_read(environment);
-    let external = |object: &Component| Origin::External(read.get(object).cloned().unwrap_or_default());
     let identity = environment.identity();
     let spec = |object: &Component, source: &document::Source, origin: Origin| Spec {
         owner: Owner {
@@ -225,16 +226,17 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
             name: identity.name.clone(),
             fragment: source.document.fragment.name.clone(),
         },
+        required: read.get(object).cloned().unwrap_or_default(),
         origin,
         report_only: source.document.policy.mode == Mode::Report,
         object: object.clone(),
     };
     let secrets = environment.secrets().map(|declared| {
-        let origin = secret(&declared).unwrap_or_else(|| external(&declared.component));
+        let origin = secret(&declared).unwrap_or(Origin::External);
         spec(&declared.component, declared.source, origin)
     });
     let configmaps = environment.configmaps().map(|declared| {
-        let origin = configmap(&declared).unwrap_or_else(|| external(&declared.component));
+        let origin = configmap(&declared).unwrap_or(Origin::External);
         spec(&declared.component, declared.source, origin)
     });
     let mut specs: Vec<Spec> = secrets.chain(configmaps).collect();

@@ -308,7 +308,7 @@ fn world(spec: &Spec, contents: Option<Contents>, sources: &Sources) -> World {
     };
     let recipes = match &spec.origin {
         Origin::Followed(followed) => values::wanted(&followed.wanted, sources),
-        Origin::External(_) | Origin::Generated(_) => BTreeMap::new(),
+        Origin::External | Origin::Generated(_) => BTreeMap::new(),
     };
     let composed = recipes.iter().filter_map(|(key, recipe)| {
         let made = values::compose(recipe, sources)?;
@@ -353,6 +353,7 @@ mod tests {
             object: "secret/dev/copy".parse().unwrap(),
             owner,
             origin: Origin::Followed(followed),
+            required: BTreeSet::new(),
             report_only: false,
         };
         let contents = || Contents {

@@ -260,7 +260,7 @@ impl<T> Declared<'_, T> {
     }
 }
 
-/// The values that copies and templates of a document follow by key.
+/// The values that copies and templates of a document follow by key, and those that its modules read.
 fn followed(document: &Document) -> Vec<(Component, String)> {
     let namespace = &document.fragment.namespace;
     let secrets = document.secrets.values().filter_map(|secret| Some((Kind::Secret, secret.copy.as_ref()?)));
@@ -273,7 +273,9 @@ fn followed(document: &Document) -> Vec<(Component, String)> {
     let templates = document.secrets.values().filter_map(|secret| secret.template.as_ref());
     let values = templates.flat_map(|template| template.values.values());
     let values = values.filter_map(|value| Some((value.component(namespace)?, value.key.clone())));
-    by_copy.chain(values).collect()
+    let read = document.modules.values().flat_map(|module| &module.keys);
+    let read = read.filter_map(|value| Some((value.component(namespace)?, value.key.clone())));
+    by_copy.chain(values).chain(read).collect()
 }
 
 /// What two fragments may not both say. Each claim is (what is claimed, who claims it under which key).

@@ -10,7 +10,7 @@ pub fn teardown(spec: &Spec, world: &World, generated: bool) -> Plan {
     let mut plan = Deciding { spec, world, plan: Plan::default() };
     let is_marked = *plan.marker() != Marker::None;
     // Somebody else's, or not there: not a word about it.
-    if matches!(spec.origin, Origin::External(_)) || !is_marked || plan.untouchable() {
+    if matches!(spec.origin, Origin::External) || !is_marked || plan.untouchable() {
         return plan.plan;
     }
     if matches!(spec.origin, Origin::Generated(_)) && !generated {

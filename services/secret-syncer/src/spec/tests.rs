@@ -36,8 +36,8 @@ secrets: {mine: {copy: {from: base/pg, keys: {password: copied}}}}
         ]);
     let keys = |name: &str| {
         let spec = specs(&environment).into_iter().find(|spec| spec.object == component(name)).unwrap();
-        let Origin::External(keys) = spec.origin else { panic!("{name} is not external") };
-        keys.into_iter().collect::<Vec<_>>()
+        assert_eq!(spec.origin, Origin::External, "{name}");
+        spec.required.into_iter().collect::<Vec<_>>()
     };
     assert_eq!(keys("secret/base/pg"), ["admin", "copied", "d", "observer"]);
     assert_eq!(keys("secret/base/ca"), ["ca.crt", "kafka.crt", "other.crt"]);
@@ -102,7 +102,7 @@ secrets:
         find("secret/base/s3").sources().iter().next().unwrap().to_string(),
         "`apps/s3` of Vault `main`"
     );
-    let Origin::External(keys) = &find("secret/base/db").origin else { panic!("external") };
+    let keys = &find("secret/base/db").required;
     assert_eq!(keys.iter().collect::<Vec<_>>(), ["ca", "password"]);
     assert_eq!(find("configmap/base/trust").sources().len(), 1);
 }

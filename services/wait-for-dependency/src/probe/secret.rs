@@ -139,6 +139,25 @@ mod tests {
         assert_eq!((error.state, error.never), (State::Absent, false), "{error}");
     }
 
+    #[test]
+    fn who_cannot_be_asked_may_be_asked_later_and_what_no_role_allows_is_waited_for() {
+        let secret: Component = "secret/dev/db".parse().unwrap();
+        let (remedy, problem) = ("a Role must allow it".to_owned(), "refused".to_owned());
+        for (error, state, never) in [
+            (SecretError::Forbidden { secret: secret.clone(), remedy }, State::Denied, false),
+            (
+                SecretError::Unavailable { secret: secret.clone(), problem: problem.clone() },
+                State::Unknown,
+                false,
+            ),
+            (SecretError::Refused { secret, problem }, State::Unknown, true),
+        ] {
+            let found = unreadable(&error);
+            assert_eq!((found.state, found.never, found.blind), (state, never, true), "{found}");
+            assert_eq!(found.error, error.to_string());
+        }
+    }
+
     #[tokio::test]
     async fn without_a_store_it_will_never_work() {
         let probe = Secret { secret: "secret/dev/db".parse().unwrap(), keys: vec!["k".to_owned()] };

@@ -366,7 +366,7 @@ pub fn configmap(namespace: &str, name: &str, keys: &[(&str, &str)]) -> Value {
 
 fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
     let text = |key: &str| object[key].as_str().unwrap();
-    let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+    let (group, version) = text("apiVersion").split_once('/').unwrap_or_else(|| ("", text("apiVersion")));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")));
     match object["metadata"]["namespace"].as_str() {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),

@@ -64,27 +64,18 @@ impl SecretStore {
         secret: &Component,
         keys: &[String],
     ) -> Result<BTreeMap<String, SecretValue>, SecretError> {
-        match self {
-            SecretStore::Reader(reader) => {
-                let mut held = held(&**reader, secret).await?;
-                if let Some(key) = keys.iter().find(|key| !held.contains_key(*key)) {
-                    return Err(missing_key(secret, key, reader.place()));
-                }
-                held.retain(|key, _| keys.is_empty() || keys.contains(key));
-                Ok(held)
+        if let SecretStore::Reader(reader) = self {
+            let mut held = held(&**reader, secret).await?;
+            if let Some(key) = keys.iter().find(|key| !held.contains_key(*key)) {
+                return Err(missing_key(secret, key, reader.place()));
             }
-            _ => {
-                let folder = self.place(secret)?;
-                let found;
-                let keys = if keys.is_empty() {
-                    found = files(&folder, secret)?;
-                    &found
-                } else {
-                    keys
-                };
-                keys.iter().map(|key| Ok((key.clone(), file(&folder, secret, key)?))).collect()
-            }
+            held.retain(|key, _| keys.is_empty() || keys.contains(key));
+            return Ok(held);
         }
+        let folder = self.place(secret)?;
+        let every = if keys.is_empty() { files(&folder, secret)? } else { Vec::new() };
+        let keys = if keys.is_empty() { &every } else { keys };
+        keys.iter().map(|key| Ok((key.clone(), file(&folder, secret, key)?))).collect()
     }
 
     fn place(&self, secret: &Component) -> Result<PathBuf, SecretError> {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use acceptance::cluster::{Cluster, User, configmap, environment, secret, standings};
+use acceptance::cluster::{Cluster, User, configmap, environment, folder, secret, standings};
 use chassis::converge::Standing;
 use lifecycle::document::Environment;
 use serde_json::{Value, json};
@@ -337,14 +337,14 @@ async fn a_tenant_obtains_nothing_it_was_not_given_and_makes_us_overwrite_nothin
     let all = standings(&syncer.store().await, &wish).await;
     refused(&all["secret/two/crown"], "was not copied by Rollcall");
     assert_eq!(text(&cluster, "secret/two/crown", "jewels").await, "theirs");
-    // Marked with another's mark, it still holds: the server's own account says who wrote the key.
+    // Marked with another's mark, it still holds: by the server's own account we never wrote it.
     cluster
         .admin()
         .edit("secret", "two", "crown", json!({"metadata": {"annotations": {"rollcall/mark": mark}}}))
         .await
         .unwrap();
     let all = standings(&syncer.store().await, &wish).await;
-    refused(&all["secret/two/crown"], "jewels");
+    refused(&all["secret/two/crown"], "was not copied by Rollcall");
     assert_eq!(text(&cluster, "secret/two/crown", "jewels").await, "theirs");
 
     // Unless its owner says so in the document.
@@ -406,5 +406,45 @@ async fn types_that_are_power_and_namespaces_of_the_cluster_are_never_touched() 
     let all = standings(&syncer.store().await, &fixed).await;
     refused(&all["secret/app/typed"], "would have to be of type `kubernetes.io/basic-auth`");
     cluster.apply(configmap("base", "unused", &[])).await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_teardown_says_first_and_takes_only_what_is_ours() {
+    let cluster = cluster().await;
+    let syncer = cluster.syncer().await;
+    let documents = folder(&cluster.dir().join("documents"), 7, &[BASE, APP]);
+    let run = |user: &User, args: &[&str]| {
+        let output = cluster.program(user, &documents, args).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr),
+        )
+    };
+    assert_eq!(run(&syncer, &["apply"]).0, Some(0));
+    cluster.secret("two", "strange", &[("a", "b")]).await;
+    let before = cluster.versions().await;
+    let admin = cluster.admin();
+    let (code, text) = run(&admin, &["teardown"]);
+    assert!(code == Some(0) && text.contains("- secret/two/whole: delete it"), "{text}");
+    assert!(text.contains("secret/base/db: was generated, and stays") && !text.contains("origin"), "{text}");
+    assert_eq!(cluster.versions().await, before, "it only said so");
+    let (code, text) = run(&admin, &["teardown", "--yes"]);
+    assert_eq!(code, Some(0), "{text}");
+    for gone in ["secret/two/whole", "secret/app/url", "configmap/app/global", "configmap/app/trust"] {
+        assert!(cluster.keys(gone).await.is_none(), "{gone}");
+    }
+    for stays in ["secret/base/origin", "configmap/base/global", "secret/base/db", "secret/two/strange"] {
+        assert!(cluster.keys(stays).await.is_some(), "{stays}");
+    }
+    // Gone by mistake, and forgotten on purpose.
+    admin.delete("secret", "base", "db").await.unwrap();
+    let (code, text) = run(&syncer, &["apply"]);
+    assert!(code == Some(65) && text.contains("secret-syncer forget secret/base/db"), "{text}");
+    assert_eq!(run(&syncer, &["forget", "secret/base/db"]).0, Some(0));
+    assert_eq!(run(&syncer, &["apply"]).0, Some(0));
+    assert!(cluster.keys("secret/base/db").await.is_some());
+    let (code, text) = run(&admin, &["teardown", "--generated", "--yes"]);
+    assert!(code == Some(0) && cluster.keys("secret/base/db").await.is_none(), "{text}");
     cluster.stop().await;
 }

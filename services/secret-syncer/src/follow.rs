@@ -39,10 +39,10 @@ pub(crate) fn interested(specs: &[Spec]) -> Vec<(Component, BTreeSet<Component>)
         }
     }
     for spec in specs {
-        let own = sources
-            .get_mut(&spec.object)
-            .map_or_else(|| others.entry(spec.object.clone()).or_default(), |own| own);
-        own.insert(spec.object.clone());
+        match sources.get_mut(&spec.object) {
+            Some(who) => who.insert(spec.object.clone()),
+            None => others.entry(spec.object.clone()).or_default().insert(spec.object.clone()),
+        };
     }
     sources.into_iter().chain(others).collect()
 }

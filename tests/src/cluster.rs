@@ -15,7 +15,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kubernetes::Cluster as Door;
 use lifecycle::document::{Environment, Source};
-use sandbox::{Options, ProcessSpec, Sandbox, Supervisor};
+use sandbox::{Options, PostgresOptions, ProcessSpec, Sandbox, Supervisor};
 use secret_syncer::{Kubernetes, Nowhere, Progress};
 use serde_json::{Value, json};
 
@@ -62,6 +62,13 @@ impl Cluster {
     /// Ends it.
     pub async fn stop(self) {
         self.sandbox.stop().await.unwrap();
+    }
+
+    /// A PostgreSQL server beside it.
+    pub async fn postgres(&self) -> sandbox::Postgres {
+        let server = self.sandbox.postgres(PostgresOptions::default()).await.unwrap();
+        server.ready(PATIENCE).await.unwrap();
+        server
     }
 
     /// The folder of everything in it.

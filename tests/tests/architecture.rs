@@ -82,6 +82,22 @@ fn only_the_command_line_knows_the_services() {
     }
 }
 
+/// Who reads Secrets, or makes them, may have to ask an API server; nobody else is built with a client for one.
+#[test]
+fn only_who_handles_secrets_knows_kubernetes() {
+    let who = ["postgres-init", "topic-provisioner", "secret-syncer", "wait-for-dependency", "acceptance"];
+    for (name, package) in packages() {
+        let known = knows(&package);
+        assert_eq!(known.contains("kubernetes"), who.contains(&name.as_str()), "{name}");
+        let library = ["kubernetes", "acceptance"].contains(&name.as_str());
+        assert!(library || !known.contains("kube"), "{name} speaks to API servers by itself");
+    }
+    let ours = packages();
+    let known: Vec<String> =
+        knows(&ours["kubernetes"]).into_iter().filter(|known| ours.contains_key(known)).collect();
+    assert_eq!(known, ["chassis", "lifecycle"]);
+}
+
 #[test]
 fn lifecycle_is_pure() {
     let known = knows(&packages()["lifecycle"]);

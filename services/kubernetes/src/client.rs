@@ -27,6 +27,8 @@ const ANSWER: usize = 8 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Cluster {
     pub(crate) client: Client,
+    /// Where it is.
+    pub(crate) address: String,
 }
 
 /// What became of an apply.
@@ -66,8 +68,9 @@ impl Cluster {
         // Whoever calls decides when to try again: a call that tries for minutes by itself would hide what is wrong.
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT);
+        let address = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(unconfigured)?;
-        Ok(Cluster { client })
+        Ok(Cluster { client, address })
     }
 
     /// Reads an object; none when it is not there.

@@ -19,6 +19,9 @@ use support::{PATIENCE, Server, eventually, keys, secret};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+/// How long a watch lasts; longer than any test of one.
+const LASTS: Duration = Duration::from_mins(5);
+
 #[test]
 #[ignore = "the sandbox's supervisor, not a test"]
 fn supervises() {
@@ -53,8 +56,8 @@ async fn names_in_a_role_are_enough_and_nothing_else_is_allowed(server: &Server)
     for (verb, refused) in [
         ("get", syncer.get(&other).await.map(drop)),
         ("patch", syncer.apply(&other, "rollcall/other", &desired, false).await.map(drop)),
-        ("delete", syncer.delete(&db, "any").await),
-        ("watch", syncer.follow(&other, || {}).await),
+        ("delete", syncer.delete(&db, "any", None).await),
+        ("watch", syncer.follow(&other, LASTS, |_| {}).await),
     ] {
         let error = refused.unwrap_err();
         assert!(matches!(error, Error::Forbidden { verb: tried, .. } if tried == verb), "{verb}: {error:?}");
@@ -69,7 +72,7 @@ async fn names_in_a_role_are_enough_and_nothing_else_is_allowed(server: &Server)
     assert!(matches!(error, Error::Forbidden { .. }), "{error:?}");
 
     // Of an object that is not there yet nothing is told at first, so the second wake is its making.
-    server.admin.delete(&db, &syncer.get(&db).await.unwrap().unwrap().uid).await.unwrap();
+    server.admin.delete(&db, &syncer.get(&db).await.unwrap().unwrap().uid, None).await.unwrap();
     let woken = Arc::new(Notify::new());
     let following = followed(&syncer, &db, &woken);
     tokio::time::timeout(PATIENCE, woken.notified()).await.expect("it is followed");
@@ -151,12 +154,12 @@ async fn only_the_one_that_was_seen_is_deleted(server: &Server) {
     server.namespace("deleted").await;
     let db = secret("deleted", "db");
     let uid = server.admin.apply(&db, "a", &keys(&[("k", "v")]), false).await.unwrap().object.uid;
-    let error = server.admin.delete(&db, "00000000-0000-0000-0000-000000000000").await.unwrap_err();
+    let error = server.admin.delete(&db, "00000000-0000-0000-0000-000000000000", None).await.unwrap_err();
     assert!(matches!(error, Error::Changed(_)), "{error:?}");
     assert!(server.admin.get(&db).await.unwrap().is_some());
-    server.admin.delete(&db, &uid).await.unwrap();
+    server.admin.delete(&db, &uid, None).await.unwrap();
     assert!(server.admin.get(&db).await.unwrap().is_none());
-    server.admin.delete(&db, &uid).await.expect("what is gone is gone");
+    server.admin.delete(&db, &uid, None).await.expect("what is gone is gone");
 }
 
 async fn a_token_is_its_bearers_for_its_audience(server: &Server) {
@@ -228,7 +231,7 @@ async fn a_watch_ends_with_the_server_and_begins_anew(server: &Server) {
 /// Follows in the background, and tells of each change.
 fn followed(cluster: &Cluster, name: &Name, woken: &Arc<Notify>) -> JoinHandle<Result<(), Error>> {
     let (cluster, name, woken) = (cluster.clone(), name.clone(), Arc::clone(woken));
-    tokio::spawn(async move { cluster.follow(&name, || woken.notify_one()).await })
+    tokio::spawn(async move { cluster.follow(&name, LASTS, |_| woken.notify_one()).await })
 }
 
 #[tokio::test]

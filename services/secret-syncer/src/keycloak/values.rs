@@ -14,7 +14,7 @@ pub trait Values: Send + Sync {
 
 impl Values for SecretStore {
     async fn value(&self, key: &SecretKey) -> Result<SecretValue, Unread> {
-        Ok(self.read(&key.secret, &key.key)?)
+        Ok(self.read(&key.secret, &key.key).await?)
     }
 }
 

@@ -15,7 +15,8 @@ pub async fn health(stage: &Stage, service: Service) -> Channel {
     channel(stage.ports(service).health).await
 }
 
-async fn channel(port: u16) -> Channel {
+/// A connection to a port of this machine.
+pub async fn channel(port: u16) -> Channel {
     let address = format!("http://127.0.0.1:{port}");
     let connected = Endpoint::from_shared(address).unwrap().connect().await;
     connected.unwrap_or_else(|error| panic!("port {port}: {error:?}"))
@@ -23,7 +24,12 @@ async fn channel(port: u16) -> Channel {
 
 /// What `/metrics` of a service answers: head and body.
 pub async fn metrics(stage: &Stage, service: Service) -> (String, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", stage.ports(service).metrics)).await.unwrap();
+    metrics_of(stage.ports(service).metrics).await
+}
+
+/// What `/metrics` on a port of this machine answers: head and body.
+pub async fn metrics_of(port: u16) -> (String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

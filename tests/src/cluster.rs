@@ -182,9 +182,21 @@ impl Cluster {
 
     /// Keeps the real program running as a service, with these variables besides.
     pub async fn serve(&self, user: &User, documents: &Path, name: &str, more: &[(&str, &str)]) -> Service {
+        self.serve_by(binary(), user, documents, name, more).await
+    }
+
+    /// As [`serve`](Cluster::serve), by this program.
+    pub async fn serve_by(
+        &self,
+        program: &Path,
+        user: &User,
+        documents: &Path,
+        name: &str,
+        more: &[(&str, &str)],
+    ) -> Service {
         let [grpc, health, metrics] = sandbox::ports::free(3).unwrap()[..] else { panic!("no ports") };
         let log = self.dir().join(format!("{name}.log"));
-        let mut spec = ProcessSpec::new(name, binary(), &log)
+        let mut spec = ProcessSpec::new(name, program, &log)
             .args(["secret-syncer", "serve"])
             .env("KUBECONFIG", user.kubeconfig.display().to_string())
             .env("ROLLCALL_DOCUMENTS", documents.display().to_string())
@@ -214,6 +226,11 @@ pub struct Service {
 }
 
 impl User {
+    /// The same one, who finds the API server where another kubeconfig says.
+    pub fn by_way_of(&self, kubeconfig: PathBuf) -> User {
+        User { kubeconfig, client: self.client.clone() }
+    }
+
     /// Applies an object under a field manager's name.
     pub async fn apply(&self, manager: &str, force: bool, object: Value) -> Result<Value, kube::Error> {
         let params = PatchParams { force, ..PatchParams::apply(manager) };
@@ -243,6 +260,11 @@ impl User {
             .patch(name, &params, &kube::api::Patch::Merge(patch))
             .await
             .map(drop)
+    }
+
+    /// The user's own connections.
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Reads an object; none when there is none.

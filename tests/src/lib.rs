@@ -15,8 +15,11 @@ pub mod cluster;
 pub mod documents;
 pub mod measure;
 pub mod place;
+pub mod relay;
 pub mod sample;
+pub mod scene;
 pub mod store;
+pub mod syncer;
 pub mod topics;
 pub mod traces;
 

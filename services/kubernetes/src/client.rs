@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions, ValidationDirective};
 use kube::client::Body;
@@ -152,7 +153,11 @@ impl Cluster {
         let answered = async {
             let response =
                 self.client.send(request.map(Body::from)).await.map_err(|error| Refusal::of(&error))?;
-            let status = response.status();
+            let (status, after) = (response.status(), patience(response.headers()));
+            // Its outermost layers say this in plain text.
+            if let code @ (408 | 429 | 500..) = status.as_u16() {
+                return Err(Refusal::Busy { code, after });
+            }
             let bytes = collected(response.into_body()).await?;
             if status.is_success() {
                 return Ok((status, bytes));
@@ -169,6 +174,12 @@ impl Cluster {
             .await
             .unwrap_or_else(|_| Err(Refusal::Lost(format!("no answer within {REQUEST:?}"))))
     }
+}
+
+/// How much patience an answer asks for. A date in place of seconds is not what an API server says.
+fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 // A client holds credentials.
@@ -195,6 +206,13 @@ async fn collected(mut body: Body) -> Result<Zeroizing<Vec<u8>>, Refusal> {
 pub(crate) enum Refusal {
     /// The server's own answer.
     Status(Box<Status>),
+    /// No time for it now.
+    Busy {
+        /// The HTTP status.
+        code: u16,
+        /// How much patience the server asks for.
+        after: Option<Duration>,
+    },
     /// No answer.
     Lost(String),
 }
@@ -210,8 +228,8 @@ impl Refusal {
 
 pub(crate) fn judged(verb: &'static str, name: &Name, refusal: Refusal) -> Error {
     let status = match refusal {
-        Refusal::Lost(reason) => return Error::Unreachable { what: name.to_string(), reason },
         Refusal::Status(status) => status,
+        other => return judged_plain(&name.to_string(), other),
     };
     let causes = || status.details.iter().flat_map(|details| &details.causes);
     match status.code {
@@ -239,9 +257,11 @@ fn judged_plain(what: &str, refusal: Refusal) -> Error {
     let what = what.to_owned();
     match refusal {
         Refusal::Lost(reason) => Error::Unreachable { what, reason },
+        Refusal::Busy { code, after } => Error::Busy { what, code, after },
         Refusal::Status(status) => match status.code {
             401 => Error::Unauthenticated { what },
-            code @ (408 | 410 | 429 | 500..) => Error::Busy { what, code },
+            // In a watch that has begun nothing else can say so.
+            code @ (408 | 410 | 429 | 500..) => Error::Busy { what, code, after: None },
             _ => Error::Refused { what, reason: said(&status) },
         },
     }

@@ -1,5 +1,7 @@
 //! What an API server refuses, judged by the code and reason of its answer.
 
+use std::time::Duration;
+
 use crate::Name;
 
 /// Why a call failed. Never holds a value.
@@ -73,6 +75,8 @@ pub enum Error {
         what: String,
         /// The HTTP status.
         code: u16,
+        /// How much patience, if it says so.
+        after: Option<Duration>,
     },
     /// No request can be made of it, for example because a name is none.
     #[error("{what}: no request can be made of it: {reason}; correct the name")]

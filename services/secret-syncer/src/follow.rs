@@ -19,12 +19,10 @@ use crate::progress::Progress;
 use crate::spec::Spec;
 use crate::world::{Directory, Error, Kubernetes};
 
-/// How long one watch lasts: long enough to cost little, short enough that one which died unnoticed is noticed soon.
-const LASTS: Duration = Duration::from_secs(100);
 /// So many objects are watched, sources first; the others are looked at now and then. Each watch is a connection.
 const WATCHES: usize = 200;
-/// A watch that broke off begins again after 100 ms, growing to this.
-const AGAIN: Duration = Duration::from_secs(30);
+/// A watch that broke off, or ended before its time, begins again after 100 ms, growing to this.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Who is to look again when an object changed, and whether because what it follows did.
 pub(crate) type Interested = BTreeMap<Component, BTreeSet<Component>>;
@@ -114,15 +112,15 @@ struct Watch {
 
 impl Watch {
     async fn run(self) {
-        let cluster: Cluster = self.store.cluster().clone();
+        let (cluster, lasts): (Cluster, Duration) = (self.store.cluster().clone(), self.store.watches());
         let name = crate::world::name(&self.object);
         let mut backoff = Backoff::new(Duration::from_millis(100), AGAIN);
         let mut said = None;
         loop {
             self.pulse.beat(&self.object);
+            let began = Instant::now();
             let ended = cluster
-                .follow(&name, LASTS, |version| {
-                    backoff.reset();
+                .follow(&name, lasts, |version| {
                     self.pulse.beat(&self.object);
                     self.telling.progress.heard();
                     // What we have just written ourselves is no news.
@@ -132,15 +130,21 @@ impl Watch {
                     }
                 })
                 .await;
-            let Err(error) = ended.map_err(Error::from) else {
+            // One that ends as soon as it begins would otherwise be asked for without end, however it ends.
+            let lasted = began.elapsed() >= lasts / 2;
+            if lasted {
+                backoff.reset();
+            }
+            if let Err(error) = ended.map_err(Error::from) {
+                self.telling.progress.watch_broke(&error);
+                let text = error.to_string();
+                if said.as_ref() != Some(&text) {
+                    warn!(object = %self.object, "its changes are noticed late: {text}");
+                    said = Some(text);
+                }
+            } else if lasted {
                 said = None;
                 continue;
-            };
-            self.telling.progress.watch_broke(&error);
-            let text = error.to_string();
-            if said.as_ref() != Some(&text) {
-                warn!(object = %self.object, "its changes are noticed late: {text}");
-                said = Some(text);
             }
             tokio::time::sleep(backoff.next_delay()).await;
         }
@@ -152,8 +156,8 @@ impl Watch {
 struct Pulse(Arc<Mutex<BTreeMap<Component, Instant>>>);
 
 impl Pulse {
-    /// A watch that has shown nothing for so long will not come back by itself.
-    const DEAD: Duration = Duration::from_secs(2 * LASTS.as_secs());
+    /// A watch that has shown nothing for so long will not come back by itself: none lasts half as long.
+    const DEAD: Duration = Duration::from_mins(4);
 
     fn beat(&self, object: &Component) {
         self.beats().insert(object.clone(), Instant::now());
@@ -201,7 +205,7 @@ mod tests {
         let (guard, said) = (pulse.clone(), liveness.clone());
         tokio::spawn(async move { guard.guard(&said).await });
         for _ in 0..6 {
-            tokio::time::sleep(LASTS / 2).await;
+            tokio::time::sleep(Pulse::DEAD / 4).await;
             pulse.beat(&one);
             assert_eq!(liveness.is_live(), pulse.dead().is_empty());
         }

@@ -169,10 +169,11 @@ impl Progress {
     pub(crate) fn tried(&self, object: &Component, error: Option<&Error>) {
         let result = match error {
             None => "written",
-            Some(Error::Changed(_) | Error::Kubernetes(kubernetes::Error::Changed(_))) => "raced",
             Some(error) => {
                 self.failed(object, error);
-                "failed"
+                let is_race =
+                    matches!(error, Error::Changed(_) | Error::Kubernetes(kubernetes::Error::Changed(_)));
+                if is_race { "raced" } else { "failed" }
             }
         };
         self.0.writes.get_or_create(&ByResult { result }).inc();

@@ -26,7 +26,8 @@ impl Store {
             return Ok(Store::Directory(Directory::new(root)));
         }
         match Cluster::infer().await {
-            Ok(cluster) => Ok(Store::Kubernetes(Kubernetes::new(cluster))),
+            // Who is to look at everything more often is to notice a dead watch sooner too.
+            Ok(cluster) => Ok(Store::Kubernetes(Kubernetes::watching(cluster, 4 * settings.resync))),
             Err(error) => Err(Failure::new(
                 Exit::Usage,
                 format!(

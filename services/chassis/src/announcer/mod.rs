@@ -121,6 +121,11 @@ impl Announcer {
         self.0.lock().held.values().map(|held| held.event.clone()).collect()
     }
 
+    /// The phase that was announced of a component last.
+    pub fn phase(&self, component: &Component) -> Option<Phase> {
+        self.0.lock().held.get(component).map(|held| held.event.phase)
+    }
+
     /// The bus that announcements go to.
     pub fn bus(&self) -> &Bus {
         &self.0.bus

@@ -1,12 +1,13 @@
 //! One target being made as it should be: converge, announce, wait for a reason to look again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lifecycle::{Component, Event, Evidence, Kind, Phase};
+use lifecycle::{Component, Evidence, Kind, Phase};
 use rand::RngExt;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Target;
@@ -19,6 +20,9 @@ use crate::settings::Settings;
 
 /// Looks that must agree before a one-shot believes that it will never be let in: a password may be being changed.
 const CONVINCED: u32 = 3;
+
+/// What keeps on being wrong is said on every change and every 30 s (design §9).
+const SAID_AGAIN: Duration = Duration::from_secs(30);
 
 /// How a target stands when nothing moves any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub(super) struct Worker<R: Reconcile> {
     polling: bool,
     backoff: Backoff,
     hopeless: u32,
+    /// What was said to be wrong with components, and when.
+    said: Mutex<BTreeMap<Component, (String, Instant)>>,
 }
 
 impl<R: Reconcile> Worker<R> {
@@ -67,6 +73,7 @@ impl<R: Reconcile> Worker<R> {
             polling: settings.polling,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             hopeless: 0,
+            said: Mutex::default(),
         }
     }
 
@@ -160,6 +167,7 @@ impl<R: Reconcile> Worker<R> {
     fn announce(&self, component: &Component, standing: Standing, verdict: &mut Verdict) {
         match standing {
             Standing::Ready { evidence, .. } => {
+                locked(&self.said).remove(component);
                 self.say(component, Phase::Ready, String::new(), evidence);
             }
             Standing::Pending(text) => {
@@ -177,6 +185,7 @@ impl<R: Reconcile> Worker<R> {
                 let evidence = Evidence { error: error.clone(), error_code: code, ..Evidence::default() };
                 if transient {
                     verdict.open = true;
+                    self.warn(component, &error);
                     self.say(component, Phase::Working, error, evidence);
                 } else {
                     verdict.refused.push(format!("{component}: {error}"));
@@ -215,15 +224,24 @@ impl<R: Reconcile> Worker<R> {
         }
     }
 
+    /// Says what is wrong, unless it was just said.
+    fn warn(&self, component: &Component, text: &str) {
+        let mut said = locked(&self.said);
+        let is_news =
+            said.get(component).is_none_or(|(last, at)| *last != text || at.elapsed() >= SAID_AGAIN);
+        if is_news {
+            warn!(%component, "{text}");
+            said.insert(component.clone(), (text.to_owned(), Instant::now()));
+        }
+    }
+
     /// Announces what keeps a component from becoming ready. One that was ready is the hub's to judge: that it cannot be
     /// looked at from here just now does not undo it.
     fn waits(&self, component: &Component, phase: Phase, text: String, evidence: Evidence) {
-        let ready = |event: &Event| event.component == *component && event.phase == Phase::Ready;
-        if self.announcer.current().iter().any(ready) {
-            warn!(%component, "{text}");
-        } else {
-            self.say(component, phase, text, evidence);
+        if self.announcer.phase(component) != Some(Phase::Ready) {
+            return self.say(component, phase, text, evidence);
         }
+        self.warn(component, &text);
     }
 }
 

@@ -5,25 +5,27 @@
 //! because two that share one would overwrite each other without a word. Later writes name the state they were decided
 //! on, so that the server refuses them in any other.
 
+mod pace;
 mod recent;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kubernetes::{Cluster, Desired, Name, Object, Resource};
 use lifecycle::{Component, Kind};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::{Backend, Change, Claim, Contents, Error, Mark, Record};
 use crate::spec::Owner;
+use pace::Pace;
 use recent::Recent;
 
 /// The annotation that holds an object's mark.
 const MARK: &str = "rollcall/mark";
-/// So many calls are made at once: enough to be quick, few enough to leave the API server to others.
-const AT_ONCE: usize = 32;
+/// How long one watch lasts: long enough to cost little, short enough that one which died unnoticed is noticed soon.
+const WATCH: Duration = Duration::from_secs(100);
 
 /// A store that is a cluster. Clones share what they read.
 #[derive(Debug, Clone)]
@@ -33,7 +35,8 @@ pub struct Kubernetes(Arc<Inner>);
 struct Inner {
     cluster: Cluster,
     recent: Recent,
-    calls: Semaphore,
+    pace: Pace,
+    watches: Duration,
 }
 
 /// A record, and whose it is: environments can share a namespace.
@@ -47,7 +50,18 @@ struct Noted {
 impl Kubernetes {
     /// The store that this API server keeps.
     pub fn new(cluster: Cluster) -> Self {
-        Kubernetes(Arc::new(Inner { cluster, recent: Recent::default(), calls: Semaphore::new(AT_ONCE) }))
+        Kubernetes::watching(cluster, WATCH)
+    }
+
+    /// As [`new`](Kubernetes::new), where one watch lasts at most so long (whole seconds).
+    pub fn watching(cluster: Cluster, watches: Duration) -> Self {
+        let watches = watches.clamp(Duration::from_secs(1), WATCH);
+        Kubernetes(Arc::new(Inner { cluster, recent: Recent::default(), pace: Pace::default(), watches }))
+    }
+
+    /// How long one watch lasts.
+    pub fn watches(&self) -> Duration {
+        self.0.watches
     }
 
     /// The API server.
@@ -66,10 +80,7 @@ impl Kubernetes {
     }
 
     async fn get(&self, name: &Name) -> Result<Option<Object>, Error> {
-        let read = async {
-            let _call = self.call().await;
-            self.0.cluster.get(name).await
-        };
+        let read = self.0.pace.call(name, self.0.cluster.get(name));
         Ok(self.0.recent.get(name, read).await?)
     }
 
@@ -82,15 +93,9 @@ impl Kubernetes {
     ) -> Result<(), kubernetes::Error> {
         // Whatever comes of it, what was read before holds no longer.
         self.0.recent.forget(name);
-        let _call = self.call().await;
-        let applied = self.0.cluster.apply(name, manager, desired, force).await?;
+        let applied = self.0.pace.call(name, self.0.cluster.apply(name, manager, desired, force)).await?;
         self.0.recent.put(name, applied.object);
         Ok(())
-    }
-
-    async fn call(&self) -> Option<SemaphorePermit<'_>> {
-        // Never closed.
-        self.0.calls.acquire().await.ok()
     }
 }
 
@@ -124,8 +129,8 @@ impl Backend for Kubernetes {
             return Err(Error::Changed(object.clone()));
         }
         self.0.recent.forget(&name);
-        let _call = self.call().await;
-        Ok(self.0.cluster.delete(&name, &current.uid, Some(&current.version)).await?)
+        let delete = self.0.cluster.delete(&name, &current.uid, Some(&current.version));
+        Ok(self.0.pace.call(&name, delete).await?)
     }
 
     async fn remembered(&self, object: &Component, claim: &Claim) -> Result<Record, Error> {

@@ -1,0 +1,120 @@
+//! Others who write what secret-syncer writes: a second instance of it, somebody who meddles now and then, and somebody who
+//! will not stop; and credentials that are no longer good.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
+
+use acceptance::cluster::{ACCOUNT, Cluster};
+use acceptance::scene::{COPIES, Scene, dev};
+use acceptance::until;
+use rollcall_proto::lifecycle::v1::Phase;
+
+const WRITTEN: &str = "rollcall_secret_sync_total{result=\"written\"}";
+/// As often it corrects what somebody keeps changing.
+const CORRECTIONS: usize = 5;
+
+async fn written(scene: &Scene) -> usize {
+    let mut sum = 0;
+    for service in &scene.services {
+        sum += format!("{}", service.metric(WRITTEN).await).parse::<usize>().unwrap();
+    }
+    sum
+}
+
+#[tokio::test]
+async fn two_instances_agree_and_write_nothing_twice() {
+    let scene = Scene::start(2).await;
+    let (before, mut due) = (written(&scene).await, 0);
+    scene.relay.forget();
+    for round in 0..8 {
+        let value = format!("round {round}");
+        scene.change(&value).await;
+        scene.follows(&COPIES, &value).await;
+        due += COPIES.len();
+        if round % 2 == 0 {
+            // Before both know that it is settled, or after: both must do.
+            if round % 4 == 0 {
+                scene.settled().await;
+            }
+            scene.meddle(COPIES[round % 3], "meddled").await.unwrap();
+            scene.follows(&COPIES, &value).await;
+            due += 1;
+        }
+    }
+    scene.settled().await;
+    assert_eq!(written(&scene).await - before, due, "each change is written once, by one of them");
+    assert!(scene.writes(&COPIES) <= 2 * due, "{} tries for {due} writes", scene.writes(&COPIES));
+
+    // Faster than they can follow: they end where the source ends.
+    for round in 0..20 {
+        scene.change(&format!("quick {round}")).await;
+    }
+    scene.follows(&COPIES, "quick 19").await;
+    scene.settled().await;
+    let (tries, all) = (scene.writes(&COPIES), 2 * (due + 20 * COPIES.len()));
+    assert!(tries <= all, "{tries} tries, at most {all}");
+    scene.looked_again().await;
+    assert_eq!(scene.writes(&COPIES), tries, "then it is quiet");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn somebody_who_will_not_stop_is_told_of_and_left_alone() {
+    let scene = Scene::start(1).await;
+    let service = scene.service();
+    scene.relay.forget();
+    let fight = async {
+        loop {
+            if !scene.has("app", "never").await {
+                // The two may well write at once.
+                let _ = scene.meddle("app", "theirs").await;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let told = service.says("secret/app/copy", Phase::Failed, "somebody keeps changing it");
+    tokio::select! {
+        () = fight => {}
+        () = told => {}
+    }
+    scene.looked_again().await;
+    assert!(scene.writes(&["app"]) <= CORRECTIONS + 1, "{}", scene.writes(&["app"]));
+    assert_eq!(service.targets("refused").await, 1);
+    assert_eq!(service.metric("rollcall_secret_drift_corrected_total").await, 5.0);
+    assert_eq!(scene.cluster.keys("secret/app/copy").await.unwrap()["password"], "theirs");
+
+    // The others follow all the while, and it does too once it is given up.
+    scene.change("later").await;
+    scene.follows(&COPIES[1..], "later").await;
+    scene.cluster.admin().delete("secret", "app", "copy").await.unwrap();
+    scene.follows(&COPIES, "later").await;
+    scene.settled().await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn credentials_that_are_no_longer_good_are_read_anew() {
+    let cluster = Cluster::start(&[&dev()]).await;
+    let good = cluster.syncer().await;
+    let token = good.kubeconfig.with_extension("token");
+    let valid = std::fs::read(&token).unwrap();
+    std::fs::write(&token, "expired").unwrap();
+    let mut scene = Scene::over(cluster, &good).await;
+    scene.serve(&good, "syncer").await;
+    let service = scene.service();
+    service.says("secret/app/copy", Phase::Waiting, "does not accept our credentials").await;
+    assert_eq!(service.targets("pending").await, COPIES.len() + 1);
+    assert!(service.is_live().await);
+    std::fs::write(&token, valid).unwrap();
+    scene.settled().await;
+
+    // Not good any more in the middle, because whose they are is gone.
+    let (namespace, name) = ACCOUNT;
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}");
+    scene.cluster.admin().call("DELETE", &path, None).await.unwrap();
+    until("it is noticed", async || service.targets("pending").await == COPIES.len() + 1).await;
+    scene.change("meanwhile").await;
+    std::fs::write(&token, scene.cluster.token(3600).await).unwrap();
+    scene.follows(&COPIES, "meanwhile").await;
+    scene.settled().await;
+    scene.end().await;
+}

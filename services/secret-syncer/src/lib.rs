@@ -87,7 +87,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     let offline = matches!(args.command, Asked::Provision(Command::Plan { offline: true, .. }));
     let store = if offline { Store::nothing() } else { Store::open(&context.settings).await? };
     match args.command {
-        Asked::Provision(command) => provision(command, context, store).await,
+        Asked::Provision(command) => Box::pin(provision(command, context, store)).await,
         Asked::Forget { secret, documents } => command::forget(&store, &documents, &secret).await,
         Asked::Teardown { documents, generated, yes } => {
             let environment = chassis::documents::load_complete(&documents)?;
@@ -119,7 +119,7 @@ async fn provision(command: Command, context: Context, store: Store) -> Result<(
         }
         Ok(everything(environment, &settings, &store, &progress))
     };
-    chassis::provision::run(command, context, targets, around).await
+    Box::pin(chassis::provision::run(command, context, targets, around)).await
 }
 
 /// The Roles and RoleBindings that let an account do what the documents say.

@@ -227,6 +227,7 @@ pub struct Service {
 
 impl User {
     /// The same one, who finds the API server where another kubeconfig says.
+    #[must_use]
     pub fn by_way_of(&self, kubeconfig: PathBuf) -> User {
         User { kubeconfig, client: self.client.clone() }
     }

@@ -13,6 +13,7 @@ pub mod ask;
 pub mod catalog;
 pub mod cluster;
 pub mod documents;
+pub mod fragments;
 pub mod measure;
 pub mod place;
 pub mod relay;

@@ -9,7 +9,7 @@
 //! new value. The copier gets and updates one copy after the other; *limited* is with client-go's usual limit (5 requests a
 //! second, 10 at once), *free* without. All hear of the change by a watch. One works at a time:
 //! - one: one copy. The three take turns, with a pause in which the limit's bucket fills again.
-//! - wide: [`WIDE`] namespaces. The limited copier has only `BENCH_LIMITED` (100), because with all it would take 400 s.
+//! - wide: 1,000 namespaces (`BENCH_WIDE`). The limited copier has only `BENCH_LIMITED` (100), because with all it would take 400 s.
 //! - failing: the same when the right to write one of them is withdrawn: the time until the others have it.
 //!
 //! Beside it requests about Secrets per change as the API server counts them (the change itself and watches are not), and
@@ -34,10 +34,10 @@ use lifecycle::document::Environment;
 use secret_syncer::rbac::Account;
 use serde_json::{Map, Value, json};
 
-/// So many namespaces.
-const WIDE: usize = 1000;
-/// The one whose copy cannot be written.
-const FAILING: usize = 500;
+/// The namespace whose copy cannot be written.
+const FAILING: usize = 7;
+/// The namespace of the one copy.
+const ONE: &str = "one";
 /// In it lies what is none of a syncer's business.
 const FOREIGN: &str = "foreign";
 /// The longest that anything may take.
@@ -57,23 +57,24 @@ fn main() {
 
 async fn bench() {
     let program = rollcall();
-    let all: Vec<String> = (0..WIDE).map(namespace).collect();
+    let all: Vec<String> = (0..number("BENCH_WIDE", 1000)).map(namespace).collect();
+    let begun = Instant::now();
     let wide = format!(
         "secrets: {{origin: {{external: true}}, spread: {{copy: {{from: wide/origin, to: [{}]}}}}}}",
         all.join(", ")
     );
     let few = [
         ("base", "secrets: {origin: {external: true}}"),
-        ("n0000", "secrets: {copy: {copy: {from: base/origin}}}"),
+        (ONE, "secrets: {copy: {copy: {from: base/origin}}}"),
     ];
     let wide = [("wide", wide.as_str())];
     let cluster = Cluster::start(&[&environment(7, &few), &environment(8, &wide)]).await;
     cluster.namespace(FOREIGN).await;
     let (syncer, copier) = (cluster.syncer().await, cluster.user("copier").await);
-    let namespaces = [all.as_slice(), &["base".to_owned(), "wide".to_owned()]].concat();
+    let namespaces = [all.as_slice(), &["base", "wide", ONE].map(str::to_owned)].concat();
     permit(&cluster, "copier", &namespaces).await;
-    fill(&cluster, [("base", "origin"), ("base", "theirs"), ("n0000", "theirs")].map(owned).into_iter())
-        .await;
+    fill(&cluster, [("base", "origin"), ("base", "theirs"), (ONE, "theirs")].map(owned).into_iter()).await;
+    println!("{} namespaces, made in {:.0} s\n", all.len(), begun.elapsed().as_secs_f64());
     let bench = Bench { cluster, copier, all };
 
     let serve = async |name: &str, uid: u128, fragments: &[(&str, &str)]| {
@@ -94,6 +95,10 @@ async fn bench() {
 
 fn owned((namespace, name): (&str, &str)) -> (String, String) {
     (namespace.to_owned(), name.to_owned())
+}
+
+fn one() -> [String; 1] {
+    [ONE.to_owned()]
 }
 
 struct Bench {
@@ -124,13 +129,13 @@ impl Bench {
     /// Resident memory with more and more Secrets in the cluster.
     async fn memory(&self, service: &Service) -> Value {
         let mut observer = Observer::of("copy", &self.cluster.admin());
-        observer.all(&self.all[..1], "first", WITHIN).await;
+        observer.all(&one(), "first", WITHIN).await;
         let (mut there, mut found) = (0, Map::new());
         for count in [0, 1_000, 10_000] {
             fill(&self.cluster, (there..count).map(|i| owned((FOREIGN, &format!("secret-{i}"))))).await;
             there = count;
             // It works meanwhile, as it would.
-            self.change(("base", "origin"), &format!("with {count}"), &mut observer, &self.all[..1]).await;
+            self.change(("base", "origin"), &format!("with {count}"), &mut observer, &one()).await;
             tokio::time::sleep(SETTLE).await;
             let rss = rss(service);
             println!("{count:6} Secrets of others in the cluster: {rss} KiB");
@@ -145,7 +150,7 @@ impl Bench {
         let mut ours = (Observer::of("copy", &admin), Vec::new(), 0);
         let mut theirs = Observer::of("theirs", &admin);
         let (mut limited, mut free) = (Vec::new(), (Vec::new(), 0));
-        let target = &self.all[..1];
+        let target = &one();
         for sample in 0..samples {
             let value = format!("sample {sample}");
             let before = requests(&admin).await;
@@ -216,10 +221,10 @@ impl Bench {
     async fn wide(&self, service: &Service, environment: &Environment) -> Value {
         let (runs, admin) = (number("BENCH_RUNS", 5_usize), self.cluster.admin());
         let few = number("BENCH_LIMITED", 100_usize);
-        println!("\n{WIDE} copies, the last one, in s; {runs} runs");
+        println!("\n{} copies, the last one, in s; {runs} runs", self.all.len());
         let mut observer = Observer::of("spread", &admin);
         observer.all(&self.all, "first", WITHIN).await;
-        until("everything is settled", async || service.targets("synced").await == WIDE + 1).await;
+        until("everything is settled", async || service.targets("synced").await == self.all.len() + 1).await;
         let (mut ours, mut failing, mut counted) = (Vec::new(), Vec::new(), Vec::new());
         let good: Vec<String> =
             self.all.iter().filter(|name| **name != namespace(FAILING)).cloned().collect();
@@ -280,7 +285,7 @@ impl Bench {
             free_failing.as_secs_f64(),
             free_failing.as_secs_f64() / best(&failing)
         );
-        let (a, b) = (per_copy(limited.as_secs_f64(), few), per_copy(base, WIDE));
+        let (a, b) = (per_copy(limited.as_secs_f64(), few), per_copy(base, self.all.len()));
         println!(
             "copier, limited    {:.2} for {few} copies: {:.1} times ours for each copy",
             limited.as_secs_f64(),

@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod documents;
 pub mod measure;
 pub mod place;
+pub mod sample;
 pub mod store;
 pub mod topics;
 pub mod traces;

@@ -78,7 +78,7 @@ async fn in_place_in_one_run_and_a_second_writes_nothing(
 #[tokio::test]
 async fn mosips_copies_are_made_once_and_follow() {
     let documents = root().join("charts/environments/mosip");
-    let environment = chassis::documents::load_complete(&[documents.clone()]).unwrap();
+    let environment = chassis::documents::load_complete(std::slice::from_ref(&documents)).unwrap();
     let count = |kind: &str| copies(&environment).keys().filter(|copy| copy.starts_with(kind)).count();
     // 80 calls of MOSIP's script, of which two copy again what was copied: 61 ConfigMaps and 17 Secrets.
     assert_eq!((count("configmap/"), count("secret/")), (61, 17));

@@ -14,7 +14,8 @@ fn readme() -> String {
 
 /// The texts between the fences of the blocks of this language.
 fn blocks(text: &str, language: &str) -> Vec<String> {
-    let blocks = text.split(&format!("```{language}\n")).skip(1);
+    let fence = format!("```{language}\n");
+    let blocks = text.split(&fence).skip(1);
     blocks.map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
 }
 

@@ -174,6 +174,7 @@ impl Running {
         assert_eq!(ended, Some(code), "{said}");
         assert!(said.contains(text), "`{text}` is not said: {said}");
         assert!(!said.contains("PLANTED"), "a value is shown: {said}");
+        assert!(!said.contains(" ERROR kube"), "who waits says what for, and nothing on every look: {said}");
         said
     }
 }

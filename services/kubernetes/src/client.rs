@@ -13,6 +13,8 @@ use kube::core::request::Request as Api;
 use kube::core::response::Status;
 use kube::{Client, Config};
 use serde::de::DeserializeOwned;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
 use zeroize::Zeroizing;
 
 use crate::{Desired, Error, Name, Object};
@@ -145,7 +147,8 @@ impl Cluster {
         self.send(request).await
     }
 
-    /// Not by the client's own `request`: it would write an answer that it cannot read into the log.
+    /// Not by the client's own `request`: it would write an answer that it cannot read into the log. And the client logs nothing:
+    /// each connection that fails would be an error there, and whoever calls decides whether it is one.
     async fn send(
         &self,
         request: http::Request<Vec<u8>>,
@@ -170,7 +173,7 @@ impl Cluster {
                 _ => Refusal::Lost(format!("what answers {status} is no API server")),
             })
         };
-        tokio::time::timeout(REQUEST, answered)
+        tokio::time::timeout(REQUEST, answered.with_subscriber(Dispatch::none()))
             .await
             .unwrap_or_else(|_| Err(Refusal::Lost(format!("no answer within {REQUEST:?}"))))
     }

@@ -209,7 +209,7 @@ mod tests {
             pulse.beat(&one);
             assert_eq!(liveness.is_live(), pulse.dead().is_empty());
         }
-        assert_eq!(pulse.dead(), [other.clone()]);
+        assert_eq!(pulse.dead(), std::slice::from_ref(&other));
         assert!(!liveness.is_live());
         pulse.beat(&other);
         tokio::time::sleep(Duration::from_secs(11)).await;

@@ -251,7 +251,7 @@ impl Bench {
         let mut observer = Observer::of("theirs-wide", &admin);
         let mut free = Vec::new();
         let source = ("wide", "theirs-wide");
-        let copier = self.job(source.0, source.1, &self.all, false).start();
+        let serial = self.job(source.0, source.1, &self.all, false).start();
         for run in 0..runs.min(2) {
             free.push(self.change(source, &format!("free {run}"), &mut observer, &self.all).await);
         }
@@ -261,12 +261,12 @@ impl Bench {
         );
         admin.call("DELETE", &binding, None).await.unwrap();
         let free_failing = self.change(source, "failing", &mut observer, &good).await;
-        drop(copier);
-        let copier = self.job(source.0, source.1, &good[..few], true).start();
+        drop(serial);
+        let serial = self.job(source.0, source.1, &good[..few], true).start();
         // Its first look takes a request for each.
         tokio::time::sleep(Duration::from_secs(few as u64 / 5)).await;
         let limited = self.change(source, "limited", &mut observer, &good[..few]).await;
-        drop(copier);
+        drop(serial);
 
         let best = |taken: &[Duration]| taken.iter().min().unwrap().as_secs_f64();
         let seconds =

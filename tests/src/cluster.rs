@@ -14,11 +14,12 @@ use kube::api::{Api, DynamicObject, ListParams, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kubernetes::Cluster as Door;
-use lifecycle::document::{Environment, Source};
-use sandbox::{Options, ProcessSpec, Sandbox, Supervisor};
+use lifecycle::document::Environment;
+use sandbox::{Options, PostgresOptions, ProcessSpec, Sandbox, Supervisor};
 use secret_syncer::{Kubernetes, Nowhere, Progress};
 use serde_json::{Value, json};
 
+pub use crate::fragments::{environment, folder};
 use crate::{PATIENCE, binary};
 
 /// The service account that secret-syncer runs as.
@@ -62,6 +63,13 @@ impl Cluster {
     /// Ends it.
     pub async fn stop(self) {
         self.sandbox.stop().await.unwrap();
+    }
+
+    /// A PostgreSQL server beside it.
+    pub async fn postgres(&self) -> sandbox::Postgres {
+        let server = self.sandbox.postgres(PostgresOptions::default()).await.unwrap();
+        server.ready(PATIENCE).await.unwrap();
+        server
     }
 
     /// The folder of everything in it.
@@ -221,6 +229,7 @@ pub struct Service {
 
 impl User {
     /// The same one, who finds the API server where another kubeconfig says.
+    #[must_use]
     pub fn by_way_of(&self, kubeconfig: PathBuf) -> User {
         User { kubeconfig, client: self.client.clone() }
     }
@@ -340,34 +349,6 @@ pub fn namespaces(environment: &Environment) -> Vec<String> {
     namespaces
 }
 
-/// An environment of documents, each a fragment's name and namespace and what it says.
-pub fn environment(uid: u128, fragments: &[(&str, &str)]) -> Environment {
-    let sources = fragments.iter().map(|(name, more)| {
-        let text = fragment(uid, name, more);
-        let document = chassis::documents::parse(&format!("{name}.yaml"), &text).unwrap();
-        Source { file: format!("{name}.yaml"), document }
-    });
-    let merged = Environment::merge(sources);
-    assert_eq!(merged.problems, []);
-    merged.environment.unwrap()
-}
-
-/// The same as a folder of files.
-pub fn folder(dir: &Path, uid: u128, fragments: &[(&str, &str)]) -> PathBuf {
-    std::fs::create_dir_all(dir).unwrap();
-    for (name, more) in fragments {
-        std::fs::write(dir.join(format!("{name}.yaml")), fragment(uid, name, more)).unwrap();
-    }
-    dir.to_owned()
-}
-
-fn fragment(uid: u128, name: &str, more: &str) -> String {
-    let uid = uuid::Uuid::from_u128(uid);
-    format!(
-        "rollcall: v1\nenvironment: {{name: dev, uid: {uid}}}\nfragment: {{name: {name}, namespace: {name}}}\n{more}\n"
-    )
-}
-
 /// A Secret's manifest.
 pub fn secret(namespace: &str, name: &str, keys: &[(&str, &str)]) -> Value {
     let data: BTreeMap<_, _> = keys.iter().copied().collect();
@@ -382,7 +363,7 @@ pub fn configmap(namespace: &str, name: &str, keys: &[(&str, &str)]) -> Value {
 
 fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
     let text = |key: &str| object[key].as_str().unwrap();
-    let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+    let (group, version) = text("apiVersion").split_once('/').unwrap_or_else(|| ("", text("apiVersion")));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")));
     match object["metadata"]["namespace"].as_str() {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),

@@ -82,6 +82,22 @@ fn only_the_command_line_knows_the_services() {
     }
 }
 
+/// Who reads Secrets, or makes them, may have to ask an API server; nobody else is built with a client for one.
+#[test]
+fn only_who_handles_secrets_knows_kubernetes() {
+    let who = ["postgres-init", "topic-provisioner", "secret-syncer", "wait-for-dependency", "acceptance"];
+    for (name, package) in packages() {
+        let known = knows(&package);
+        assert_eq!(known.contains("kubernetes"), who.contains(&name.as_str()), "{name}");
+        let library = ["kubernetes", "acceptance"].contains(&name.as_str());
+        assert!(library || !known.contains("kube"), "{name} speaks to API servers by itself");
+    }
+    let ours = packages();
+    let known: Vec<String> =
+        knows(&ours["kubernetes"]).into_iter().filter(|known| ours.contains_key(known)).collect();
+    assert_eq!(known, ["chassis", "lifecycle"]);
+}
+
 #[test]
 fn lifecycle_is_pure() {
     let known = knows(&packages()["lifecycle"]);
@@ -112,8 +128,9 @@ fn deciding_does_no_io() {
     for provisioner in ["postgres-init", "topic-provisioner", "secret-syncer"] {
         let source = root().join("services").join(provisioner).join("src");
         let (file, folder) = (source.join("plan.rs"), source.join("plan"));
+        let nested = |f: &Path| f.starts_with(&source) && f.ends_with("plan.rs");
         let plans: Vec<PathBuf> =
-            sources().into_iter().filter(|f| *f == file || f.starts_with(&folder)).collect();
+            sources().into_iter().filter(|f| *f == file || f.starts_with(&folder) || nested(f)).collect();
         assert!(plans.contains(&file), "{} is missing", file.display());
         for plan in plans {
             let text = std::fs::read_to_string(&plan).unwrap();

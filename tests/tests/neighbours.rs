@@ -178,7 +178,7 @@ impl Door<'_> {
             tls: TlsMode::Disable,
             ca: None,
         };
-        let password = self.store.password(&secret.parse().unwrap(), "password").unwrap();
+        let password = self.store.password(&secret.parse().unwrap(), "password").await.unwrap();
         Session::open(&server, role, Some(&password), database, "neighbours", WITHIN).await
     }
 

@@ -12,10 +12,11 @@ fn readme() -> String {
     std::fs::read_to_string(root().join("README.md")).unwrap()
 }
 
-/// The text between the fences of the first block of this language.
-fn block(text: &str, language: &str) -> String {
-    let (_, rest) = text.split_once(&format!("```{language}\n")).unwrap();
-    rest.split_once("```").unwrap().0.to_owned()
+/// The texts between the fences of the blocks of this language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    let blocks = text.split(&fence).skip(1);
+    blocks.map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
 }
 
 #[test]
@@ -28,8 +29,10 @@ fn the_table_of_settings_is_the_services_own() {
 }
 
 #[test]
-fn the_sample_document_is_right() {
-    let environment = environment(&[block(&readme(), "yaml")]);
+fn the_sample_documents_are_right_one_by_one_and_together() {
+    let samples = blocks(&readme(), "yaml");
+    assert_eq!(samples.len(), 2);
+    let environment = environment(&samples);
     assert_eq!(Graph::of(&environment).check(&environment), vec![]);
 }
 

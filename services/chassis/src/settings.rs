@@ -55,6 +55,8 @@ pub const KEYS: &[Key] = &[
     key("ROLLCALL_SECRETS_DIR", "none", "this namespace's secrets, `<dir>/<secret>/<key>`"),
     key("ROLLCALL_SECRETS_ROOT", "none", "all secrets, `<root>/<namespace>/<secret>/<key>`"),
     key("ROLLCALL_SETTINGS", "none", "a folder of files, each named like one of these variables"),
+    key("ROLLCALL_SOPS_DIR", "none", "the folder of sops files that documents name"),
+    key("ROLLCALL_SOPS_KEY_FILE", "none", "the file with the age key (`AGE-SECRET-KEY-1…`) that opens them"),
 ];
 
 /// How log lines are written.
@@ -81,6 +83,10 @@ pub struct Settings {
     pub secrets_dir: Option<PathBuf>,
     /// All namespaces' secrets.
     pub secrets_root: Option<PathBuf>,
+    /// The folder of sops files.
+    pub sops_dir: Option<PathBuf>,
+    /// The file with the age key that opens them.
+    pub sops_key_file: Option<PathBuf>,
     /// Where gRPC answers.
     pub listen: SocketAddr,
     /// Where health answers.
@@ -155,6 +161,8 @@ impl Settings {
                 .collect::<Result<_, _>>()?,
             secrets_dir: secrets_dir.map(PathBuf::from),
             secrets_root: secrets_root.map(PathBuf::from),
+            sops_dir: values.text("ROLLCALL_SOPS_DIR").map(PathBuf::from),
+            sops_key_file: values.text("ROLLCALL_SOPS_KEY_FILE").map(PathBuf::from),
             listen: values.address("ROLLCALL_LISTEN", ([127, 0, 0, 1], 7070))?,
             health_listen: values.address("ROLLCALL_HEALTH_LISTEN", ([0, 0, 0, 0], 7071))?,
             metrics_listen: values.address("ROLLCALL_METRICS_LISTEN", ([0, 0, 0, 0], 7072))?,

@@ -62,10 +62,10 @@ pub fn main() -> ExitCode {
         Command::SandboxSupervisor => sandbox::supervise(),
         command => match service(&command) {
             Some(service) => chassis::run::run_with(service, chassis::run::environment(), async |context| {
-                dispatch(command, context).await
+                Box::pin(dispatch(command, context)).await
             }),
             None => chassis::run::run_for_people("rollcall", chassis::run::environment(), async |context| {
-                dispatch(command, context).await
+                Box::pin(dispatch(command, context)).await
             }),
         },
     }

@@ -13,6 +13,8 @@ use kube::core::request::Request as Api;
 use kube::core::response::Status;
 use kube::{Client, Config};
 use serde::de::DeserializeOwned;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
 use zeroize::Zeroizing;
 
 use crate::{Desired, Error, Name, Object};
@@ -28,6 +30,8 @@ const ANSWER: usize = 8 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Cluster {
     pub(crate) client: Client,
+    /// Where it is.
+    pub(crate) address: String,
 }
 
 /// What became of an apply.
@@ -67,8 +71,9 @@ impl Cluster {
         // Whoever calls decides when to try again: a call that tries for minutes by itself would hide what is wrong.
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT);
+        let address = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(unconfigured)?;
-        Ok(Cluster { client })
+        Ok(Cluster { client, address })
     }
 
     /// Reads an object; none when it is not there.
@@ -142,7 +147,8 @@ impl Cluster {
         self.send(request).await
     }
 
-    /// Not by the client's own `request`: it would write an answer that it cannot read into the log.
+    /// Not by the client's own `request`: it would write an answer that it cannot read into the log. And the client logs nothing:
+    /// each connection that fails would be an error there, and whoever calls decides whether it is one.
     async fn send(
         &self,
         request: http::Request<Vec<u8>>,
@@ -167,7 +173,7 @@ impl Cluster {
                 _ => Refusal::Lost(format!("what answers {status} is no API server")),
             })
         };
-        tokio::time::timeout(REQUEST, answered)
+        tokio::time::timeout(REQUEST, answered.with_subscriber(Dispatch::none()))
             .await
             .unwrap_or_else(|_| Err(Refusal::Lost(format!("no answer within {REQUEST:?}"))))
     }

@@ -8,6 +8,7 @@ mod client;
 mod error;
 mod event;
 mod object;
+mod secrets;
 mod token;
 mod watch;
 
@@ -15,4 +16,5 @@ pub use client::{Applied, Cluster};
 pub use error::Error;
 pub use event::PodReference;
 pub use object::{Desired, Name, Object, Resource};
+pub use secrets::reader;
 pub use token::Identity;

@@ -7,6 +7,8 @@ use futures_util::TryStreamExt;
 use kube::api::WatchParams;
 use kube::core::{PartialObjectMeta, WatchEvent};
 use tokio::time::Instant;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
 
 use crate::client::{Refusal, api, built, judged};
 use crate::{Cluster, Error, Name};
@@ -32,7 +34,9 @@ impl Cluster {
         let request = built(name, api(name).watch_metadata(&params, ""))?;
         let failed = |error: &kube::Error| judged("watch", name, Refusal::of(error));
         let lost = |reason: String| Error::Unreachable { what: name.to_string(), reason };
+        // As with every call, the client itself logs nothing.
         let opening = self.client.request_events::<PartialObjectMeta<()>>(request);
+        let opening = opening.with_subscriber(Dispatch::none());
         let events = tokio::time::timeout(crate::client::REQUEST, opening)
             .await
             .map_err(|_| lost("the watch does not begin".to_owned()))?

@@ -34,7 +34,8 @@ fn path(components: &[Component]) -> String {
 
 impl Graph {
     /// The graph of an environment, with its implied needs: a database needs its server, its login role's password and
-    /// its server's administrator's password; a topic its Kafka; a Secret or ConfigMap what it is made from; a module the passwords of
+    /// its server's administrator's password; a topic its Kafka; a Secret or ConfigMap what it is made from; a client its secret,
+    /// and its server with its login; a module the passwords of
     /// the databases it needs.
     pub fn of(environment: &Environment) -> Graph {
         let mut graph = Graph::default();
@@ -73,6 +74,20 @@ impl Graph {
         for topic in environment.topics() {
             graph.imply(&topic.component, Component::new(Kind::Kafka, &topic.spec.kafka));
         }
+        for client in environment.clients() {
+            graph.node(client.component.clone());
+            if let Some(secret) = &client.spec.secret {
+                graph.imply(&client.component, client.secret(&secret.secret));
+            }
+            let Some((source, server)) = environment.keycloak(&client.spec.keycloak) else { continue };
+            for secret in server.tls.ca.iter().chain([&server.login.secret]) {
+                let namespace = &source.document.fragment.namespace;
+                graph.imply(&client.component, secret.secret.secret(namespace));
+            }
+            if let Some(module) = &server.module {
+                graph.imply(&client.component, Component::new(Kind::Module, module));
+            }
+        }
         for module in environment.modules() {
             graph.node(module.component.clone());
             for need in &module.spec.needs {
@@ -82,6 +97,11 @@ impl Graph {
                     &module.component,
                     Edge { need: Need { component, ..need.clone() }, implied: false },
                 );
+            }
+            for value in &module.spec.keys {
+                if let Some(object) = value.component(&module.source.document.fragment.namespace) {
+                    graph.imply(&module.component, object);
+                }
             }
             for need in module.spec.needs.iter().filter(|need| need.when == When::Start) {
                 if let Some(password) = passwords.get(&need.component) {
@@ -228,6 +248,7 @@ fn declared_in(source: &crate::document::Source, component: &Component) -> bool 
         Kind::Kafka => document.kafka.contains_key(name),
         Kind::Database => document.databases.contains_key(name),
         Kind::Topic => document.topics.contains_key(name),
+        Kind::Client => document.clients.contains_key(name),
         Kind::Endpoint => document.endpoints.contains_key(name),
         Kind::Module => document.modules.contains_key(name),
         Kind::Secret => document
@@ -237,7 +258,7 @@ fn declared_in(source: &crate::document::Source, component: &Component) -> bool 
         Kind::ConfigMap => document.configmaps.iter().any(|(name, configmap)| {
             configmap.stands(name, &document.fragment.namespace).contains(component)
         }),
-        Kind::Migration | Kind::Group | Kind::Step | Kind::Client => false,
+        Kind::Migration | Kind::Group | Kind::Step => false,
     }
 }
 

@@ -42,6 +42,7 @@ pub struct Args {
 
 /// Runs the provisioner.
 pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
+    let context = context.with_reader(kubernetes::reader());
     let secrets = context.clone();
     let targets = move |environment: &Environment| {
         for (database, server) in spec::left_out(environment) {
@@ -58,5 +59,6 @@ pub async fn plan(
     context: &Context,
     offline: bool,
 ) -> Result<Vec<Planned>, Failure> {
-    Ok(chassis::provision::plans(&targets(environment, &context.secrets_of(environment)?), offline).await)
+    let secrets = context.clone().with_reader(kubernetes::reader()).secrets_of(environment)?;
+    Ok(chassis::provision::plans(&targets(environment, &secrets), offline).await)
 }

@@ -155,8 +155,8 @@ impl PostgresTarget {
 
     /// Logs in as the administrator.
     async fn open(&self, spec: &ServerSpec, database: &str) -> Result<Session, Error> {
-        let server = self.server(spec)?;
-        let password = self.password(&spec.admin.password)?;
+        let server = self.server(spec).await?;
+        let password = self.password(&spec.admin.password).await?;
         let name = format!("rollcall postgres-init/{}", spec.environment.name);
         let session = Session::open(&server, &spec.admin.role, Some(&password), database, &name, CONNECT);
         let mut session =
@@ -171,12 +171,12 @@ impl PostgresTarget {
         Ok(session)
     }
 
-    fn server(&self, spec: &ServerSpec) -> Result<Server, Error> {
-        Ok(Server::resolve(&spec.component, &spec.connection, &spec.namespace, &self.secrets)?)
+    async fn server(&self, spec: &ServerSpec) -> Result<Server, Error> {
+        Ok(Server::resolve(&spec.component, &spec.connection, &spec.namespace, &self.secrets).await?)
     }
 
-    fn password(&self, key: &SecretKey) -> Result<chassis::SecretValue, Error> {
-        Ok(self.secrets.password(&key.secret, &key.key)?)
+    async fn password(&self, key: &SecretKey) -> Result<chassis::SecretValue, Error> {
+        Ok(self.secrets.password(&key.secret, &key.key).await?)
     }
 
     /// A session in database `rollcall`: an idle one, or a new one.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chassis::SecretValue;
 use chassis::secret::{SecretError, SecretStore};
 use lifecycle::Component;
-use lifecycle::document::{self, ObjectName, TlsMode};
+use lifecycle::document::{self, TlsMode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgConnection};
 
@@ -38,15 +38,14 @@ pub struct Server {
 
 impl Server {
     /// How a fragment in `namespace` reaches a server. Reads the CA, so that a renewed one is used.
-    pub fn resolve(
+    pub async fn resolve(
         component: &Component,
         spec: &document::Postgres,
         namespace: &str,
         secrets: &SecretStore,
     ) -> Result<Server, SecretError> {
-        let read = |name: &ObjectName, key: &str| secrets.read(&name.secret(namespace), key);
         let ca = match &spec.tls.ca {
-            Some(ca) => Some(read(&ca.secret, &ca.key)?.expose().to_vec()),
+            Some(ca) => Some(secrets.read(&ca.secret.secret(namespace), &ca.key).await?.expose().to_vec()),
             None => None,
         };
         Ok(Server {

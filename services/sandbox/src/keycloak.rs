@@ -41,6 +41,8 @@ pub struct KeycloakOptions {
     pub admin_user: Option<String>,
     /// The administrator's password; a random one when not given.
     pub admin_password: Option<String>,
+    /// Features to switch on that are off by default, by Keycloak's names; each choice is built and cached by itself.
+    pub features: Vec<String>,
     /// Realms to import, each a file as Keycloak exports it.
     pub realms: Vec<PathBuf>,
     /// The clients' port; a free one when not given.
@@ -61,7 +63,8 @@ impl Sandbox {
     /// Starts a Keycloak; [`Keycloak::ready`] waits until it has made its tables and imported its realms.
     pub async fn keycloak(&self, options: KeycloakOptions) -> Result<Keycloak, Error> {
         tools::ensure(self, &[Tool::Java]).await?;
-        let built = built(self, if options.db.is_some() { "postgres" } else { "dev-file" }).await?;
+        let db = if options.db.is_some() { "postgres" } else { "dev-file" };
+        let built = built(self, db, &options.features).await?;
         let http_port = ports::or_free(options.http_port)?;
         let management_port = ports::or_free(options.management_port)?;
         let admin = (
@@ -148,18 +151,22 @@ impl Keycloak {
     }
 }
 
-/// The distribution after `kc.sh build` for one kind of database. Building takes longer than starting and would otherwise
+/// The distribution after `kc.sh build` for one kind of database and some features. Building takes longer than starting and would otherwise
 /// happen at each start.
-async fn built(sandbox: &Sandbox, db: &str) -> Result<PathBuf, Error> {
-    let entry = cache::entry(sandbox, &format!("keycloak-{VERSION}-{db}"), async |dir| {
+async fn built(sandbox: &Sandbox, db: &str, features: &[String]) -> Result<PathBuf, Error> {
+    let name = [&[format!("keycloak-{VERSION}-{db}")], features].concat().join("-");
+    let entry = cache::entry(sandbox, &name, async |dir| {
         let properties = [("keycloak.version", VERSION)];
         cache::maven(sandbox, "keycloak", &properties, "unpack-dependencies", dir).await?;
         sandbox.say("building Keycloak for quick starts");
         let logs = sandbox.new_dir("keycloak-build")?;
         let script = distribution(dir).join("bin/kc.sh");
-        let build = ProcessSpec::new("kc.sh build", "sh", logs.join("build.log"))
+        let mut build = ProcessSpec::new("kc.sh build", "sh", logs.join("build.log"))
             .args([script.display().to_string(), "build".to_owned(), format!("--db={db}")])
             .args(["--health-enabled=true"]);
+        if !features.is_empty() {
+            build = build.args([format!("--features={}", features.join(","))]);
+        }
         sandbox.run(build, BUILD).await
     })
     .await?;

@@ -37,10 +37,10 @@ pub(crate) fn interested(specs: &[Spec]) -> Vec<(Component, BTreeSet<Component>)
         }
     }
     for spec in specs {
-        let own = sources
-            .get_mut(&spec.object)
-            .map_or_else(|| others.entry(spec.object.clone()).or_default(), |own| own);
-        own.insert(spec.object.clone());
+        match sources.get_mut(&spec.object) {
+            Some(who) => who.insert(spec.object.clone()),
+            None => others.entry(spec.object.clone()).or_default().insert(spec.object.clone()),
+        };
     }
     sources.into_iter().chain(others).collect()
 }
@@ -209,7 +209,7 @@ mod tests {
             pulse.beat(&one);
             assert_eq!(liveness.is_live(), pulse.dead().is_empty());
         }
-        assert_eq!(pulse.dead(), [other.clone()]);
+        assert_eq!(pulse.dead(), std::slice::from_ref(&other));
         assert!(!liveness.is_live());
         pulse.beat(&other);
         tokio::time::sleep(Duration::from_secs(11)).await;

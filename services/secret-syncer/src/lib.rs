@@ -3,9 +3,13 @@
 //! They are kept in a cluster or a directory, by a [`Backend`], so that another kind of store needs another implementation
 //! and nothing else.
 
+pub mod any;
+mod command;
+mod elsewhere;
 pub mod escrow;
 mod follow;
 pub mod generate;
+pub mod keycloak;
 pub mod plan;
 mod progress;
 pub mod rbac;
@@ -18,20 +22,26 @@ pub mod world;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chassis::provision::{Around, Command, Planned};
+use chassis::provision::{Around, Command, Known, Planned};
+use chassis::settings::Settings;
 use chassis::{Context, Failure};
 use lifecycle::Component;
-use lifecycle::document::Environment;
+use lifecycle::document::{Environment, Source as DocumentSource, Vault};
+use nix::sys::resource::{Resource, setrlimit};
 
 pub use progress::Progress;
 pub use spec::Spec;
 pub use store::Store;
 pub use world::{Backend, Directory, Error, Kubernetes, Nowhere, Outside, Target};
 
+use any::Maker;
+use command::Asked;
+use elsewhere::Elsewhere;
 use follow::Telling;
+use world::InStore;
 
-/// What is to be made: one target for each declared object, so that one that cannot be read or written holds up nothing
-/// else. What follows something stands after it.
+/// The objects that are to be made: one target for each, so that one that cannot be read or written holds up nothing else.
+/// What follows something stands after it.
 pub fn targets<B: Backend + Clone>(
     specs: Vec<Spec>,
     store: &B,
@@ -42,43 +52,93 @@ pub fn targets<B: Backend + Clone>(
     specs.into_iter().map(|spec| (spec.object.clone(), target(), spec)).collect()
 }
 
+/// Everything that is to be made: clients of Keycloak, and the objects.
+fn everything(
+    environment: &Environment,
+    settings: &Settings,
+    store: &Store,
+    progress: &Progress,
+) -> Vec<(Component, Maker<Store>, any::Spec)> {
+    let clients = keycloak::targets(environment, &InStore(store.clone()));
+    let outside: Arc<dyn Outside> = Arc::new(Elsewhere::new(environment, settings, store.clone(), &clients));
+    let objects = targets(spec::specs(environment), store, &outside, progress);
+    let clients = clients
+        .into_iter()
+        .map(|(name, target, spec)| (name, Maker::Client(target), any::Spec::Client(Box::new(spec))));
+    let objects = objects
+        .into_iter()
+        .map(|(name, target, spec)| (name, Maker::Object(target), any::Spec::Object(Box::new(spec))));
+    clients.chain(objects).collect()
+}
+
 /// Generate Secrets, copy Secrets and ConfigMaps, and keep the copies like what they follow.
 #[derive(Debug, clap::Parser)]
 #[command(name = "secret-syncer", version)]
 pub struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: Asked,
 }
 
 /// Runs the provisioner over the store that the settings name.
 pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
-    let around = Around::default();
+    // What was read must not lie in a file when this process dies.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Failure::internal)?;
     // What would be done where nothing is can be said without a store.
-    let offline = matches!(args.command, Command::Plan { offline: true, .. });
+    let offline = matches!(args.command, Asked::Provision(Command::Plan { offline: true, .. }));
     let store = if offline { Store::nothing() } else { Store::open(&context.settings).await? };
+    match args.command {
+        Asked::Provision(command) => Box::pin(provision(command, context, store)).await,
+        Asked::Forget { secret, documents } => command::forget(&store, &documents, &secret).await,
+        Asked::Teardown { documents, generated, yes } => {
+            let environment = chassis::documents::load_complete(&documents)?;
+            let progress = Progress::new(&context.metrics, Known::default());
+            let targets = targets(spec::specs(&environment), &store, &(Arc::new(Nowhere) as _), &progress);
+            command::teardown(targets, &store, generated, yes).await
+        }
+    }
+}
+
+async fn provision(command: Command, context: Context, store: Store) -> Result<(), Failure> {
+    let around = Around::default();
     // A plan touches nothing, not even by watching.
-    let follows = !matches!(args.command, Command::Plan { .. });
+    let follows = !matches!(command, Command::Plan { .. });
     let progress = Progress::new(&context.metrics, around.known.clone());
     let telling = Telling {
         nudges: around.nudges.clone(),
         progress: progress.clone(),
         liveness: context.liveness.clone(),
     };
+    let settings = context.settings.clone();
     let targets = move |environment: &Environment| {
-        let specs = spec::specs(environment);
         match &store {
             Store::Directory(store) if follows => follow::directory(store, telling.clone()),
-            Store::Kubernetes(store) if follows => follow::kubernetes(store, &specs, &telling),
+            Store::Kubernetes(store) if follows => {
+                follow::kubernetes(store, &spec::specs(environment), &telling);
+            }
             _ => {}
         }
-        Ok(targets(specs, &store, &outside(), &progress))
+        Ok(everything(environment, &settings, &store, &progress))
     };
-    chassis::provision::run(args.command, context, targets, around).await
+    Box::pin(chassis::provision::run(command, context, targets, around)).await
 }
 
 /// The Roles and RoleBindings that let an account do what the documents say.
 pub fn rights(environment: &Environment, account: &rbac::Account) -> Vec<serde_json::Value> {
-    rbac::manifests(&spec::specs(environment), &BTreeSet::new(), account)
+    rbac::manifests(&spec::specs(environment), &credentials(environment), account)
+}
+
+/// The Secrets that are read to log in to Vaults and Keycloaks, or to be given to a client.
+fn credentials(environment: &Environment) -> BTreeSet<Component> {
+    let of = |source: &DocumentSource| {
+        let (document, namespace) = (&source.document, &source.document.fragment.namespace);
+        let vaults = document.vault.values().flat_map(Vault::references);
+        let keycloaks = document.keycloak.values();
+        let keycloaks = keycloaks.flat_map(|server| server.tls.ca.iter().chain([&server.login.secret]));
+        let clients = document.clients.values().filter_map(|client| client.secret.as_ref());
+        let all = vaults.chain(keycloaks).chain(clients);
+        all.map(|reference| reference.secret.secret(namespace)).collect::<Vec<_>>()
+    };
+    environment.sources().flat_map(of).collect()
 }
 
 /// What would be done with each object; `offline` looks at none.
@@ -88,11 +148,7 @@ pub async fn plan(
     offline: bool,
 ) -> Result<Vec<Planned>, Failure> {
     let store = if offline { Store::nothing() } else { Store::open(&context.settings).await? };
-    let progress = Progress::new(&context.metrics, chassis::provision::Known::default());
-    Ok(chassis::provision::plans(&targets(spec::specs(environment), &store, &outside(), &progress), offline)
-        .await)
-}
-
-fn outside() -> Arc<dyn Outside> {
-    Arc::new(Nowhere)
+    let progress = Progress::new(&context.metrics, Known::default());
+    let targets = everything(environment, &context.settings, &store, &progress);
+    Ok(chassis::provision::plans(&targets, offline).await)
 }

@@ -3,6 +3,7 @@
 mod followed;
 mod generated;
 mod seen;
+mod teardown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +14,9 @@ use lifecycle::document::{Generator, forbidden_type};
 
 use crate::spec::{Origin, Recipe, Spec};
 
-pub use seen::{Fingerprint, Keys, Marker, Seen, There, Value, World};
+pub use teardown::teardown;
+
+pub use seen::{Fingerprint, Keys, Marker, Recorded, Seen, There, Value, World};
 
 /// One change to one object, made in one write where the store can.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +43,13 @@ pub enum Action {
     },
     /// Marks the object as ours, as it is.
     Claim,
-    /// Notes apart from the object that these keys were generated.
-    Remember(BTreeSet<String>),
+    /// Notes apart from the object that keys were generated.
+    Remember {
+        /// Those that are not noted yet.
+        keys: BTreeSet<String>,
+        /// For whom all values are sealed with the note, and how often they have been rotated.
+        seal: Option<(String, u32)>,
+    },
     /// Writes and removes keys so that it is as its sources are.
     Follow {
         /// What happens to which key.
@@ -126,8 +134,12 @@ impl fmt::Display for Step {
                 kept.try_for_each(|(key, previous)| write!(f, ", the old `{key}` is kept as `{previous}`"))
             }
             Action::Claim => f.write_str("mark it as this environment's"),
-            Action::Remember(keys) => write!(f, "note that {} was generated", list(keys)),
-            Action::Delete => f.write_str("delete it, because its source was deleted"),
+            Action::Remember { keys, seal } => {
+                let noted = (!keys.is_empty()).then(|| format!("note that {} was generated", list(keys)));
+                let sealed = seal.as_ref().map(|(recipient, _)| format!("seal a copy for {recipient}"));
+                f.write_str(&noted.into_iter().chain(sealed).collect::<Vec<_>>().join("; "))
+            }
+            Action::Delete => f.write_str("delete it"),
             Action::Follow { keys, .. } => f.write_str(&followed::phrases(keys).join("; ")),
         }
     }
@@ -140,11 +152,14 @@ pub type Plan = converge::Plan<Step>;
 pub fn plan(spec: &Spec, world: &World) -> Plan {
     let mut plan = Deciding { spec, world, plan: Plan::default() };
     match &spec.origin {
-        Origin::External(keys) => plan.external(keys),
+        Origin::External => plan.external(),
         Origin::Generated(generated) => plan.generated(generated),
         Origin::Followed(followed) => plan.followed(followed),
     }
     plan.fixed();
+    if plan.plan.steps.is_empty() {
+        plan.required();
+    }
     let mut plan = plan.plan;
     if !plan.refusals.is_empty() {
         plan.pending.clear();
@@ -229,7 +244,7 @@ impl Deciding<'_> {
     /// What would be changed cannot be, when the object is immutable.
     fn fixed(&mut self) {
         let is_fixed = self.world.there.as_ref().is_some_and(|there| there.immutable);
-        let writes = |step: &Step| !matches!(step.action, Action::Remember(_) | Action::Delete);
+        let writes = |step: &Step| !matches!(step.action, Action::Remember { .. } | Action::Delete);
         if is_fixed && self.plan.steps.iter().any(writes) {
             let would: Vec<String> = self.plan.steps.iter().map(ToString::to_string).collect();
             self.refuse(format!(
@@ -239,15 +254,20 @@ impl Deciding<'_> {
         }
     }
 
-    fn external(&mut self, keys: &BTreeSet<String>) {
-        let object = &self.spec.object;
-        let Some(there) = &self.world.there else {
+    fn external(&mut self) {
+        if self.world.there.is_none() {
+            let (object, keys) = (&self.spec.object, &self.spec.required);
             let keys = if keys.is_empty() { String::new() } else { format!(" with {}", list(keys)) };
-            return self.wait(format!(
+            self.wait(format!(
                 "{object} does not exist; it is declared external, so somebody else makes it{keys}"
             ));
-        };
-        for key in keys {
+        }
+    }
+
+    /// An object that is as it should be may still lack what documents read of it.
+    fn required(&mut self) {
+        let (object, Some(there)) = (&self.spec.object, &self.world.there) else { return };
+        for key in &self.spec.required {
             match there.keys.get(key).map(|value| value.flaw) {
                 Some(None) => {}
                 Some(Some(flaw)) => self.wait(format!("{object} key `{key}` {flaw}; whoever makes it must write it")),

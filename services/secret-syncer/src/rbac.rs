@@ -30,6 +30,9 @@ enum Use {
     WriteAndDelete,
 }
 
+/// What is done with which objects of one kind.
+type Rules = BTreeMap<(Kind, Use), BTreeSet<String>>;
+
 impl Use {
     fn verbs(self) -> &'static [&'static str] {
         match self {
@@ -48,8 +51,7 @@ impl Use {
 /// that it reads besides, to log in somewhere.
 pub fn manifests(specs: &[Spec], also: &BTreeSet<Component>, account: &Account) -> Vec<Value> {
     let Some(owner) = specs.first().map(|spec| &spec.owner) else { return Vec::new() };
-    let mut roles: BTreeMap<(String, &'static str), BTreeMap<(Kind, Use), BTreeSet<String>>> =
-        BTreeMap::new();
+    let mut roles: BTreeMap<(String, &'static str), Rules> = BTreeMap::new();
     for (object, what) in uses(specs, also, owner.environment) {
         let role = (object.namespace().unwrap_or_default().to_owned(), what.role());
         roles
@@ -73,11 +75,13 @@ fn uses(specs: &[Spec], also: &BTreeSet<Component>, environment: Uuid) -> BTreeM
         let asked = uses.entry(object).or_insert(what);
         *asked = (*asked).max(what);
     };
-    also.iter().for_each(|secret| ask(secret.clone(), Use::Read));
+    for secret in also {
+        ask(secret.clone(), Use::Read);
+    }
     for spec in specs {
         spec.read_objects().for_each(|source| ask(source, Use::Read));
         let what = match &spec.origin {
-            Origin::External(_) => Use::Read,
+            Origin::External => Use::Read,
             Origin::Generated(_) => {
                 let namespace = spec.object.namespace().unwrap_or_default();
                 ask(Component::namespaced(Kind::ConfigMap, namespace, record_name(environment)), Use::Write);
@@ -93,7 +97,7 @@ fn uses(specs: &[Spec], also: &BTreeSet<Component>, environment: Uuid) -> BTreeM
     uses
 }
 
-fn role(name: &str, namespace: &str, rules: &BTreeMap<(Kind, Use), BTreeSet<String>>) -> Value {
+fn role(name: &str, namespace: &str, rules: &Rules) -> Value {
     let rule = |((kind, what), names): (&(Kind, Use), &BTreeSet<String>)| {
         let resource = if *kind == Kind::ConfigMap { "configmaps" } else { "secrets" };
         json!({"apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": what.verbs()})

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use lifecycle::document::{
-    self, ConfigMap, Copy, Declared, Environment, Generator, Mode, Secret, SecretRef, SourceGone, Template,
+    self, ConfigMap, Copy, Declared, Document, Environment, Generator, Mode, Secret, SecretRef, SourceGone,
+    Template,
 };
 use lifecycle::{Component, Kind};
 use uuid::Uuid;
@@ -23,6 +24,8 @@ pub struct Spec {
     pub owner: Owner,
     /// Where its values come from.
     pub origin: Origin,
+    /// The keys that documents read of it.
+    pub required: BTreeSet<String>,
     /// Its fragment is in mode `report`.
     pub report_only: bool,
 }
@@ -41,8 +44,8 @@ pub struct Owner {
 /// Where an object's values come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Somebody else makes it. It is ready when it has the keys that the documents read.
-    External(BTreeSet<String>),
+    /// Somebody else makes it.
+    External,
     /// Made once, never overwritten.
     Generated(Generated),
     /// It follows something else.
@@ -64,6 +67,8 @@ pub struct Generated {
     pub serial: u32,
     /// Under which keys old values are kept.
     pub previous: BTreeMap<String, String>,
+    /// For whom a copy of the values is sealed: an age recipient.
+    pub escrow: Option<String>,
 }
 
 /// What follows something else.
@@ -140,7 +145,9 @@ pub enum Source {
     Client(Component),
     /// A secret in Vault.
     Vault {
-        /// The server's name in documents.
+        /// The fragment whose Vault it is.
+        fragment: String,
+        /// The server's name in it.
         server: String,
         /// The path below its mount.
         path: String,
@@ -153,7 +160,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::Object(component) | Source::Client(component) => component.fmt(f),
-            Source::Vault { server, path } => write!(f, "`{path}` of Vault `{server}`"),
+            Source::Vault { server, path, .. } => write!(f, "`{path}` of Vault `{server}`"),
             Source::Sops(file) => write!(f, "the sops file {file}"),
         }
     }
@@ -187,7 +194,7 @@ impl Spec {
                     keys.values().flat_map(Recipe::places).map(|place| place.source.clone()).collect()
                 }
             },
-            Origin::External(_) | Origin::Generated(_) => BTreeSet::new(),
+            Origin::External | Origin::Generated(_) => BTreeSet::new(),
         }
     }
 
@@ -212,7 +219,6 @@ impl Spec {
 /// The Secrets and ConfigMaps that an environment's documents declare; what follows stands after what it follows.
 pub fn specs(environment: &Environment) -> Vec<Spec> {
     let read = keys_read(environment);
-    let external = |object: &Component| Origin::External(read.get(object).cloned().unwrap_or_default());
     let identity = environment.identity();
     let spec = |object: &Component, source: &document::Source, origin: Origin| Spec {
         owner: Owner {
@@ -220,16 +226,17 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
             name: identity.name.clone(),
             fragment: source.document.fragment.name.clone(),
         },
+        required: read.get(object).cloned().unwrap_or_default(),
         origin,
         report_only: source.document.policy.mode == Mode::Report,
         object: object.clone(),
     };
     let secrets = environment.secrets().map(|declared| {
-        let origin = secret(&declared).unwrap_or_else(|| external(&declared.component));
+        let origin = secret(&declared).unwrap_or(Origin::External);
         spec(&declared.component, declared.source, origin)
     });
     let configmaps = environment.configmaps().map(|declared| {
-        let origin = configmap(&declared).unwrap_or_else(|| external(&declared.component));
+        let origin = configmap(&declared).unwrap_or(Origin::External);
         spec(&declared.component, declared.source, origin)
     });
     let mut specs: Vec<Spec> = secrets.chain(configmaps).collect();
@@ -243,7 +250,7 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
 fn secret(declared: &Declared<'_, Secret>) -> Option<Origin> {
     let (secret, namespace) = (declared.spec, declared.namespace());
     if let Some(copy) = &secret.copy {
-        return Some(copied(copy, Kind::Secret, namespace));
+        return Some(copied(copy, Kind::Secret, &declared.source.document));
     }
     if let Some(template) = &secret.template {
         let followed = Followed {
@@ -264,6 +271,7 @@ fn secret(declared: &Declared<'_, Secret>) -> Option<Origin> {
             protects: secret.protects.iter().map(|what| what.clone().in_namespace(namespace)).collect(),
             serial: secret.rotate.as_ref().map_or(0, |rotate| rotate.serial),
             previous: secret.rotate.as_ref().map(|rotate| rotate.previous.clone()).unwrap_or_default(),
+            escrow: secret.escrow.clone(),
         })
     })
 }
@@ -272,7 +280,7 @@ fn secret(declared: &Declared<'_, Secret>) -> Option<Origin> {
 fn configmap(declared: &Declared<'_, ConfigMap>) -> Option<Origin> {
     let (configmap, namespace) = (declared.spec, declared.namespace());
     if let Some(copy) = &configmap.copy {
-        return Some(copied(copy, Kind::ConfigMap, namespace));
+        return Some(copied(copy, Kind::ConfigMap, &declared.source.document));
     }
     let place = |value: &SecretRef| Place {
         source: Source::Object(value.secret.secret(namespace)),
@@ -291,12 +299,13 @@ fn configmap(declared: &Declared<'_, ConfigMap>) -> Option<Origin> {
     })
 }
 
-fn copied(copy: &Copy, kind: Kind, namespace: &str) -> Origin {
+fn copied(copy: &Copy, kind: Kind, document: &Document) -> Origin {
     let source = match &copy.from {
-        document::Origin::Object(name) => Source::Object(name.component(kind, namespace)),
+        document::Origin::Object(name) => Source::Object(name.component(kind, &document.fragment.namespace)),
         document::Origin::Client(name) => Source::Client(Component::new(Kind::Client, name)),
         document::Origin::Vault { server, path } => {
-            Source::Vault { server: server.clone(), path: path.clone() }
+            let fragment = document.fragment.name.clone();
+            Source::Vault { fragment, server: server.clone(), path: path.clone() }
         }
         document::Origin::Sops(file) => Source::Sops(file.clone()),
     };

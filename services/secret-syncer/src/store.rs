@@ -1,6 +1,5 @@
 //! The store that this process was given: a cluster, or a directory.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use chassis::settings::Settings;
@@ -8,7 +7,7 @@ use chassis::{Exit, Failure};
 use kubernetes::Cluster;
 use lifecycle::Component;
 
-use crate::world::{Backend, Change, Claim, Contents, Directory, Error, Kubernetes};
+use crate::world::{Backend, Change, Claim, Contents, Directory, Error, Kubernetes, Record};
 
 /// A store.
 #[derive(Debug, Clone)]
@@ -66,22 +65,17 @@ impl Backend for Store {
         }
     }
 
-    async fn remembered(&self, object: &Component, claim: &Claim) -> Result<BTreeSet<String>, Error> {
+    async fn remembered(&self, object: &Component, claim: &Claim) -> Result<Record, Error> {
         match self {
             Store::Directory(store) => store.remembered(object, claim).await,
             Store::Kubernetes(store) => store.remembered(object, claim).await,
         }
     }
 
-    async fn remember(
-        &self,
-        object: &Component,
-        claim: &Claim,
-        keys: &BTreeSet<String>,
-    ) -> Result<(), Error> {
+    async fn remember(&self, object: &Component, claim: &Claim, record: &Record) -> Result<(), Error> {
         match self {
-            Store::Directory(store) => store.remember(object, claim, keys).await,
-            Store::Kubernetes(store) => store.remember(object, claim, keys).await,
+            Store::Directory(store) => store.remember(object, claim, record).await,
+            Store::Kubernetes(store) => store.remember(object, claim, record).await,
         }
     }
 }

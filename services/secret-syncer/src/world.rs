@@ -1,6 +1,7 @@
 //! Looking and changing: one object in a store and what it is made from, whatever both are made of.
 
 mod backend;
+mod credentials;
 mod directory;
 mod error;
 mod kubernetes;
@@ -17,7 +18,8 @@ use chassis::converge::{Reconcile, Standing};
 use lifecycle::document::Generator;
 use lifecycle::{Component, Evidence, placeholder};
 
-pub use backend::{Backend, Change, Contents, Rotated};
+pub use backend::{Backend, Change, Contents, Escrow, Record, Rotated};
+pub use credentials::InStore;
 pub use directory::Directory;
 pub use error::Error;
 pub(crate) use kubernetes::name;
@@ -26,8 +28,9 @@ pub use mark::{Claim, Mark};
 pub use outside::{Nowhere, Outside};
 pub use watch::Wakes;
 
+use crate::escrow;
 use crate::generate::{self, CaMaterial};
-use crate::plan::{self, Action, Keys, Marker, Reason, Seen, Step, There, Value, World};
+use crate::plan::{self, Action, Keys, Marker, Reason, Recorded, Seen, Step, There, Value, World};
 use crate::progress::Progress;
 use crate::spec::{Origin, Source, Spec};
 use values::Sources;
@@ -121,8 +124,8 @@ impl<B: Backend> Target<B> {
         let unmade =
             |reason: String| Error::Unmade { object: spec.object.clone(), key: own.to_owned(), reason };
         // An RSA key takes a while.
-        let made = tokio::task::spawn_blocking(make).await.map_err(|error| unmade(error.to_string()))?;
-        made.map_err(|error| unmade(error.to_string()))
+        let values = tokio::task::spawn_blocking(make).await.map_err(|error| unmade(error.to_string()))?;
+        values.map_err(|error| unmade(error.to_string()))
     }
 
     /// What signs a generator's certificate, if it makes one.
@@ -143,17 +146,34 @@ impl<B: Backend> Target<B> {
         Ok(Some(CaMaterial { certificate, private }))
     }
 
+    /// Notes what was generated, and seals it for whoever is to restore it.
+    async fn remember(
+        &self,
+        spec: &Spec,
+        step: &Step,
+        keys: &BTreeSet<String>,
+        seal: Option<&(String, u32)>,
+    ) -> Result<(), Error> {
+        let (object, claim) = (&step.object, claim(spec));
+        let mut record = self.backend.remembered(object, &claim).await?;
+        record.keys.extend(keys.iter().cloned());
+        if let Some((recipient, serial)) = seal {
+            let mut values = self.backend.read(object).await?.unwrap_or_default().keys;
+            values.retain(|key, _| record.keys.contains(key));
+            let made = std::time::SystemTime::now();
+            let sealed = escrow::seal(recipient, object, &spec.owner.name, made, &values)?;
+            record.escrow = Some(Escrow { recipient: recipient.clone(), serial: *serial, sealed });
+        }
+        self.backend.remember(object, &claim, &record).await
+    }
+
     async fn attempt(&self, spec: &Spec, step: &Step) -> Result<(), Error> {
         let claim = claim(spec);
         match &step.action {
             Action::Generate { .. } | Action::Claim => self.make(spec, step).await,
             Action::Follow { keys, force } => self.follow(spec, step, keys, *force).await,
             Action::Delete => self.backend.delete(&step.object, &claim, step.version.as_deref()).await,
-            Action::Remember(keys) => {
-                let mut all = self.backend.remembered(&step.object, &claim).await?;
-                all.extend(keys.iter().cloned());
-                self.backend.remember(&step.object, &claim, &all).await
-            }
+            Action::Remember { keys, seal } => self.remember(spec, step, keys, seal.as_ref()).await,
         }
     }
 }
@@ -162,7 +182,8 @@ fn seconds_since_1970() -> i64 {
     i64::try_from(chassis::clock::now().0 / 1000).unwrap_or(i64::MAX)
 }
 
-fn claim(spec: &Spec) -> Claim {
+/// Who makes an object, by its spec.
+pub(crate) fn claim(spec: &Spec) -> Claim {
     Claim { owner: spec.owner.clone(), sources: spec.sources().iter().map(ToString::to_string).collect() }
 }
 
@@ -217,14 +238,17 @@ impl<B: Backend> Reconcile for Target<B> {
     async fn observe(&self, spec: &Spec) -> Result<World, Error> {
         // First: what is noted by then was there before, so whoever reads after that and does not find it knows that it is
         // gone, and not just being made by another instance.
-        let generated_once = match &spec.origin {
+        let record = match &spec.origin {
             Origin::Generated(_) => self.backend.remembered(&spec.object, &claim(spec)).await?,
-            _ => BTreeSet::new(),
+            _ => Record::default(),
         };
         let contents = self.backend.read(&spec.object).await?;
         let sources = self.sources(spec).await?;
         let mut world = world(spec, contents, &sources);
-        world.generated_once = generated_once;
+        world.recorded = Recorded {
+            keys: record.keys,
+            sealed: record.escrow.map(|escrow| (escrow.recipient, escrow.serial)),
+        };
         world.corrections = self.progress.corrections(&spec.object);
         if let Origin::Generated(generated) = &spec.origin {
             let known = generated.protects.iter().filter(|what| self.progress.is_known(what));
@@ -284,7 +308,7 @@ fn world(spec: &Spec, contents: Option<Contents>, sources: &Sources) -> World {
     };
     let recipes = match &spec.origin {
         Origin::Followed(followed) => values::wanted(&followed.wanted, sources),
-        Origin::External(_) | Origin::Generated(_) => BTreeMap::new(),
+        Origin::External | Origin::Generated(_) => BTreeMap::new(),
     };
     let composed = recipes.iter().filter_map(|(key, recipe)| {
         let made = values::compose(recipe, sources)?;
@@ -329,6 +353,7 @@ mod tests {
             object: "secret/dev/copy".parse().unwrap(),
             owner,
             origin: Origin::Followed(followed),
+            required: BTreeSet::new(),
             report_only: false,
         };
         let contents = || Contents {

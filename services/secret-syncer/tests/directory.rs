@@ -225,7 +225,7 @@ fn a_store_that_may_not_be_read_or_written_says_so_and_will_never_work() {
     let root = tempfile::tempdir().unwrap();
     let store = root.path().join("store");
     std::fs::create_dir(&store).unwrap();
-    for (mode, what) in [(0o555, "make"), (0o000, "list")] {
+    for (mode, what) in [(0o555, "make"), (0o000, "read")] {
         std::fs::set_permissions(&store, std::fs::Permissions::from_mode(mode)).unwrap();
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let said = spawn("denied", &store, Some(65_534)).said().expect("child ends well");

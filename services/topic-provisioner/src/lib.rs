@@ -31,6 +31,7 @@ pub struct Args {
 
 /// Runs the provisioner.
 pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
+    let context = context.with_reader(kubernetes::reader());
     let secrets = context.clone();
     let targets =
         move |environment: &Environment| Ok(targets(environment, &secrets.secrets_of(environment)?));
@@ -43,5 +44,6 @@ pub async fn plan(
     context: &Context,
     offline: bool,
 ) -> Result<Vec<Planned>, Failure> {
-    Ok(chassis::provision::plans(&targets(environment, &context.secrets_of(environment)?), offline).await)
+    let secrets = context.clone().with_reader(kubernetes::reader()).secrets_of(environment)?;
+    Ok(chassis::provision::plans(&targets(environment, &secrets), offline).await)
 }

@@ -189,7 +189,7 @@ impl KafkaTarget {
         if let Some(client) = &*kept {
             return Ok(Arc::clone(client));
         }
-        let client = Arc::new(Client::new(&self.cluster, &self.connection, &self.secrets)?);
+        let client = Arc::new(Client::new(&self.cluster, &self.connection, &self.secrets).await?);
         *kept = Some(Arc::clone(&client));
         Ok(client)
     }

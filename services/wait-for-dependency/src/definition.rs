@@ -42,7 +42,8 @@ pub fn for_waiter(environment: &Environment, source: &Source, component: &Compon
             }
         }
         Kind::Endpoint => endpoint(environment, component),
-        Kind::Migration | Kind::Group | Kind::Step | Kind::Client => Err(nobody(component)),
+        Kind::Client => Err(unseen(component)),
+        Kind::Migration | Kind::Group | Kind::Step => Err(nobody(component)),
     }
 }
 
@@ -76,7 +77,8 @@ pub fn for_hub(environment: &Environment, component: &Component) -> Definition {
             module.spec.ready.as_ref().and_then(ready_probe).ok_or_else(|| says_nothing(component))
         }
         Kind::Endpoint => endpoint(environment, component),
-        Kind::Migration | Kind::Group | Kind::Step | Kind::Client => Err(nobody(component)),
+        Kind::Client => Err(unseen(component)),
+        Kind::Migration | Kind::Group | Kind::Step => Err(nobody(component)),
     }
 }
 
@@ -94,6 +96,12 @@ pub fn views(environment: &Environment) -> impl Iterator<Item = (&str, Component
 /// What is said about something that no document declares.
 pub fn nobody(component: &Component) -> String {
     format!("wait for nobody: no fragment declares {component}; declare it, or correct the need")
+}
+
+fn unseen(component: &Component) -> String {
+    format!(
+        "only who makes {component} can look at it; need the Secret that holds its secret, and the module it is in"
+    )
 }
 
 fn says_nothing(component: &Component) -> String {

@@ -27,6 +27,7 @@ enum Command {
 
 /// Runs the command.
 pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
+    let context = context.with_reader(kubernetes::reader());
     match args.command {
         Command::Wait(args) => wait::wait(*args, context).await,
         Command::Serve(args) => hub::serve(args, context).await,

@@ -20,6 +20,8 @@ fn wait(arguments: &[&str]) -> Command {
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
+        // Whoever runs this test may have a cluster of his own.
+        .env("HOME", "/nonexistent")
         .env("ROLLCALL_LOG_FORMAT", "text");
     command
 }
@@ -204,6 +206,40 @@ fn a_secret_must_be_there_and_can_be_waited_for() {
         finished(&secrets(&["--postgres", &target, "--password-secret", "db:password"]).output().unwrap());
     assert_eq!(code, Some(65), "{said}");
     assert!(said.contains("line break") && !said.contains(PLANTED), "{said}");
+}
+
+#[test]
+fn an_api_server_is_asked_by_who_waits_for_a_secret_and_by_nobody_else() {
+    let (server, address) = open_port();
+    server.set_nonblocking(true).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "x",
+        "clusters": [{"name": "x", "cluster": {"server": format!("https://{address}")}}],
+        "users": [{"name": "x", "user": {"token": PLANTED}}],
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x", "namespace": "own"}}],
+    });
+    std::fs::write(file.path(), config.to_string()).unwrap();
+    let asking = |arguments: &[&str]| {
+        let mut command = wait(arguments);
+        command.env("KUBECONFIG", file.path()).env("ROLLCALL_LOG", "trace");
+        finished(&command.output().unwrap())
+    };
+    let (_listener, open) = open_port();
+    let (code, _, said) = asking(&["--tcp", &open]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(server.accept().is_err() && !said.contains("kube"), "nobody is asked and nothing said: {said}");
+
+    let (code, _, said) = asking(&["--secret", "db:password", "--timeout", "4s"]);
+    assert_eq!(code, Some(124), "a server that does not answer may answer later: {said}");
+    assert!(server.accept().is_ok());
+    assert!(said.contains("secret/own/db cannot be read now"), "in the namespace of the kubeconfig: {said}");
+    assert!(said.contains("unknown for") && !said.contains(PLANTED), "{said}");
+
+    let mut nowhere = wait(&["--secret", "db:password"]);
+    let (code, _, said) = finished(&nowhere.env("KUBECONFIG", "/none/such").output().unwrap());
+    assert_eq!(code, Some(65), "{said}");
+    assert!(said.contains("/none/such") && said.contains("or set ROLLCALL_SECRETS_DIR"), "{said}");
 }
 
 #[test]

@@ -43,7 +43,9 @@ mod tests {
         let name = |text: &str| text.parse::<Component>().unwrap();
         let (one, other) = (nudges.of(&name("secret/a/x")), nudges.of(&name("secret/b/x")));
         let mut waits = [Box::pin(one.notified()), Box::pin(other.notified())];
-        waits.iter_mut().for_each(|wait| _ = wait.as_mut().enable());
+        for wait in &mut waits {
+            wait.as_mut().enable();
+        }
         let [first, second] = waits;
         nudges.one(&name("secret/a/x"));
         nudges.one(&name("secret/c/unknown"));

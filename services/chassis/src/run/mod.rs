@@ -15,7 +15,7 @@ use crate::bus::{Bus, Part};
 use crate::exit::{Exit, Failure};
 use crate::health::Liveness;
 use crate::metrics::Metrics;
-use crate::secret::SecretStore;
+use crate::secret::{SecretReader, SecretStore};
 use crate::settings::Settings;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Telemetry};
@@ -47,6 +47,8 @@ pub struct Context {
     pub part: Part,
     /// Whether it can still do its work.
     pub liveness: Liveness,
+    /// Whoever reads Secrets where the settings name no folder.
+    pub reader: Option<Arc<dyn SecretReader>>,
 }
 
 impl Context {
@@ -59,15 +61,23 @@ impl Context {
             metrics: Metrics::new(service),
             part: Part::default(),
             liveness: Liveness::default(),
+            reader: None,
         }
+    }
+
+    /// The same for a service that asks `reader` for Secrets where the settings name no folder.
+    #[must_use]
+    pub fn with_reader(self, reader: Option<Arc<dyn SecretReader>>) -> Self {
+        Context { reader, ..self }
     }
 
     /// Where this process reads secrets; `namespace` is that of its own fragment.
     pub fn secrets(&self, namespace: &str) -> SecretStore {
-        match (&self.settings.secrets_dir, &self.settings.secrets_root) {
-            (Some(dir), _) => SecretStore::Own { dir: dir.clone(), namespace: namespace.to_owned() },
-            (None, Some(root)) => SecretStore::Root(root.clone()),
-            (None, None) => SecretStore::None,
+        match (&self.settings.secrets_dir, &self.settings.secrets_root, &self.reader) {
+            (Some(dir), _, _) => SecretStore::Own { dir: dir.clone(), namespace: namespace.to_owned() },
+            (None, Some(root), _) => SecretStore::Root(root.clone()),
+            (None, None, Some(reader)) => SecretStore::Reader(Arc::clone(reader)),
+            (None, None, None) => SecretStore::None,
         }
     }
 

@@ -15,6 +15,8 @@ fn nothing_given_means_the_defaults() {
         brokers: Vec::new(),
         secrets_dir: None,
         secrets_root: None,
+        sops_dir: None,
+        sops_key_file: None,
         listen: "127.0.0.1:7070".parse().unwrap(),
         health_listen: "0.0.0.0:7071".parse().unwrap(),
         metrics_listen: "0.0.0.0:7072".parse().unwrap(),

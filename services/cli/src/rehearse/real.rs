@@ -37,7 +37,7 @@ pub(super) async fn start(stage: &Stage, module: &str) -> Result<Keycloak, Failu
     ]);
     stage.sandbox().run(waiter, START).await.map_err(Failure::internal)?;
     let options = KeycloakOptions {
-        db: database(stage, module)?,
+        db: database(stage, module).await?,
         realms: vec![realm(stage, ready.realm.as_deref().unwrap_or("master"))?],
         http_port: stage.stand_in_port(&format!("module/{module}")),
         ..KeycloakOptions::default()
@@ -48,7 +48,7 @@ pub(super) async fn start(stage: &Stage, module: &str) -> Result<Keycloak, Failu
 }
 
 /// The login of the module's first database.
-fn database(stage: &Stage, module: &str) -> Result<Option<KeycloakDatabase>, Failure> {
+async fn database(stage: &Stage, module: &str) -> Result<Option<KeycloakDatabase>, Failure> {
     let environment = stage.environment();
     let Some(component) = needs_of(environment, module, Kind::Database).into_iter().next() else {
         return Ok(None);
@@ -59,8 +59,10 @@ fn database(stage: &Stage, module: &str) -> Result<Option<KeycloakDatabase>, Fai
     let name = environment.naming().database(database.spec.physical_base(component.name()), place);
     let user = environment.naming().role(&app.name, place).map_err(Failure::usage)?;
     let store = SecretStore::Root(stage.secrets());
-    let password =
-        store.password(&database.secret(&app.password.secret), &app.password.key).map_err(Failure::usage)?;
+    let password = store
+        .password(&database.secret(&app.password.secret), &app.password.key)
+        .await
+        .map_err(Failure::usage)?;
     Ok(Some(KeycloakDatabase {
         url: format!(
             "jdbc:postgresql://{}:{}/{}",

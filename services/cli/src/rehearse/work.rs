@@ -59,10 +59,11 @@ async fn write_table(
         .or_else(|| document.uses.postgres.get(&database.spec.server))
         .ok_or("its server is not declared")?;
     let component = Component::new(Kind::Postgres, &database.spec.server);
-    let server = Server::resolve(&component, spec, &document.fragment.namespace, secrets).map_err(text)?;
+    let server =
+        Server::resolve(&component, spec, &document.fragment.namespace, secrets).await.map_err(text)?;
     let app = &database.spec.roles.app;
     let password =
-        secrets.password(&database.secret(&app.password.secret), &app.password.key).map_err(text)?;
+        secrets.password(&database.secret(&app.password.secret), &app.password.key).await.map_err(text)?;
     let (naming, place) = (environment.naming(), document.place());
     let user = naming.role(&app.name, place).map_err(text)?;
     let name =

@@ -1,5 +1,6 @@
 //! A real API server, and what an administrator does with it.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 use std::path::Path;

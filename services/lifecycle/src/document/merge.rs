@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::check::Claim;
 use super::{
-    ConfigMap, Database, Document, Generator, Identity, Kafka, Module, Naming, ObjectName, Postgres, Ready,
-    Secret, SecretRef, Topic, check_fragment,
+    Client, ConfigMap, Database, Document, Generator, Identity, Kafka, Keycloak, Module, Naming, ObjectName,
+    Postgres, Ready, Secret, SecretRef, Topic, check_fragment,
 };
 use crate::{Component, Kind};
 
@@ -134,6 +134,16 @@ impl Environment {
         self.declared(Kind::Kafka, |d| &d.kafka)
     }
 
+    /// Declared clients.
+    pub fn clients(&self) -> impl Iterator<Item = Declared<'_, Client>> {
+        self.declared(Kind::Client, |d| &d.clients)
+    }
+
+    /// The declared Keycloak server called `name`, with the fragment that declares it.
+    pub fn keycloak(&self, name: &str) -> Option<(&Source, &Keycloak)> {
+        self.sources.values().find_map(|source| Some((source, source.document.keycloak.get(name)?)))
+    }
+
     /// Declared databases.
     pub fn databases(&self) -> impl Iterator<Item = Declared<'_, Database>> {
         self.declared(Kind::Database, |d| &d.databases)
@@ -199,6 +209,11 @@ impl Environment {
                 cluster.tls.iter().filter_map(|tls| tls.ca.as_ref()).for_each(&mut refer);
             }
             document.vault.values().flat_map(super::Vault::references).for_each(&mut refer);
+            for server in document.keycloak.values() {
+                refer(&server.login.secret);
+                server.tls.ca.iter().for_each(&mut refer);
+            }
+            document.clients.values().filter_map(|client| client.secret.as_ref()).for_each(&mut refer);
             for database in document.databases.values() {
                 refer(&database.roles.app.password);
             }
@@ -245,20 +260,22 @@ impl<T> Declared<'_, T> {
     }
 }
 
-/// The values that copies and templates of a document follow by key.
+/// The values that copies and templates of a document follow by key, and those that its modules read.
 fn followed(document: &Document) -> Vec<(Component, String)> {
     let namespace = &document.fragment.namespace;
     let secrets = document.secrets.values().filter_map(|secret| Some((Kind::Secret, secret.copy.as_ref()?)));
     let configmaps = document.configmaps.values();
-    let copies = secrets.chain(configmaps.filter_map(|map| Some((Kind::ConfigMap, map.copy.as_ref()?))));
-    let copied = copies.filter_map(|(kind, copy)| Some((copy.from.component(kind, namespace)?, copy)));
-    let copied = copied.filter(|(from, _)| from.kind().is_namespaced());
-    let copied =
-        copied.flat_map(|(from, copy)| copy.keys.values().map(move |key| (from.clone(), key.clone())));
+    let all = secrets.chain(configmaps.filter_map(|map| Some((Kind::ConfigMap, map.copy.as_ref()?))));
+    let by_copy = all.filter_map(|(kind, copy)| Some((copy.from.component(kind, namespace)?, copy)));
+    let by_copy = by_copy.filter(|(from, _)| from.kind().is_namespaced());
+    let by_copy =
+        by_copy.flat_map(|(from, copy)| copy.keys.values().map(move |key| (from.clone(), key.clone())));
     let templates = document.secrets.values().filter_map(|secret| secret.template.as_ref());
     let values = templates.flat_map(|template| template.values.values());
     let values = values.filter_map(|value| Some((value.component(namespace)?, value.key.clone())));
-    copied.chain(values).collect()
+    let read = document.modules.values().flat_map(|module| &module.keys);
+    let read = read.filter_map(|value| Some((value.component(namespace)?, value.key.clone())));
+    by_copy.chain(values).chain(read).collect()
 }
 
 /// What two fragments may not both say. Each claim is (what is claimed, who claims it under which key).

@@ -9,6 +9,8 @@ mod escrow;
 mod follow;
 mod generate;
 mod items;
+mod keycloak;
+mod keycloak_check;
 mod merge;
 mod naming;
 mod object;
@@ -18,7 +20,7 @@ mod servers;
 mod union;
 mod vault;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,10 @@ pub use generate::{
     PrivateKey, Usage, is_common_name,
 };
 pub use items::{Database, Ddl, LoginRole, Module, OwnerRole, Replication, Roles, Topic};
+pub use keycloak::{
+    Client, Existing, Keycloak, KeycloakLogin, KeycloakTls, KeycloakTlsMode, Mapper, Realm,
+    ServiceAccountRoles, Truth,
+};
 pub use merge::{Declared, Environment, Merged, Problem, Source};
 pub use naming::{Naming, NamingError, Place, folded, observer_role};
 pub use object::{ObjectName, SecretKey, SecretRef};
@@ -77,6 +83,9 @@ pub struct Document {
     /// Vaults that this fragment reads Secrets from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vault: BTreeMap<String, Vault>,
+    /// Keycloak servers this fragment declares.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keycloak: BTreeMap<String, Keycloak>,
     /// What other fragments make and how this one reaches it.
     #[serde(default, skip_serializing_if = "Uses::is_empty")]
     pub uses: Uses,
@@ -92,6 +101,12 @@ pub struct Document {
     /// Kafka topics.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, Topic>,
+    /// Realms of Keycloak servers, by their names there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub realms: BTreeMap<String, Realm>,
+    /// Clients of those or other realms.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clients: BTreeMap<String, Client>,
     /// Things outside that somebody else runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, Ready>,
@@ -188,6 +203,9 @@ pub struct Uses {
     /// Kafka clusters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub kafka: BTreeMap<String, Kafka>,
+    /// Keycloak servers; the declaring fragment says how they are reached and who logs in.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub keycloak: BTreeSet<String>,
     /// Modules, with how this fragment sees that they are ready.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, UsedModule>,

@@ -30,6 +30,10 @@ pub struct Secret {
     /// What would be locked out by another value: nothing is generated while one of these is known to exist already.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub protects: Vec<Component>,
+    /// The age recipient (`age1…`) for whom what is generated is sealed too, apart from the Secret: who holds that key can
+    /// restore what was lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub escrow: Option<String>,
     /// Asks for new values of what is generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotate: Option<Rotate>,

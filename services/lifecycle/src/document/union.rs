@@ -11,6 +11,7 @@ pub fn check_union(environment: &Environment) -> Vec<Problem> {
     problems.extend(authorities(environment));
     problems.extend(uses(environment));
     problems.extend(servers(environment));
+    problems.extend(super::keycloak_check::union(environment));
     problems
 }
 

@@ -48,7 +48,7 @@ impl PostgresTarget {
                 work.run(format!("ALTER ROLE {} {}", Ident::new(role)?, set.join(" "))).await
             }
             Change::Password { role } => {
-                let verifier = self.verifier(spec, role)?;
+                let verifier = self.verifier(spec, role).await?;
                 work.quietly(vec![format!(
                     "ALTER ROLE {} PASSWORD {}",
                     Ident::new(role)?,
@@ -86,7 +86,7 @@ impl PostgresTarget {
 
     /// Makes a role that logs in, with its record, in one transaction: it is never half-made.
     async fn make_login(&self, work: &mut Work<'_>, role: &str, kind: &str) -> Result<(), Error> {
-        let verifier = self.verifier(work.spec, role)?;
+        let verifier = self.verifier(work.spec, role).await?;
         let name = Ident::new(role)?;
         let statements = vec![
             format!("CREATE ROLE {name} LOGIN {POWERLESS} PASSWORD {}", Literal::new(&verifier)?),
@@ -96,12 +96,12 @@ impl PostgresTarget {
         work.quietly(statements).await
     }
 
-    fn verifier(&self, spec: &ServerSpec, role: &str) -> Result<String, Error> {
+    async fn verifier(&self, spec: &ServerSpec, role: &str) -> Result<String, Error> {
         let logins = spec.databases.iter().map(|database| &database.app).chain(&spec.observer);
         let login: &Login = logins.into_iter().find(|login| login.role == role).ok_or_else(|| {
             Error::Refused(format!("no document says where the password of role `{role}` is"))
         })?;
-        let value = self.password(&login.password)?;
+        let value = self.password(&login.password).await?;
         scram::verifier(value.expose_text().unwrap_or_default()).map_err(|why| {
             Error::Refused(format!("{} key `{}` {why}", login.password.secret, login.password.key))
         })

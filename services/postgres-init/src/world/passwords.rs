@@ -26,7 +26,7 @@ impl PostgresTarget {
         let mut found = BTreeMap::new();
         let mut compare: Vec<Asked> = Vec::new();
         for (login, database) in logins {
-            let password = match self.password(&login.password) {
+            let password = match self.password(&login.password).await {
                 Err(error) if error.is_transient() => Err(Password::Pending(error.to_string())),
                 Err(error) => Err(Password::Unfit(error.to_string())),
                 Ok(value) => match scram::check(value.expose_text().unwrap_or_default()) {
@@ -67,7 +67,7 @@ impl PostgresTarget {
         } else {
             rest = compare;
         }
-        let server = self.server(spec)?;
+        let server = self.server(spec).await?;
         let tried = stream::iter(rest).map(|asked| {
             let server = server.clone();
             async move { (asked.role.clone(), log_in(&server, &asked).await) }

@@ -28,7 +28,9 @@ impl Deciding<'_> {
                 "key `{key}` exists but {flaw}; it is never overwritten: restore its value from a backup"
             )).collect();
             if !flaws.is_empty() {
-                flaws.iter().for_each(|flaw| self.refuse(flaw));
+                for flaw in flaws {
+                    self.refuse(flaw);
+                }
             } else if !keys.iter().all(|key| there.contains_key(*key)) {
                 absent.insert(own.clone(), generator.clone());
             } else if keys.iter().any(|key| rotated.get(*key).copied().unwrap_or(0) < spec.serial) {
@@ -44,12 +46,22 @@ impl Deciding<'_> {
             self.unsigned(spec, absent.keys().chain(rotate.keys()));
             self.step(Action::Generate { absent, serial: spec.serial, rotate });
         }
-        let new: BTreeSet<String> = written(&spec.keys)
-            .filter(|key| !self.world.generated_once.contains(*key))
+        let keys: BTreeSet<String> = written(&spec.keys)
+            .filter(|key| !self.world.recorded.keys.contains(*key))
             .map(str::to_owned)
             .collect();
-        if !new.is_empty() {
-            self.step(Action::Remember(new));
+        let seal = spec.escrow.clone().map(|recipient| (recipient, spec.serial));
+        // An older state, asked for after a newer one was made, is no reason to seal anew.
+        let is_sealed = self
+            .world
+            .recorded
+            .sealed
+            .as_ref()
+            .zip(seal.as_ref())
+            .is_some_and(|((to, serial), (recipient, wanted))| to == recipient && serial >= wanted);
+        let seal = seal.filter(|_| !is_sealed || !keys.is_empty());
+        if !keys.is_empty() || seal.is_some() {
+            self.step(Action::Remember { keys, seal });
         }
     }
 
@@ -77,7 +89,7 @@ impl Deciding<'_> {
     fn lost(&mut self, spec: &Generated, absent: &BTreeMap<String, Generator>, there: &Keys) {
         let object = &self.spec.object;
         let gone: Vec<&str> = written(absent)
-            .filter(|key| self.world.generated_once.contains(*key) && !there.contains_key(*key))
+            .filter(|key| self.world.recorded.keys.contains(*key) && !there.contains_key(*key))
             .collect();
         let known: Vec<String> = spec
             .protects

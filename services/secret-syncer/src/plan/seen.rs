@@ -32,12 +32,21 @@ pub struct World {
     /// What the keys would be that are made of the sources as they are: none for a key whose values are not all there.
     /// The text says why nothing can be made of them.
     pub composed: BTreeMap<String, Result<Fingerprint, String>>,
-    /// The keys that were generated once: a record says so that does not lie in the object itself.
-    pub generated_once: BTreeSet<String>,
+    /// What a record says, which lies apart from the object, of its having been generated.
+    pub recorded: Recorded,
     /// Those of the things it protects that are known to exist already.
     pub protected: BTreeSet<Component>,
     /// How often somebody else's change of it was corrected lately.
     pub corrections: u32,
+}
+
+/// What is noted of an object's having been generated.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recorded {
+    /// The keys that were.
+    pub keys: BTreeSet<String>,
+    /// For whom their values are sealed, and how often they had been rotated then.
+    pub sealed: Option<(String, u32)>,
 }
 
 /// An object that is there.

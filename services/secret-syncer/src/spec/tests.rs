@@ -36,8 +36,8 @@ secrets: {mine: {copy: {from: base/pg, keys: {password: copied}}}}
         ]);
     let keys = |name: &str| {
         let spec = specs(&environment).into_iter().find(|spec| spec.object == component(name)).unwrap();
-        let Origin::External(keys) = spec.origin else { panic!("{name} is not external") };
-        keys.into_iter().collect::<Vec<_>>()
+        assert_eq!(spec.origin, Origin::External, "{name}");
+        spec.required.into_iter().collect::<Vec<_>>()
     };
     assert_eq!(keys("secret/base/pg"), ["admin", "copied", "d", "observer"]);
     assert_eq!(keys("secret/base/ca"), ["ca.crt", "kafka.crt", "other.crt"]);
@@ -78,6 +78,7 @@ secrets: {a: {copy: {from: b}}, b: {copy: {from: a}}}
 fn a_copy_to_several_namespaces_is_as_many_objects_and_a_template_follows_all_its_values() {
     let environment = environment(&["
 fragment: {name: base, namespace: base}
+vault: {main: {url: 'https://vault', login: {kubernetes: {role: r}}}}
 configmaps:
   global: {external: true}
   share: {copy: {from: global, to: [a, b], source_gone: delete}}
@@ -101,7 +102,7 @@ secrets:
         find("secret/base/s3").sources().iter().next().unwrap().to_string(),
         "`apps/s3` of Vault `main`"
     );
-    let Origin::External(keys) = &find("secret/base/db").origin else { panic!("external") };
+    let keys = &find("secret/base/db").required;
     assert_eq!(keys.iter().collect::<Vec<_>>(), ["ca", "password"]);
     assert_eq!(find("configmap/base/trust").sources().len(), 1);
 }

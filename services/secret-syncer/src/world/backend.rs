@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chassis::SecretValue;
 use lifecycle::Component;
+use serde::{Deserialize, Serialize};
 
 use super::{Claim, Error, Mark};
 
@@ -25,20 +26,41 @@ pub trait Backend: Send + Sync {
         version: Option<&str>,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// The keys of an object that were generated once, by a record that lies apart from it.
+    /// What is noted, apart from an object, of its having been generated; nothing when nothing is.
     fn remembered(
         &self,
         object: &Component,
         claim: &Claim,
-    ) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
+    ) -> impl Future<Output = Result<Record, Error>> + Send;
 
-    /// Writes that record: these keys and no others.
+    /// Writes that note; an empty one takes it away.
     fn remember(
         &self,
         object: &Component,
         claim: &Claim,
-        keys: &BTreeSet<String>,
+        record: &Record,
     ) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// What is noted of an object's having been generated.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// The keys that were.
+    pub keys: BTreeSet<String>,
+    /// Their values, sealed for somebody who can restore them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escrow: Option<Escrow>,
+}
+
+/// Values that only one can read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Escrow {
+    /// Who: an age recipient.
+    pub recipient: String,
+    /// How often the values had been rotated.
+    pub serial: u32,
+    /// The ciphertext, armored.
+    pub sealed: String,
 }
 
 /// What a store holds of one object.

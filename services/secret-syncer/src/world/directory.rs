@@ -6,7 +6,6 @@
 
 mod folder;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use lifecycle::Component;
 
 use folder::{Folder, blocking, make_folder};
 
-use super::{Backend, Change, Claim, Contents, Error, Wakes};
+use super::{Backend, Change, Claim, Contents, Error, Record, Wakes};
 
 /// The file that holds an object's mark. Names that begin with a dot are never keys.
 const MARK: &str = ".rollcall";
@@ -100,18 +99,21 @@ impl Backend for Directory {
         .await
     }
 
-    async fn remembered(&self, object: &Component, _: &Claim) -> Result<BTreeSet<String>, Error> {
+    async fn remembered(&self, object: &Component, _: &Claim) -> Result<Record, Error> {
         let record = self.record(object);
         blocking(&record.clone(), move || record.remembered()).await
     }
 
-    async fn remember(&self, object: &Component, _: &Claim, keys: &BTreeSet<String>) -> Result<(), Error> {
-        let (record, keys) = (self.record(object), keys.clone());
+    async fn remember(&self, object: &Component, _: &Claim, noted: &Record) -> Result<(), Error> {
+        let (record, noted) = (self.record(object), noted.clone());
         blocking(&record.clone(), move || {
+            if noted.keys.is_empty() {
+                return record.remove(&record.path.join(MARK));
+            }
             make_folder(&record.path).map_err(record.error("make", &record.path))?;
             let path = record.path.join(MARK);
             let json =
-                serde_json::to_vec(&keys).map_err(|error| record.error("write", &path)(error.into()))?;
+                serde_json::to_vec(&noted).map_err(|error| record.error("write", &path)(error.into()))?;
             record.persist(&path, &json, true).map(drop)
         })
         .await

@@ -6,7 +6,11 @@ use std::path::Path;
 use chassis::converge::Fault;
 use lifecycle::Component;
 
+use crate::escrow::EscrowError;
+use crate::keycloak;
+use crate::sops::SopsError;
 use crate::spec::Source;
+use crate::vault::VaultError;
 
 /// What goes wrong with a store or a source. Never holds a value.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +89,23 @@ pub enum Error {
     /// This process was not told how to read such a source.
     #[error("{0} cannot be read: {1}")]
     NoReader(Source, &'static str),
+    /// What was generated cannot be sealed.
+    #[error(transparent)]
+    Escrow(#[from] EscrowError),
+    /// Keycloak's answer.
+    #[error(transparent)]
+    Keycloak(#[from] Box<keycloak::Error>),
+    /// Vault's answer.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A sops file that cannot be read.
+    #[error("the sops file {file}: {source}")]
+    Sops {
+        /// The file, as documents name it.
+        file: String,
+        /// What is wrong with it.
+        source: SopsError,
+    },
     /// The API server's answer.
     #[error(transparent)]
     Kubernetes(#[from] kubernetes::Error),
@@ -122,8 +143,12 @@ impl Fault for Error {
             | Error::InTheWay { .. }
             | Error::TooLarge { .. }
             | Error::Unmade { .. }
-            | Error::NoReader(..) => false,
+            | Error::NoReader(..)
+            | Error::Escrow(_)
+            | Error::Sops { .. } => false,
             Error::Changed(_) | Error::SourceGone { .. } | Error::Locked { .. } => true,
+            Error::Keycloak(error) => error.is_transient(),
+            Error::Vault(error) => error.is_transient(),
             Error::Kubernetes(error) => error.is_transient(),
         }
     }

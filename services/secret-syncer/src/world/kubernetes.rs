@@ -8,7 +8,7 @@
 mod pace;
 mod recent;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use lifecycle::{Component, Kind};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Backend, Change, Claim, Contents, Error, Mark};
+use super::{Backend, Change, Claim, Contents, Error, Mark, Record};
 use crate::spec::Owner;
 use pace::Pace;
 use recent::Recent;
@@ -39,11 +39,12 @@ struct Inner {
     watches: Duration,
 }
 
-/// What the record of an environment says of one Secret that was generated.
+/// A record, and whose it is: environments can share a namespace.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct Noted {
     environment: Uuid,
-    keys: BTreeSet<String>,
+    #[serde(flatten)]
+    record: Record,
 }
 
 impl Kubernetes {
@@ -132,13 +133,13 @@ impl Backend for Kubernetes {
         Ok(self.0.pace.call(&name, delete).await?)
     }
 
-    async fn remembered(&self, object: &Component, claim: &Claim) -> Result<BTreeSet<String>, Error> {
+    async fn remembered(&self, object: &Component, claim: &Claim) -> Result<Record, Error> {
         let found = self.get(&record(object, claim)).await?;
         let text = found.as_ref().and_then(|found| found.data.get(object.name())?.expose_text());
-        let Some(text) = text else { return Ok(BTreeSet::new()) };
-        match serde_json::from_str::<Record>(text) {
-            Ok(noted) if noted.environment == claim.owner.environment => Ok(noted.keys),
-            Ok(_) => Ok(BTreeSet::new()),
+        let Some(text) = text else { return Ok(Record::default()) };
+        match serde_json::from_str::<Noted>(text) {
+            Ok(noted) if noted.environment == claim.owner.environment => Ok(noted.record),
+            Ok(_) => Ok(Record::default()),
             Err(error) => Err(Error::Unmade {
                 object: record_component(object, claim),
                 key: object.name().to_owned(),
@@ -147,15 +148,10 @@ impl Backend for Kubernetes {
         }
     }
 
-    async fn remember(
-        &self,
-        object: &Component,
-        claim: &Claim,
-        keys: &BTreeSet<String>,
-    ) -> Result<(), Error> {
-        let noted = Record { environment: claim.owner.environment, keys: keys.clone() };
+    async fn remember(&self, object: &Component, claim: &Claim, noted: &Record) -> Result<(), Error> {
         let mut desired = Desired::default();
-        if !keys.is_empty() {
+        if !noted.keys.is_empty() {
+            let noted = Noted { environment: claim.owner.environment, record: noted.clone() };
             let json = serde_json::to_string(&noted).map_err(|error| Error::Unmade {
                 object: record_component(object, claim),
                 key: object.name().to_owned(),

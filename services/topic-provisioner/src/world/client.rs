@@ -43,7 +43,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(
+    pub(super) async fn new(
         cluster: &Component,
         connection: &Connection,
         secrets: &SecretStore,
@@ -57,7 +57,7 @@ impl Client {
                 Authority::Secret { secret, key } => {
                     let failed =
                         |source| Error::Authority { cluster: cluster.clone(), source: Box::new(source) };
-                    let pem = secrets.read(secret, key).map_err(failed)?;
+                    let pem = secrets.read(secret, key).await.map_err(failed)?;
                     ("ssl.ca.pem", String::from_utf8_lossy(pem.expose()).into_owned())
                 }
             });

@@ -43,7 +43,7 @@ impl fmt::Display for Kafka {
 
 impl Kafka {
     pub(super) async fn look(&self, secrets: &SecretStore) -> Result<Evidence, NotYet> {
-        let config = self.config(secrets)?;
+        let config = self.config(secrets).await?;
         let probe = self.clone();
         // librdkafka blocks, also while it is dropped. What outlives the probe's deadline ends by itself soon after.
         match tokio::task::spawn_blocking(move || probe.ask(&config)).await {
@@ -52,7 +52,7 @@ impl Kafka {
         }
     }
 
-    fn config(&self, secrets: &SecretStore) -> Result<ClientConfig, NotYet> {
+    async fn config(&self, secrets: &SecretStore) -> Result<ClientConfig, NotYet> {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", self.brokers.join(","))
@@ -66,7 +66,7 @@ impl Kafka {
             config.set("security.protocol", "ssl");
             let pem = match authority {
                 None => None,
-                Some(Authority::Secret(key)) => Some(secret::authority(key, secrets)?),
+                Some(Authority::Secret(key)) => Some(secret::authority(key, secrets).await?),
                 Some(Authority::File(path)) => Some(std::fs::read(path).map_err(|error| {
                     NotYet::new(State::Unknown, format!("{} cannot be read: {error}", path.display())).never()
                 })?),

@@ -205,7 +205,7 @@ pub async fn probe(probe: &Probe, secrets: &SecretStore) -> Result<Evidence, Not
             Probe::Login(probe) => probe.look(secrets).await,
             Probe::Observed(probe) => probe.look(secrets).await,
             Probe::Kafka(probe) => probe.look(secrets).await,
-            Probe::Secret(probe) => probe.look(secrets),
+            Probe::Secret(probe) => probe.look(secrets).await,
         }
     };
     match timeout(DEADLINE, look).await {

@@ -181,7 +181,7 @@ impl Server {
         };
         let ca = match &self.authority {
             None => None,
-            Some(Authority::Secret(key)) => Some(secret::authority(key, secrets)?),
+            Some(Authority::Secret(key)) => Some(secret::authority(key, secrets).await?),
             Some(Authority::File(path)) => Some(std::fs::read(path).map_err(|error| {
                 NotYet::new(State::Unknown, format!("{} cannot be read: {error}", path.display())).never()
             })?),
@@ -192,7 +192,7 @@ impl Server {
 
 impl Login {
     pub(super) async fn look(&self, secrets: &SecretStore) -> Result<Evidence, NotYet> {
-        let password = self.password.read(secrets)?;
+        let password = self.password.read(secrets).await?;
         let server = self.server.resolve(Component::new(Kind::Postgres, &self.server.host), secrets).await?;
         ::postgres::probe::login(&server, &self.role, &password, &self.database)
             .await
@@ -202,7 +202,7 @@ impl Login {
 
 impl Observed {
     pub(super) async fn look(&self, secrets: &SecretStore) -> Result<Evidence, NotYet> {
-        let password = self.password.read(secrets).map_err(NotYet::blind)?;
+        let password = self.password.read(secrets).await.map_err(NotYet::blind)?;
         let server = self.server.resolve(Component::new(Kind::Postgres, &self.server.host), secrets).await?;
         ::postgres::probe::observed(&server, &self.environment, &password, &self.component).await.map_err(
             |error| {
@@ -218,12 +218,12 @@ impl Observed {
 }
 
 impl Password {
-    fn read(&self, secrets: &SecretStore) -> Result<SecretValue, NotYet> {
+    async fn read(&self, secrets: &SecretStore) -> Result<SecretValue, NotYet> {
         match self {
             Password::None => Ok(SecretValue::new("")),
             Password::Given(value) => Ok(value.clone()),
             Password::Secret(key) => {
-                secrets.password(&key.secret, &key.key).map_err(|error| unreadable(&error))
+                secrets.password(&key.secret, &key.key).await.map_err(|error| unreadable(&error))
             }
             Password::File(path) => match std::fs::read(path) {
                 Ok(mut bytes) => {
@@ -289,9 +289,9 @@ mod tests {
     async fn a_password_file_is_read_without_its_line_break_and_a_missing_one_is_not_yet() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "hunter2\r\n").unwrap();
-        let value = Password::File(file.path().to_owned()).read(&SecretStore::None).unwrap();
+        let value = Password::File(file.path().to_owned()).read(&SecretStore::None).await.unwrap();
         assert_eq!(value.expose_text(), Some("hunter2"));
-        let missing = Password::File("/none/such".into()).read(&SecretStore::None).unwrap_err();
+        let missing = Password::File("/none/such".into()).read(&SecretStore::None).await.unwrap_err();
         assert_eq!((missing.state, missing.never), (State::Unknown, false));
     }
 

@@ -10,16 +10,16 @@ use lifecycle::{Component, Evidence};
 use super::{NotYet, State};
 
 /// The certificate authorities that a key holds. Without them nothing is known of the peer they are for.
-pub(super) fn authority(key: &SecretKey, secrets: &SecretStore) -> Result<Vec<u8>, NotYet> {
-    let value = read(key, secrets).map_err(NotYet::blind)?;
+pub(super) async fn authority(key: &SecretKey, secrets: &SecretStore) -> Result<Vec<u8>, NotYet> {
+    let value = read(key, secrets).await.map_err(NotYet::blind)?;
     if value.expose().is_empty() {
         return Err(NotYet::new(State::Absent, format!("{key} is empty")).blind());
     }
     Ok(value.expose().to_vec())
 }
 
-fn read(key: &SecretKey, secrets: &SecretStore) -> Result<SecretValue, NotYet> {
-    secrets.read(&key.secret, &key.key).map_err(|error| unreadable(&error))
+async fn read(key: &SecretKey, secrets: &SecretStore) -> Result<SecretValue, NotYet> {
+    secrets.read(&key.secret, &key.key).await.map_err(|error| unreadable(&error))
 }
 
 /// Ready when the Secret holds every one of these keys and none is empty.
@@ -42,52 +42,33 @@ impl fmt::Display for Secret {
 }
 
 impl Secret {
-    pub(super) fn look(&self, secrets: &SecretStore) -> Result<Evidence, NotYet> {
-        let found;
-        let keys = if self.keys.is_empty() {
-            found = self.any(secrets)?;
-            &found
-        } else {
-            &self.keys
-        };
-        for key in keys {
-            let value = secrets.read(&self.secret, key).map_err(|error| unreadable(&error))?;
-            if value.expose().is_empty() {
-                return Err(NotYet::new(State::Absent, format!("{} key `{key}` is empty", self.secret)));
-            }
-        }
-        Ok(Evidence::level("present"))
-    }
-
-    /// The keys that are there, at least one.
-    fn any(&self, secrets: &SecretStore) -> Result<Vec<String>, NotYet> {
-        let folder = secrets
-            .folder(&self.secret)
-            .ok_or_else(|| unreadable(&SecretError::NoStore(self.secret.clone())))?;
-        let missing =
-            || SecretError::Missing { secret: self.secret.clone(), place: folder.display().to_string() };
-        let entries = std::fs::read_dir(&folder).map_err(|_| unreadable(&missing()))?;
-        let keys: Vec<String> = entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            // A mounted Secret keeps its old and new contents in folders that begin with a dot.
-            .filter(|name| !name.starts_with('.'))
-            .collect();
-        if keys.is_empty() {
+    pub(super) async fn look(&self, secrets: &SecretStore) -> Result<Evidence, NotYet> {
+        let held = secrets.contents(&self.secret, &self.keys).await.map_err(|error| unreadable(&error))?;
+        if held.is_empty() {
             return Err(NotYet::new(State::Absent, format!("{} holds no key", self.secret)));
         }
-        Ok(keys)
+        match held.iter().find(|(_, value)| value.expose().is_empty()) {
+            Some((key, _)) => {
+                Err(NotYet::new(State::Absent, format!("{} key `{key}` is empty", self.secret)))
+            }
+            None => Ok(Evidence::level("present")),
+        }
     }
 }
 
-/// What a secret that cannot be read means.
+/// What a secret that cannot be read means. One that no Role allows is waited for: who waits in a pod may be there before its
+/// Role is, and ending would only make the kubelet start it again.
 pub(super) fn unreadable(error: &SecretError) -> NotYet {
     let state = match error {
         SecretError::Missing { .. } | SecretError::MissingKey { .. } | SecretError::Empty { .. } => {
             State::Absent
         }
+        SecretError::Forbidden { .. } => return NotYet::new(State::Denied, error).blind(),
         SecretError::Unreadable { .. } => State::Denied,
         SecretError::Unfit { .. } => State::Unhealthy,
-        SecretError::NoStore(_) => State::Unknown,
+        SecretError::NoStore(_) | SecretError::Unavailable { .. } | SecretError::Refused { .. } => {
+            State::Unknown
+        }
     };
     NotYet { never: !error.is_transient(), ..NotYet::new(state, error) }
 }
@@ -96,29 +77,29 @@ pub(super) fn unreadable(error: &SecretError) -> NotYet {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_key_must_be_there_and_not_empty() {
+    #[tokio::test]
+    async fn every_key_must_be_there_and_not_empty() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("dev/db");
         std::fs::create_dir_all(&folder).unwrap();
         let store = SecretStore::Root(root.path().to_owned());
-        let look = |keys: &[&str]| {
+        let look = async |keys: &[&str]| {
             let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-            Secret { secret: "secret/dev/db".parse().unwrap(), keys }.look(&store)
+            Secret { secret: "secret/dev/db".parse().unwrap(), keys }.look(&store).await
         };
         std::fs::write(folder.join("full"), "hunter2").unwrap();
         std::fs::write(folder.join("empty"), "").unwrap();
-        assert_eq!(look(&["full"]).unwrap().level, "present");
+        assert_eq!(look(&["full"]).await.unwrap().level, "present");
         for keys in [&["full", "none"][..], &["empty"], &["full", "empty"]] {
-            let error = look(keys).unwrap_err();
+            let error = look(keys).await.unwrap_err();
             assert_eq!((error.state, error.never), (State::Absent, false), "{error}");
             assert!(!error.to_string().contains("hunter2"));
         }
-        assert_eq!(look(&[]).unwrap_err().state, State::Absent, "without names every key counts");
+        assert_eq!(look(&[]).await.unwrap_err().state, State::Absent, "without names every key counts");
         std::fs::remove_file(folder.join("empty")).unwrap();
-        assert_eq!(look(&[]).unwrap().level, "present");
+        assert_eq!(look(&[]).await.unwrap().level, "present");
         std::fs::remove_file(folder.join("full")).unwrap();
-        assert_eq!(look(&[]).unwrap_err().state, State::Absent, "nothing there is nothing seen");
+        assert_eq!(look(&[]).await.unwrap_err().state, State::Absent, "nothing there is nothing seen");
     }
 
     #[tokio::test]
@@ -159,8 +140,27 @@ mod tests {
     }
 
     #[test]
-    fn without_a_store_it_will_never_work() {
+    fn who_cannot_be_asked_may_be_asked_later_and_what_no_role_allows_is_waited_for() {
+        let secret: Component = "secret/dev/db".parse().unwrap();
+        let (remedy, problem) = ("a Role must allow it".to_owned(), "refused".to_owned());
+        for (error, state, never) in [
+            (SecretError::Forbidden { secret: secret.clone(), remedy }, State::Denied, false),
+            (
+                SecretError::Unavailable { secret: secret.clone(), problem: problem.clone() },
+                State::Unknown,
+                false,
+            ),
+            (SecretError::Refused { secret, problem }, State::Unknown, true),
+        ] {
+            let found = unreadable(&error);
+            assert_eq!((found.state, found.never, found.blind), (state, never, true), "{found}");
+            assert_eq!(found.error, error.to_string());
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_store_it_will_never_work() {
         let probe = Secret { secret: "secret/dev/db".parse().unwrap(), keys: vec!["k".to_owned()] };
-        assert!(probe.look(&SecretStore::None).unwrap_err().never);
+        assert!(probe.look(&SecretStore::None).await.unwrap_err().never);
     }
 }

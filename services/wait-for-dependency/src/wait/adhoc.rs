@@ -21,14 +21,15 @@ const OWN: &str = "default";
 pub(super) async fn wait(args: &WaitArgs, context: &Context) -> Result<(), Failure> {
     let reporter = Reporter::new(args.output, args.quiet);
     let limits = timing(args, context)?;
-    let targets = targets(args, context)?;
+    let (secrets, namespace) = store(args, context).await;
+    let targets = targets(args, &secrets, namespace.as_deref())?;
     if targets.is_empty() {
         return Err(Failure::usage(
             "nothing to wait for: give a target such as --tcp host:port, or --module with documents; see --help",
         ));
     }
 
-    let secrets = Arc::new(store(context).0);
+    let secrets = Arc::new(secrets);
     let (told, mut updates) = mpsc::channel(16);
     let (_signals, heard) = watch::channel(Signal::new(Link::Direct));
     let rhythm = Rhythm { polling: true, interval: limits.interval };
@@ -97,17 +98,25 @@ fn hear(update: Update, board: &mut Board, reporter: Reporter, fail_fast: bool) 
 }
 
 /// The store of Secrets, and the namespace of those that are written without one.
-fn store(context: &Context) -> (SecretStore, Option<&'static str>) {
-    let settings = &context.settings;
-    match (&settings.secrets_dir, &settings.secrets_root) {
-        (Some(dir), _) => (SecretStore::Own { dir: dir.clone(), namespace: OWN.to_owned() }, Some(OWN)),
-        (None, Some(root)) => (SecretStore::Root(root.clone()), None),
-        (None, None) => (SecretStore::None, Some(OWN)),
-    }
+async fn store(args: &WaitArgs, context: &Context) -> (SecretStore, Option<String>) {
+    let secrets = context.secrets(OWN);
+    let namespace = match &secrets {
+        SecretStore::Root(_) => None,
+        // Who waits for no Secret does not even read a kubeconfig.
+        SecretStore::Reader(reader) if reads_secrets(args) => {
+            // Where nothing can be asked, reading says why.
+            reader.namespace().await.or_else(|| Some(OWN.to_owned()))
+        }
+        _ => Some(OWN.to_owned()),
+    };
+    (secrets, namespace)
 }
 
-fn targets(args: &WaitArgs, context: &Context) -> Result<Vec<Probe>, Failure> {
-    let (secrets, namespace) = store(context);
+fn reads_secrets(args: &WaitArgs) -> bool {
+    !args.secret.is_empty() || !args.password_secret.is_empty()
+}
+
+fn targets(args: &WaitArgs, secrets: &SecretStore, namespace: Option<&str>) -> Result<Vec<Probe>, Failure> {
     let mut targets = Vec::new();
     let mut parse = |flag: &str, texts: &[String], parse: &dyn Fn(&str) -> Result<Probe, String>| {
         for text in texts {
@@ -123,8 +132,7 @@ fn targets(args: &WaitArgs, context: &Context) -> Result<Vec<Probe>, Failure> {
     parse("--secret", &args.secret, &|text| target::secret(text, namespace))?;
     targets.extend(logins(args, namespace)?.into_iter().map(Probe::Login));
 
-    let reads_secrets = !args.secret.is_empty() || !args.password_secret.is_empty();
-    if reads_secrets && secrets == SecretStore::None {
+    if reads_secrets(args) && matches!(secrets, SecretStore::None) {
         return Err(Failure::usage(
             "--secret, --password-secret: nothing says where Secrets are: set ROLLCALL_SECRETS_DIR or ROLLCALL_SECRETS_ROOT",
         ));

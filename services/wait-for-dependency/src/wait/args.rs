@@ -74,8 +74,9 @@ const AFTER: &str = "\
 Exit codes: 0 ready (or the command's own) · 2 wrong usage · 65 will never work · 69 a dependency failed ·
 70 cycle, or nobody makes it · 75 asked to stop · 124 the deadline passed
 
-Passwords come from PGPASSWORD, --password-file or --password-secret (read under ROLLCALL_SECRETS_DIR), best not from
-the address: everybody on the machine can read that.
+Passwords come from PGPASSWORD, --password-file or --password-secret, best not from the address: everybody on the machine
+can read that. Secrets are read under ROLLCALL_SECRETS_DIR or ROLLCALL_SECRETS_ROOT; where neither is set, from the API
+server that KUBECONFIG or the pod's service account names, with the right to `get` each by name.
 
 Examples:
   wait --postgres postgresql://app@db/registry --http http://keycloak/realms/master=200 --timeout 5m -- ./serve

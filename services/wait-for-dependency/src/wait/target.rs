@@ -93,7 +93,7 @@ pub(super) fn secret_key(text: &str, namespace: Option<&str>) -> Result<SecretKe
     }
     let name: ObjectName = name.parse()?;
     let namespace = name.namespace.as_deref().or(namespace).ok_or_else(|| {
-        format!("`{text}` says no namespace, which ROLLCALL_SECRETS_ROOT needs: write namespace/name:key")
+        format!("`{text}` says no namespace, and nothing else does: write namespace/name:key")
     })?;
     Ok(SecretKey { secret: Component::namespaced(Kind::Secret, namespace, &name.name), key: key.to_owned() })
 }

@@ -6,7 +6,7 @@ mod objects;
 pub use objects::forbidden_type;
 
 use super::naming::{POSTGRES_NAME_MAX, observer_role};
-use super::{Document, NamingError, Ready, SecretRef};
+use super::{Document, NamingError, Ready, SecretRef, keycloak_check};
 use crate::component::{is_dns_label, is_name};
 
 /// What is wrong with a document: (key, message) pairs; empty when it is right.
@@ -19,6 +19,7 @@ pub fn check_fragment(document: &Document) -> Vec<(String, String)> {
     objects::check(document, &mut found);
     super::vault::check(document, &mut found);
     modules(document, &mut found);
+    keycloak_check::keycloak(document, &mut found);
     duplicates(document, &mut found);
     found.0
 }
@@ -69,14 +70,18 @@ impl Found {
             ("keycloak.management", ready.keycloak.as_ref().and_then(|k| k.management.as_ref())),
         ];
         for (what, url) in urls {
-            if let Some(url) = url
-                && (!matches!(url.scheme(), "http" | "https") || url.host_str().is_none())
-            {
-                self.say(format!("{key}.{what}"), format!("`{url}` is not an http or https address"));
+            if let Some(url) = url {
+                self.address(&format!("{key}.{what}"), url);
             }
-            if url.is_some_and(|url| url.password().is_some() || !url.username().is_empty()) {
-                self.say(format!("{key}.{what}"), "holds credentials; documents never do");
-            }
+        }
+    }
+
+    pub(super) fn address(&mut self, key: &str, url: &url::Url) {
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            self.say(key, format!("`{url}` is not an http or https address"));
+        }
+        if url.password().is_some() || !url.username().is_empty() {
+            self.say(key, "holds credentials; documents never do");
         }
     }
 }
@@ -252,6 +257,18 @@ fn modules(document: &Document, found: &mut Found) {
         if let Some(ready) = &module.ready {
             found.ready(&format!("{key}.ready"), ready);
         }
+        for (i, value) in module.keys.iter().enumerate() {
+            let at = format!("{key}.keys");
+            if value.component(&document.fragment.namespace).is_none() {
+                found.say(&at, "give exactly one of secret, configmap in each entry");
+            }
+            if !is_key(&value.key) {
+                found.say(&at, format!("`{}` is no key of a Secret", value.key));
+            }
+            if module.keys[..i].contains(value) {
+                found.say(&at, format!("`{}` stands twice", value.key));
+            }
+        }
         for (i, need) in module.needs.iter().enumerate() {
             if module.needs[..i].iter().any(|earlier| earlier.component == need.component) {
                 found.say(format!("{key}.needs"), format!("{} stands twice", need.component));
@@ -297,7 +314,7 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    fn new(what: String, key: String) -> Claim {
+    pub(super) fn new(what: String, key: String) -> Claim {
         Claim { folded: super::folded(&what), what, key }
     }
 
@@ -356,5 +373,6 @@ pub(super) fn claims(document: &Document) -> Vec<Claim> {
             ));
         }
     }
+    claims.extend(keycloak_check::claims(document));
     claims
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Found, generate, is_key};
 use crate::component::is_dns_label;
-use crate::document::{Copy, Document, ObjectName, Origin, Piece, Rotate, Template, pieces};
+use crate::document::{
+    Copy, Document, ObjectName, Origin, Piece, Rotate, Template, is_age_recipient, pieces,
+};
 use crate::{Component, Kind};
 
 pub(super) fn check(document: &Document, found: &mut Found) {
@@ -33,6 +35,26 @@ fn secrets(document: &Document, found: &mut Found) {
         }
         if !secret.protects.is_empty() && secret.generate.is_empty() {
             found.say(format!("{key}.protects"), "only what is generated can protect something");
+        }
+        if let Some(recipient) = &secret.escrow {
+            if secret.generate.is_empty() {
+                found.say(format!("{key}.escrow"), "only what is generated is sealed");
+            }
+            if !is_age_recipient(recipient) {
+                found.say(
+                    format!("{key}.escrow"),
+                    "is no age recipient: give the public key, `age1…`, never the private one",
+                );
+            }
+        }
+        if let Some(copied) = &secret.copy
+            && let Origin::Vault { server, .. } = &copied.from
+            && !document.vault.contains_key(server)
+        {
+            found.say(
+                format!("{key}.copy.from.vault"),
+                format!("`{server}` is not under `vault` of this fragment"),
+            );
         }
         if let Some(rotate) = &secret.rotate {
             rotation(&format!("{key}.rotate"), rotate, &secret.generated(), found);

@@ -1,6 +1,5 @@
 //! One folder: reading and writing its files, each whole or not at all. Everything here blocks.
 
-use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -12,7 +11,7 @@ use lifecycle::Component;
 use tokio::time::Instant;
 
 use super::{LOCK_DEADLINE, MARK, TEMPORARY, VALUE_MAX};
-use crate::world::{Change, Claim, Contents, Error, Mark};
+use crate::world::{Change, Claim, Contents, Error, Mark, Record};
 
 /// One object's folder. Everything here blocks.
 #[derive(Debug, Clone)]
@@ -139,7 +138,9 @@ impl Folder {
         }
         let there = self.read()?.unwrap_or_default().keys;
         let create = change.creates(|key| there.contains_key(key));
-        create.iter().for_each(|(key, _)| mark.rotated(key, change.serial));
+        for (key, _) in &create {
+            mark.rotated(key, change.serial);
+        }
         change.rotate.iter().for_each(|(key, rotated)| mark.rotating(key, &rotated.value, rotated.serial));
         change.set.iter().for_each(|(key, value)| mark.note(key, value));
         self.write_mark(&mark)?;
@@ -198,14 +199,14 @@ impl Folder {
         }
     }
 
-    /// The keys noted in a record of what was generated; none without a record.
-    pub(super) fn remembered(&self) -> Result<BTreeSet<String>, Error> {
+    /// A record of what was generated; an empty one when there is none.
+    pub(super) fn remembered(&self) -> Result<Record, Error> {
         let path = self.path.join(MARK);
         match std::fs::read(&path) {
             Ok(json) => {
                 serde_json::from_slice(&json).map_err(|error| self.error("read", &path)(error.into()))
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeSet::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Record::default()),
             Err(error) => Err(self.error("read", &path)(error)),
         }
     }

@@ -15,7 +15,7 @@ const AT_ONCE: usize = 32;
 /// what does not.
 const SLOW: Duration = Duration::from_secs(1);
 /// The longest that an object is left alone because the server wants it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// When calls are made.
 #[derive(Debug)]
@@ -44,12 +44,11 @@ impl Pace {
         // Never closed.
         let place = self.places.acquire().await.ok();
         let mut call = pin!(call);
-        let answer = match tokio::time::timeout(SLOW, &mut call).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                drop(place);
-                call.await
-            }
+        let answer = if let Ok(answer) = tokio::time::timeout(SLOW, &mut call).await {
+            answer
+        } else {
+            drop(place);
+            call.await
         };
         match &answer {
             Err(Error::Busy { after: Some(after), .. }) => {

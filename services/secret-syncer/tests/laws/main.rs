@@ -6,6 +6,8 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod memory;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
@@ -18,103 +20,11 @@ use lifecycle::document::{Generator, Password, SourceGone};
 use proptest::prelude::*;
 use secret_syncer::plan::Step;
 use secret_syncer::spec::{Followed, Generated, Origin, Owner, Part, Place, Recipe, Source, Spec, Wanted};
-use secret_syncer::world::{Change, Claim, Contents, Mark};
-use secret_syncer::{Backend, Error, Nowhere, Progress, Target};
+use secret_syncer::world::{Claim, Contents, Mark};
+use secret_syncer::{Backend, Nowhere, Progress, Target};
 use uuid::Uuid;
 
-/// A store in memory.
-#[derive(Default)]
-struct Memory {
-    objects: Mutex<BTreeMap<Component, Contents>>,
-    remembered: Mutex<BTreeSet<String>>,
-}
-
-impl Memory {
-    fn change<T>(&self, object: &Component, change: impl FnOnce(&mut Contents) -> T) -> T {
-        change(self.objects.lock().unwrap().entry(object.clone()).or_default())
-    }
-
-    /// Everything in it, comparable.
-    fn image(&self) -> BTreeMap<Component, Image> {
-        let image = |contents: &Contents| Image {
-            keys: contents.keys.iter().map(|(key, value)| (key.clone(), value.expose().to_vec())).collect(),
-            mark: format!("{:?}", contents.mark),
-        };
-        self.objects
-            .lock()
-            .unwrap()
-            .iter()
-            .map(|(secret, contents)| (secret.clone(), image(contents)))
-            .collect()
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Image {
-    keys: BTreeMap<String, Vec<u8>>,
-    mark: String,
-}
-
-fn own(contents: &Contents, claim: &Claim) -> Result<Mark, Error> {
-    match &contents.mark {
-        Some(Ok(mark)) if mark.is_of(claim) => Ok(mark.clone().under(claim)),
-        _ => Err(Error::Changed(target_name())),
-    }
-}
-
-impl Backend for &Memory {
-    async fn read(&self, object: &Component) -> Result<Option<Contents>, Error> {
-        Ok(self.objects.lock().unwrap().get(object).cloned())
-    }
-
-    async fn write(&self, object: &Component, change: Change) -> Result<(), Error> {
-        self.change(object, |contents| {
-            let claim = &change.claim;
-            let mut mark = match contents.mark {
-                None if change.force || contents.keys.is_empty() => Mark::new(claim),
-                _ => own(contents, claim)?,
-            };
-            let strange = |key: &String| !mark.notes(key) && contents.keys.contains_key(key);
-            if !change.force && change.set.keys().any(strange) {
-                return Err(Error::Changed(object.clone()));
-            }
-            for (key, value) in change.create.into_iter().flatten() {
-                mark.rotated(&key, change.serial);
-                contents.keys.entry(key).or_insert(value);
-            }
-            for (key, rotated) in change.rotate {
-                mark.rotated(&key, rotated.serial);
-                let old = contents.keys.insert(key, rotated.value);
-                contents.keys.extend(rotated.previous.zip(old));
-            }
-            for (key, value) in change.set {
-                mark.note(&key, &value);
-                contents.keys.insert(key, value);
-            }
-            for key in change.remove.iter().filter(|key| mark.notes(key)).cloned().collect::<Vec<_>>() {
-                mark.forget(&key);
-                contents.keys.remove(&key);
-            }
-            contents.mark = Some(Ok(mark));
-            Ok(())
-        })
-    }
-
-    async fn delete(&self, object: &Component, claim: &Claim, _: Option<&str>) -> Result<(), Error> {
-        self.change(object, |contents| own(contents, claim).map(drop))?;
-        self.objects.lock().unwrap().remove(object);
-        Ok(())
-    }
-
-    async fn remembered(&self, _: &Component, _: &Claim) -> Result<BTreeSet<String>, Error> {
-        Ok(self.remembered.lock().unwrap().clone())
-    }
-
-    async fn remember(&self, _: &Component, _: &Claim, keys: &BTreeSet<String>) -> Result<(), Error> {
-        self.remembered.lock().unwrap().clone_from(keys);
-        Ok(())
-    }
-}
+use memory::{Image, Memory};
 
 fn target_name() -> Component {
     "secret/app/target".parse().unwrap()
@@ -182,6 +92,7 @@ fn generate() -> impl Strategy<Value = Origin> {
             protects: Vec::new(),
             serial,
             previous,
+            escrow: None,
         })
     })
 }
@@ -210,18 +121,24 @@ fn follow() -> impl Strategy<Value = Origin> {
 
 fn spec() -> impl Strategy<Value = Spec> {
     let origin = prop_oneof![
-        1 => prop::collection::btree_set(key(), 0..4).prop_map(Origin::External),
+        1 => Just(Origin::External),
         1 => generate(),
         2 => follow(),
     ];
-    origin.prop_map(|origin| Spec { object: target_name(), owner: owner(1), origin, report_only: false })
+    (origin, prop::collection::btree_set(key(), 0..3)).prop_map(|(origin, required)| Spec {
+        object: target_name(),
+        owner: owner(1),
+        origin,
+        required,
+        report_only: false,
+    })
 }
 
 fn takes_over(spec: &Spec) -> bool {
     matches!(&spec.origin, Origin::Followed(followed) if followed.takeover)
 }
 
-fn over<'a>(store: &'a Memory) -> Target<&'a Memory> {
+fn over(store: &Memory) -> Target<&Memory> {
     let progress = Progress::new(&Metrics::new("secret-syncer"), Known::default());
     Target::new(store, Arc::new(Nowhere), progress)
 }
@@ -316,7 +233,7 @@ proptest! {
             for (key, value) in before.get(&target_name()).into_iter().flat_map(|image| &image.keys) {
                 let ours = matches!(&mark, Some(Ok(mark)) if mark.is_of(&claim) && mark.notes(key));
                 let may_change = match &spec.origin {
-                    Origin::External(_) => false,
+                    Origin::External => false,
                     // Rotated, never lost: unless nobody asked to keep it.
                     Origin::Generated(generated) => generated.serial > 0 && mark.is_some(),
                     Origin::Followed(_) => ours || takes_over(&spec),
@@ -340,8 +257,9 @@ proptest! {
             let has = |secret: Component, key: &str| {
                 image.get(&secret).and_then(|image| image.keys.get(key)).filter(|value| !value.is_empty())
             };
+            prop_assert!(spec.required.iter().all(|key| has(target_name(), key).is_some()), "what documents read is there");
             match &spec.origin {
-                Origin::External(keys) => prop_assert!(keys.iter().all(|key| has(target_name(), key).is_some())),
+                Origin::External => {}
                 Origin::Generated(generated) => prop_assert!(generated.keys.keys().all(|key| has(target_name(), key).is_some())),
                 // What it follows is gone: it stays as it was.
                 Origin::Followed(_) if !image.contains_key(&source_name()) => {}
@@ -384,7 +302,7 @@ proptest! {
     fn what_is_generated_is_marked_or_was_complete_beforehand(
         origin in generate(), target in contents(), source in contents(),
     ) {
-        let spec = Spec { object: target_name(), owner: owner(1), origin, report_only: false };
+        let spec = Spec { object: target_name(), owner: owner(1), origin, required: BTreeSet::new(), report_only: false };
         let claim = Claim { owner: owner(1), sources: BTreeSet::new() };
         let mark = target.as_ref().and_then(|contents| contents.mark.clone());
         let store = store(target, source);
@@ -417,7 +335,7 @@ proptest! {
         let origin = Origin::Generated(Generated { serial: 0, ..generated });
         let store = store(target, None);
         let instance = |environment: u128| Instance {
-            spec: Spec { object: target_name(), owner: owner(environment), origin: origin.clone(), report_only: false },
+            spec: Spec { object: target_name(), owner: owner(environment), origin: origin.clone(), required: BTreeSet::new(), report_only: false },
             target: over(&store),
             steps: None,
         };

@@ -1,0 +1,180 @@
+//! Secrets that only an API server holds: waiters and provisioners read each by name with no right but `get`, wait for what is
+//! not there yet, say what keeps them from it, and show no value.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use acceptance::cluster::{Cluster, User, folder};
+use acceptance::{PATIENCE, binary, until};
+use chassis::SecretValue;
+use lifecycle::document::TlsMode;
+use postgres::{Server, Session};
+use serde_json::json;
+
+const PLANTED: &str = "PLANTEDreadB5x8Qm2Zr7";
+
+#[tokio::test]
+async fn a_waiter_is_released_by_a_secret_that_appears_in_the_cluster() {
+    let cluster = Cluster::start(&[]).await;
+    cluster.namespace("shop").await;
+    let waiter = reader(&cluster, "waiter", "shop", &["db"]).await;
+    let target = ["wait-for-dependency", "wait", "--secret", "shop/db:password", "--timeout", "60s"];
+
+    let mut waiting = Running::start(&cluster, "waiter", &waiter.kubeconfig, &target);
+    waiting.says("secret/shop/db does not exist (looked in the cluster at https://").await;
+    let hurried = [&target[..4], &["--timeout", "1s"]].concat();
+    for (keys, says) in [
+        (&[("user", PLANTED)][..], "secret/shop/db has no key `password`"),
+        (&[("user", PLANTED), ("password", "")], "secret/shop/db key `password` is empty"),
+    ] {
+        cluster.secret("shop", "db", keys).await;
+        Running::start(&cluster, "hurried", &waiter.kubeconfig, &hurried).ends(124, says).await;
+    }
+    cluster.secret("shop", "db", &[("user", PLANTED), ("password", PLANTED)]).await;
+    waiting.ends(0, "released: secret/shop/db:password").await;
+
+    // Whoever is away is asked again.
+    cluster.server.kill().await.unwrap();
+    let mut waiting = Running::start(&cluster, "away", &waiter.kubeconfig, &target);
+    waiting.says("secret/shop/db cannot be read now").await;
+    cluster.server.start().await.unwrap();
+    waiting.ends(0, "released: secret/shop/db:password").await;
+    cluster.server.ready(PATIENCE).await.unwrap();
+
+    // A Role may come after who waits; who cannot wait is told.
+    let other = ["wait-for-dependency", "wait", "--secret", "shop/other:password", "--timeout", "60s"];
+    let rule = "a Role in namespace shop must allow `get` on secrets with resourceNames [other]";
+    let hasty =
+        Running::start(&cluster, "hasty", &waiter.kubeconfig, &[&other[..], &["--fail-fast"]].concat());
+    hasty.ends(65, rule).await;
+    cluster.secret("shop", "other", &[("password", PLANTED)]).await;
+    let mut waiting = Running::start(&cluster, "forbidden", &waiter.kubeconfig, &other);
+    waiting.says(rule).await;
+    allow(&cluster, "waiter", "waiter-later", "shop", &["other"]).await;
+    waiting.ends(0, "released: secret/shop/other:password").await;
+
+    let bearer = cluster.server.kubeconfig_of_token("bearer", "PLANTEDtoken").unwrap();
+    let waiting = Running::start(&cluster, "bearer", &bearer, &hurried);
+    waiting.ends(124, "the API server does not accept our credentials").await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn databases_are_made_and_waited_for_with_passwords_from_the_cluster() {
+    let cluster = Cluster::start(&[]).await;
+    cluster.namespace("shop").await;
+    let postgres = cluster.postgres().await;
+    let address = format!("host: {}, port: {}, tls: {{mode: disable}}", postgres.host(), postgres.port());
+    let document = format!(
+        "
+postgres: {{main: {{{address}, admin: {{user: postgres, password: {{secret: pg, key: password}}}}}}}}
+databases: {{shop: {{server: main, roles: {{app: {{name: shop_user, password: {{secret: shop-db, key: password}}}}}}}}}}
+secrets: {{pg: {{external: true}}, shop-db: {{external: true}}}}
+modules: {{web: {{needs: [database/shop]}}}}"
+    );
+    let documents = folder(&cluster.dir().join("documents"), 9, &[("shop", &document)]);
+    let documents = documents.to_str().unwrap();
+    let apply = ["postgres-init", "apply", documents];
+
+    // A waiter of the module needs its own password and never the administrator's.
+    let module = reader(&cluster, "module", "shop", &["shop-db"]).await;
+    let wait = ["wait-for-dependency", "wait", "--module", "web", documents];
+    let mut web = Running::start(&cluster, "web", &module.kubeconfig, &wait);
+    web.says("secret/shop/shop-db does not exist").await;
+    let refused = Running::start(&cluster, "refused", &module.kubeconfig, &apply);
+    refused.ends(65, "`get` on secrets with resourceNames [pg]").await;
+
+    let provisioner = reader(&cluster, "provisioner", "shop", &["pg", "shop-db"]).await;
+    let mut making = Running::start(&cluster, "making", &provisioner.kubeconfig, &apply);
+    making.says("asks the API server verb=\"get\" object=secret/shop/pg").await;
+    cluster.secret("shop", "pg", &[("password", postgres.password())]).await;
+    making.says("asks the API server verb=\"get\" object=secret/shop/shop-db").await;
+    cluster.secret("shop", "shop-db", &[("password", PLANTED)]).await;
+    let said = making.ends(0, "").await;
+    assert!(!said.contains(postgres.password()), "the administrator's password is shown");
+    web.ends(0, "released: database/shop").await;
+
+    let server = Server {
+        component: "postgres/main".parse().unwrap(),
+        host: postgres.host().to_owned(),
+        port: postgres.port(),
+        tls: TlsMode::Disable,
+        ca: None,
+    };
+    let password = SecretValue::new(PLANTED);
+    let session = Session::open(&server, "shop_user", Some(&password), "shop", "reading", PATIENCE).await;
+    session.unwrap().close().await;
+    let plan = ["plan", documents];
+    let all = reader(&cluster, "person", "shop", &["pg", "shop-db"]).await;
+    Running::start(&cluster, "plan", &all.kubeconfig, &plan).ends(0, "").await;
+    cluster.stop().await;
+}
+
+/// Somebody who may `get` these Secrets of a namespace and nothing else.
+async fn reader(cluster: &Cluster, user: &str, namespace: &str, names: &[&str]) -> User {
+    allow(cluster, user, user, namespace, names).await;
+    cluster.user(user).await
+}
+
+/// Lets a user `get` these Secrets, by a Role of this name.
+async fn allow(cluster: &Cluster, user: &str, role: &str, namespace: &str, names: &[&str]) {
+    let (version, metadata) = ("rbac.authorization.k8s.io/v1", json!({"name": role, "namespace": namespace}));
+    let rules =
+        json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": names, "verbs": ["get"]}]);
+    cluster.apply(json!({"apiVersion": version, "kind": "Role", "metadata": metadata, "rules": rules})).await;
+    cluster
+        .apply(json!({
+            "apiVersion": version, "kind": "RoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        }))
+        .await;
+}
+
+/// `rollcall` as a process that says everything it could say.
+struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    fn start(cluster: &Cluster, name: &str, kubeconfig: &Path, args: &[&str]) -> Running {
+        let log = cluster.dir().join(format!("{name}.log"));
+        let file = std::fs::File::create(&log).unwrap();
+        let mut command = Command::new(binary());
+        command.args(args).env_clear().env("KUBECONFIG", kubeconfig).env("HOME", "/nonexistent");
+        command
+            .env("ROLLCALL_LOG", "trace")
+            .env("ROLLCALL_LOG_FORMAT", "text")
+            .env("ROLLCALL_DEADLINE", "90s");
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        Running { child: command.spawn().unwrap(), log }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    async fn says(&mut self, text: &str) {
+        until(text, async || {
+            let said = self.said();
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() || said.contains(text), "{ended:?} without saying `{text}`: {said}");
+            said.contains(text)
+        })
+        .await;
+    }
+
+    /// Ends with this code after it said `text`, and nowhere shows what was planted; all that it said.
+    async fn ends(mut self, code: i32, text: &str) -> String {
+        until("it ends", async || self.child.try_wait().unwrap().is_some()).await;
+        let (ended, said) = (self.child.wait().unwrap().code(), self.said());
+        assert_eq!(ended, Some(code), "{said}");
+        assert!(said.contains(text), "`{text}` is not said: {said}");
+        assert!(!said.contains("PLANTED"), "a value is shown: {said}");
+        assert!(!said.contains(" ERROR kube"), "who waits says what for, and nothing on every look: {said}");
+        said
+    }
+}

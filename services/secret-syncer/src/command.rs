@@ -1,5 +1,6 @@
 //! What secret-syncer can be asked to do besides what every provisioner can: to forget, and to take down.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use chassis::converge::{Fault, Reconcile};
@@ -59,13 +60,18 @@ pub(crate) async fn teardown(
     generated: bool,
     yes: bool,
 ) -> Result<(), Failure> {
-    let mut failed = Vec::new();
+    let mut failed: Vec<Failure> = Vec::new();
     for (component, target, spec) in targets.into_iter().rev() {
         if let Err(error) = one(&target, &spec, store, generated, yes).await {
-            failed.push(format!("{component}: {}", error.message));
+            failed.push(Failure::new(error.exit, format!("{component}: {}", error.message)));
         }
     }
-    if failed.is_empty() { Ok(()) } else { Err(Failure::new(Exit::TryAgain, failed.join("\n"))) }
+    let texts: Vec<&str> = failed.iter().map(|failure| failure.message.as_str()).collect();
+    // What will never work outweighs what may work later.
+    match failed.iter().map(|failure| failure.exit).min_by_key(|exit| *exit as u8) {
+        None => Ok(()),
+        Some(exit) => Err(Failure::new(exit, texts.join("\n"))),
+    }
 }
 
 async fn one(
@@ -78,10 +84,10 @@ async fn one(
     let world = target.observe(spec).await.map_err(|error| failure(&error))?;
     let plan = plan::teardown(spec, &world, generated);
     for note in plan.refusals.iter().chain(&plan.drift).chain(&plan.pending) {
-        println!("= {}: {}", note.component, note.text);
+        say(&format!("= {}: {}", note.component, note.text))?;
     }
     for step in &plan.steps {
-        println!("- {}: {step}", step.object);
+        say(&format!("- {}: {step}", step.object))?;
         if yes {
             target.apply(spec, step).await.map_err(|error| failure(&error))?;
             if matches!((&spec.origin, &step.action), (Origin::Generated(_), Action::Delete)) {
@@ -91,6 +97,14 @@ async fn one(
         }
     }
     Ok(())
+}
+
+/// Prints a line. A reader who has seen enough is no reason to stop.
+fn say(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Failure::internal),
+    }
 }
 
 fn failure(error: &crate::Error) -> Failure {

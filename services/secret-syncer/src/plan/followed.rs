@@ -41,10 +41,10 @@ impl Deciding<'_> {
                 keys.insert(key.clone(), Change::Remove);
             }
         }
-        self.write(spec, keys);
+        self.write(keys);
     }
 
-    fn write(&mut self, spec: &Followed, keys: BTreeMap<String, Change>) {
+    fn write(&mut self, keys: BTreeMap<String, Change>) {
         let over = |reason: Reason| keys.values().any(|change| change.reason() == Some(reason));
         if over(Reason::Drifted) && self.world.corrections >= CORRECTIONS {
             return self.refuse(format!(
@@ -57,13 +57,13 @@ impl Deciding<'_> {
         let force = is_strange || over(Reason::Drifted) || over(Reason::TakenOver);
         if !keys.is_empty() {
             self.step(Action::Follow { keys, force });
-        } else if !self.says(spec) {
+        } else if !self.is_said() {
             self.step(Action::Claim);
         }
     }
 
     /// Whether the mark says what it should.
-    fn says(&self, _: &Followed) -> bool {
+    fn is_said(&self) -> bool {
         let named: BTreeSet<String> = self.spec.sources().iter().map(ToString::to_string).collect();
         matches!(self.marker(), Marker::Of { owner, sources, .. } if *owner == self.spec.owner && *sources == named)
     }

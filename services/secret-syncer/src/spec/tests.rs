@@ -1,3 +1,5 @@
+//! What documents come to.
+
 use lifecycle::document::{Password, Source as DocumentSource};
 
 use super::*;

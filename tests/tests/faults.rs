@@ -157,7 +157,7 @@ async fn a_missing_key_is_waited_for() {
         std::fs::rename(folder.join("password"), folder.join("passwort")).unwrap();
     })
     .await;
-    let words = ["secret/shop/crm-db", "has no key `password`", "add the key where the Secret is made"];
+    let words = ["secret/shop/crm-db", "has no key `password`", "add the key where it is made"];
     play.ends(&["secret-syncer", "apply"], 124, &words);
     play.ends(&["postgres-init", "apply"], 124, &["database/crm", "secret/shop/crm-db", "password"]);
     play.explains("module/crm", &["module/crm", words[0], words[1], words[2]]).await;

@@ -78,7 +78,7 @@ fn deed(place: &Place, environment: &Environment, need: &Component) -> Option<St
     match need.kind() {
         Kind::Database => place.when("postgres-init", |line| of(line, &["act as", "connect to database"])),
         Kind::Topic => place.when("topic-provisioner", |line| of(line, &["create topic"])),
-        Kind::Secret => place.when("secret-syncer", |line| of(line, &["generate key", "copy key"])),
+        Kind::Secret => place.when("secret-syncer", |line| of(line, &["generate `", "write `"])),
         Kind::Module => {
             let tcp = environment.module(need.name())?.spec.ready.as_ref()?.tcp.is_some();
             place.when(&need.to_string(), |line| {

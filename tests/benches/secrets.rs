@@ -235,6 +235,8 @@ impl Bench {
             if run == runs {
                 self.withdraw(environment).await;
             }
+            // Nothing of the last one is remembered any more.
+            tokio::time::sleep(PAUSE * 6).await;
             let (targets, taken) = if run < runs { (&self.all, &mut ours) } else { (&good, &mut failing) };
             let before = requests(&admin).await;
             taken.push(self.change(("wide", "origin"), &format!("run {run}"), &mut observer, targets).await);
@@ -253,6 +255,7 @@ impl Bench {
         let source = ("wide", "theirs-wide");
         let serial = self.job(source.0, source.1, &self.all, false).start();
         for run in 0..runs.min(2) {
+            tokio::time::sleep(PAUSE * 6).await;
             free.push(self.change(source, &format!("free {run}"), &mut observer, &self.all).await);
         }
         let binding = format!(

@@ -62,7 +62,9 @@ pub fn manifests(specs: &[Spec], also: &BTreeSet<Component>, account: &Account) 
             .insert(object.name().to_owned());
     }
     let manifests = |((namespace, role), rules): (&(String, &'static str), _)| {
-        let name = format!("rollcall-secret-syncer-{}-{role}", owner.name);
+        // Environments may have one name and share a namespace.
+        let uid = owner.environment.simple().to_string();
+        let name = format!("rollcall-secret-syncer-{}-{}-{role}", owner.name, &uid[uid.len() - 8..]);
         [self::role(&name, namespace, rules), binding(&name, namespace, account)]
     };
     roles.iter().flat_map(manifests).collect()

@@ -3,16 +3,16 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use chassis::converge::{Fault, Reconcile};
+use chassis::converge::Fault;
 use chassis::provision::Command;
 use chassis::{Exit, Failure, documents};
 use clap::Subcommand;
 use lifecycle::Component;
 
 use crate::Store;
-use crate::plan::{self, Action};
+use crate::plan;
 use crate::spec::{self, Origin, Spec};
-use crate::world::{Backend, Record, Target, claim};
+use crate::world::{Backend, Record, alone, claim};
 
 /// What secret-syncer is asked to do.
 #[derive(Debug, Subcommand)]
@@ -55,15 +55,16 @@ pub(crate) async fn forget(store: &Store, paths: &[PathBuf], secret: &Component)
 
 /// Deletes what is ours, the last made first, or says what would be deleted.
 pub(crate) async fn teardown(
-    targets: Vec<(Component, Target<Store>, Spec)>,
     store: &Store,
+    paths: &[PathBuf],
     generated: bool,
     yes: bool,
 ) -> Result<(), Failure> {
+    let environment = documents::load_complete(paths)?;
     let mut failed: Vec<Failure> = Vec::new();
-    for (component, target, spec) in targets.into_iter().rev() {
-        if let Err(error) = one(&target, &spec, store, generated, yes).await {
-            failed.push(Failure::new(error.exit, format!("{component}: {}", error.message)));
+    for spec in spec::specs(&environment).into_iter().rev() {
+        if let Err(error) = one(&spec, store, generated, yes).await {
+            failed.push(Failure::new(error.exit, format!("{}: {}", spec.object, error.message)));
         }
     }
     let texts: Vec<&str> = failed.iter().map(|failure| failure.message.as_str()).collect();
@@ -74,24 +75,21 @@ pub(crate) async fn teardown(
     }
 }
 
-async fn one(
-    target: &Target<Store>,
-    spec: &Spec,
-    store: &Store,
-    generated: bool,
-    yes: bool,
-) -> Result<(), Failure> {
-    let world = target.observe(spec).await.map_err(|error| failure(&error))?;
-    let plan = plan::teardown(spec, &world, generated);
+/// What it follows is not looked at: a source that is gone, or cannot be read any more, keeps nothing here.
+async fn one(spec: &Spec, store: &Store, generated: bool, yes: bool) -> Result<(), Failure> {
+    let contents = store.read(&spec.object).await.map_err(|error| failure(&error))?;
+    let plan = plan::teardown(spec, &alone(spec, contents), generated);
     for note in plan.refusals.iter().chain(&plan.drift).chain(&plan.pending) {
         say(&format!("= {}: {}", note.component, note.text))?;
     }
     for step in &plan.steps {
         say(&format!("- {}: {step}", step.object))?;
         if yes {
-            target.apply(spec, step).await.map_err(|error| failure(&error))?;
-            if matches!((&spec.origin, &step.action), (Origin::Generated(_), Action::Delete)) {
-                let forgotten = store.remember(&step.object, &claim(spec), &Record::default()).await;
+            let claim = claim(spec);
+            let deleted = store.delete(&step.object, &claim, step.version.as_deref()).await;
+            deleted.map_err(|error| failure(&error))?;
+            if matches!(spec.origin, Origin::Generated(_)) {
+                let forgotten = store.remember(&step.object, &claim, &Record::default()).await;
                 forgotten.map_err(|error| failure(&error))?;
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use crate::sops;
 use crate::spec::Source;
 use crate::vault::{self, Vault};
 use crate::world::{Backend, Contents, Error, InStore, Outside};
+
+/// As Kubernetes limits a Secret.
+const FILE_MAX: u64 = 1024 * 1024;
 
 /// Reads what environments name outside of their store `B`, which holds the credentials for it.
 pub(crate) struct Elsewhere<B> {
@@ -91,9 +95,9 @@ impl<B: Backend> Elsewhere<B> {
         {
             return Ok(Arc::clone(client));
         }
-        let mut given = of.spec.references().cloned().zip(values.iter().cloned()).collect::<BTreeMap<_, _>>();
+        let given = of.spec.references().cloned().zip(values.iter().cloned()).collect::<BTreeMap<_, _>>();
         let settings = vault::Settings::of::<Error>(&of.spec, |reference| {
-            given.remove(reference).ok_or_else(|| gone(of, reference))
+            given.get(reference).cloned().ok_or_else(|| gone(of, reference))
         })?;
         let client = Arc::new(Vault::new(settings)?);
         *held = Some((values, Arc::clone(&client)));
@@ -140,11 +144,19 @@ fn gone(of: &VaultOf, reference: &SecretRef) -> Error {
     Error::SourceGone { from, key: reference.key.clone() }
 }
 
-/// A file's contents; none when it does not exist.
+/// A file's contents; none when it does not exist. What is no file, or larger than Kubernetes would keep, is refused: reading
+/// it might never end.
 async fn read(path: &Path, source: &Source) -> Result<Option<SecretValue>, Error> {
-    match tokio::fs::read(path).await {
+    let found = async {
+        let about = tokio::fs::metadata(path).await?;
+        if !about.is_file() || about.len() > FILE_MAX {
+            return Err(io::Error::other("it is no file of at most 1 MiB"));
+        }
+        tokio::fs::read(path).await
+    };
+    match found.await {
         Ok(bytes) => Ok(Some(SecretValue::new(bytes))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::Io {
             object: source.to_string(),
             doing: "read",

@@ -24,11 +24,11 @@ const WATCHES: usize = 200;
 /// A watch that broke off, or ended before its time, begins again after 100 ms, growing to this.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Who is to look again when an object changed, and whether because what it follows did.
-pub(crate) type Interested = BTreeMap<Component, BTreeSet<Component>>;
+/// Who is to look again when an object changed.
+type Interested = BTreeMap<Component, BTreeSet<Component>>;
 
 /// What is to be watched, sources before those that follow them: what changes there reaches others.
-pub(crate) fn interested(specs: &[Spec]) -> Vec<(Component, BTreeSet<Component>)> {
+fn interested(specs: &[Spec]) -> Vec<(Component, BTreeSet<Component>)> {
     let mut sources = Interested::new();
     let mut others = Interested::new();
     for spec in specs {

@@ -90,10 +90,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
         Asked::Provision(command) => Box::pin(provision(command, context, store)).await,
         Asked::Forget { secret, documents } => command::forget(&store, &documents, &secret).await,
         Asked::Teardown { documents, generated, yes } => {
-            let environment = chassis::documents::load_complete(&documents)?;
-            let progress = Progress::new(&context.metrics, Known::default());
-            let targets = targets(spec::specs(&environment), &store, &(Arc::new(Nowhere) as _), &progress);
-            command::teardown(targets, &store, generated, yes).await
+            command::teardown(&store, &documents, generated, yes).await
         }
     }
 }

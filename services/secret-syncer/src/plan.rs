@@ -14,9 +14,8 @@ use lifecycle::document::{Generator, forbidden_type};
 
 use crate::spec::{Origin, Recipe, Spec};
 
-pub use teardown::teardown;
-
 pub use seen::{Fingerprint, Keys, Marker, Recorded, Seen, There, Value, World};
+pub use teardown::teardown;
 
 /// One change to one object, made in one write where the store can.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +56,11 @@ pub enum Action {
         /// Whether somebody else's writing gives way.
         force: bool,
     },
-    /// Deletes it, because its source was.
-    Delete,
+    /// Deletes it.
+    Delete {
+        /// Why, as the end of a sentence.
+        because: &'static str,
+    },
 }
 
 /// How one generator's keys are rotated.
@@ -139,7 +141,7 @@ impl fmt::Display for Step {
                 let sealed = seal.as_ref().map(|(recipient, _)| format!("seal a copy for {recipient}"));
                 f.write_str(&noted.into_iter().chain(sealed).collect::<Vec<_>>().join("; "))
             }
-            Action::Delete => f.write_str("delete it"),
+            Action::Delete { because } => write!(f, "delete it, because {because}"),
             Action::Follow { keys, .. } => f.write_str(&followed::phrases(keys).join("; ")),
         }
     }
@@ -244,7 +246,7 @@ impl Deciding<'_> {
     /// What would be changed cannot be, when the object is immutable.
     fn fixed(&mut self) {
         let is_fixed = self.world.there.as_ref().is_some_and(|there| there.immutable);
-        let writes = |step: &Step| !matches!(step.action, Action::Remember { .. } | Action::Delete);
+        let writes = |step: &Step| !matches!(step.action, Action::Remember { .. } | Action::Delete { .. });
         if is_fixed && self.plan.steps.iter().any(writes) {
             let would: Vec<String> = self.plan.steps.iter().map(ToString::to_string).collect();
             self.refuse(format!(

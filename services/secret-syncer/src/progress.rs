@@ -1,4 +1,4 @@
-//! How it goes: what was corrected lately, what is known of others, and what is counted (facts: metrics of a syncer).
+//! How it goes: what was corrected lately, what is known of others, and what is counted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -231,7 +231,7 @@ fn reason(error: &Error) -> String {
     if code.is_empty() { "Other".to_owned() } else { code }
 }
 
-fn seconds_since_1970() -> i64 {
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+/// Now, as metrics and certificates have it.
+pub(crate) fn seconds_since_1970() -> i64 {
+    i64::try_from(chassis::clock::now().0 / 1000).unwrap_or(i64::MAX)
 }

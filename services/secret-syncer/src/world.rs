@@ -31,7 +31,7 @@ pub use watch::Wakes;
 use crate::escrow;
 use crate::generate::{self, CaMaterial};
 use crate::plan::{self, Action, Keys, Marker, Reason, Recorded, Seen, Step, There, Value, World};
-use crate::progress::Progress;
+use crate::progress::{Progress, seconds_since_1970};
 use crate::spec::{Origin, Source, Spec};
 use values::Sources;
 
@@ -172,14 +172,10 @@ impl<B: Backend> Target<B> {
         match &step.action {
             Action::Generate { .. } | Action::Claim => self.make(spec, step).await,
             Action::Follow { keys, force } => self.follow(spec, step, keys, *force).await,
-            Action::Delete => self.backend.delete(&step.object, &claim, step.version.as_deref()).await,
+            Action::Delete { .. } => self.backend.delete(&step.object, &claim, step.version.as_deref()).await,
             Action::Remember { keys, seal } => self.remember(spec, step, keys, seal.as_ref()).await,
         }
     }
-}
-
-fn seconds_since_1970() -> i64 {
-    i64::try_from(chassis::clock::now().0 / 1000).unwrap_or(i64::MAX)
 }
 
 /// Who makes an object, by its spec.
@@ -284,6 +280,11 @@ impl<B: Backend> Reconcile for Target<B> {
     fn unseen(&self, spec: &Spec, error: &Error) {
         self.progress.unseen(&spec.object, error);
     }
+}
+
+/// What plan may see of an object by itself, whatever it follows.
+pub(crate) fn alone(spec: &Spec, contents: Option<Contents>) -> World {
+    world(spec, contents, &Sources::new())
 }
 
 /// What plan may see of what was read: fingerprints under the mark's salt, or under one that nobody keeps.

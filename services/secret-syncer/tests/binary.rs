@@ -84,6 +84,9 @@ fn serve_follows_without_polling_and_never_tells_a_value() {
         write(dir.path(), "base/origin/key", value);
         eventually("followed", || read(dir.path(), "app/copy/key").as_deref() == Some(value));
     }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "no core may hold what was read: {core}");
     write(dir.path(), "app/copy/key", "planted-drift");
     eventually("corrected", || read(dir.path(), "app/copy/key").as_deref() == Some("planted-value-3"));
     assert!(terminate(&mut child).success());

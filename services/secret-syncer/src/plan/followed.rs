@@ -109,7 +109,7 @@ impl Deciding<'_> {
                 "{source}, from which it is made, was deleted; what was copied is kept"
             )),
             SourceGone::Delete if there.iter().all(|(key, value)| written.get(key) == Some(&value.fingerprint)) => {
-                self.step(Action::Delete);
+                self.step(Action::Delete { because: "its source was deleted" });
             }
             SourceGone::Delete => self.drift(format!(
                 "{source}, from which it is made, was deleted, but somebody changed the copy since; it is kept: delete it by hand"

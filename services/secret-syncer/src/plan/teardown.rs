@@ -18,7 +18,7 @@ pub fn teardown(spec: &Spec, world: &World, generated: bool) -> Plan {
             "was generated, and stays: what it opens may stay too; say --generated to have it deleted",
         );
     } else {
-        plan.step(Action::Delete);
+        plan.step(Action::Delete { because: "its environment is taken down" });
     }
     plan.plan
 }

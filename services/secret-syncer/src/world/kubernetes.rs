@@ -178,7 +178,6 @@ fn desired(object: &Component, current: Object, change: Change) -> Result<Apply,
     let changed = || Error::Changed(object.clone());
     let mut mark = match mark(object, &current) {
         Some(Ok(mark)) if mark.is_of(&change.claim) => mark.under(&change.claim),
-        // Nobody's mark of which the server knows nothing.
         None if current.data.is_empty() || change.force => Mark::new(&change.claim),
         _ => return Err(changed()),
     };

@@ -26,7 +26,8 @@ pub trait Backend: Send + Sync {
         version: Option<&str>,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// What is noted, apart from an object, of its having been generated; nothing when nothing is.
+    /// What is noted, apart from an object, of its having been generated; nothing when nothing is. Whatever is read of the
+    /// object afterwards is as it is then, never as it was before.
     fn remembered(
         &self,
         object: &Component,

@@ -9,7 +9,6 @@ use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep};
-use tokio_stream::Stream;
 
 use super::Error;
 
@@ -66,14 +65,6 @@ impl Wakes {
             return Poll::Ready(());
         }
         Poll::Pending
-    }
-}
-
-impl Stream for Wakes {
-    type Item = ();
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<()>> {
-        self.poll_wake(context).map(Some)
     }
 }
 

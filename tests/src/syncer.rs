@@ -56,10 +56,15 @@ impl Service {
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
-    /// How many objects stand so.
+    /// How many objects stand so by its metrics, which follow what it says of one object a moment later.
     pub async fn targets(&self, state: &str) -> usize {
         let count = self.metric(&format!("rollcall_secret_targets{{state=\"{state}\"}}")).await;
         format!("{count}").parse().unwrap()
+    }
+
+    /// Waits until so many objects stand so.
+    pub async fn counts(&self, state: &str, objects: usize) {
+        until(&format!("{objects} are {state}"), async || self.targets(state).await == objects).await;
     }
 
     /// Whether it says that it is live.

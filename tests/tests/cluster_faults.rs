@@ -22,7 +22,7 @@ async fn it_goes_on_by_itself_when_the_server_or_its_watches_were_away() {
     // Killed and restarted: said meanwhile, and not one write afterwards but those that are due.
     relay.forget();
     scene.cluster.server.kill().await.unwrap();
-    until("it says so", async || service.targets("pending").await == COPIES.len() + 1).await;
+    service.counts("pending", COPIES.len() + 1).await;
     assert!(service.text().contains("secret/app/copy: the API server cannot be reached"));
     assert!(service.is_live().await, "what is away comes back; restarting this process would not help");
     scene.cluster.server.start().await.unwrap();
@@ -134,15 +134,18 @@ async fn rights_may_be_withdrawn_and_namespaces_may_end() {
     scene.follows(&COPIES[1..], "may not be written").await;
     let advice = "a Role in namespace app must allow `patch` on secrets with resourceNames [copy]";
     service.says("secret/app/copy", Phase::Failed, advice).await;
-    assert_eq!(service.targets("denied").await, 1);
-    assert!(service.metric("rollcall_secret_denied_total{reason=\"Forbidden\"}").await >= 1.0);
+    service.counts("denied", 1).await;
+    until("the denial is counted", async || {
+        service.metric("rollcall_secret_denied_total{reason=\"Forbidden\"}").await >= 1.0
+    })
+    .await;
     cluster.grant(&dev()).await;
     scene.follows(&["app"], "may not be written").await;
     service.says("secret/app/copy", Phase::Ready, "").await;
 
     // The right even to look.
     cluster.apply(role(json!(["delete"]))).await;
-    until("it is denied", async || service.targets("denied").await == 1).await;
+    service.counts("denied", 1).await;
     assert!(service.text().contains("cannot get secret/app/copy: forbidden"));
     scene.change("may not be seen").await;
     scene.follows(&COPIES[1..], "may not be seen").await;
@@ -155,7 +158,7 @@ async fn rights_may_be_withdrawn_and_namespaces_may_end() {
     admin.call("DELETE", "/api/v1/namespaces/three", None).await.unwrap();
     admin.delete("secret", "three", "copy").await.unwrap();
     service.says("secret/three/copy", Phase::Working, "namespace three is being deleted").await;
-    assert_eq!(service.targets("pending").await, 1);
+    service.counts("pending", 1).await;
     scene.change("while it ends").await;
     scene.follows(&COPIES[..2], "while it ends").await;
     let mut ending = admin.call("GET", "/api/v1/namespaces/three", None).await.unwrap();

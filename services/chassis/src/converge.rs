@@ -114,6 +114,8 @@ pub trait Reconcile: Send + Sync {
     fn told(&self, _component: &Component, _standing: &Standing) {}
     /// Hears that a pass could not even look, for what is counted.
     fn unseen(&self, _spec: &Self::Spec, _error: &Self::Error) {}
+    /// Hears that a component is not asked for any more and was left as it is, for what is counted.
+    fn left(&self, _component: &Component) {}
 }
 
 /// How one component stands after [`converge`].

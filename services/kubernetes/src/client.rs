@@ -256,7 +256,7 @@ pub(crate) fn judged(verb: &'static str, name: &Name, refusal: Refusal) -> Error
     }
 }
 
-fn judged_plain(what: &str, refusal: Refusal) -> Error {
+pub(crate) fn judged_plain(what: &str, refusal: Refusal) -> Error {
     let what = what.to_owned();
     match refusal {
         Refusal::Lost(reason) => Error::Unreachable { what, reason },

@@ -1,12 +1,14 @@
 //! What needs an API server of Kubernetes: a Secret or ConfigMap by name, applied field by field and watched by name, a
-//! pod's Event, and whose a service-account token is.
+//! pod's Event, whose a service-account token is, and who may read what.
 //!
-//! Every call names its object: nothing here lists what it was not told of. What we keep of a value is wiped when it is
+//! Every call about a Secret or ConfigMap names it: nothing here lists what it was not told of. What we keep of a value is wiped when it is
 //! dropped; copies that are made while a request is encoded, sent and received are not.
 
+mod access;
 mod client;
 mod error;
 mod event;
+mod namespace;
 mod object;
 mod secrets;
 mod token;

@@ -1,5 +1,6 @@
 //! Waking when one named object changes. Only its metadata travels: a watch wakes, a read decides.
 
+use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -10,11 +11,37 @@ use tokio::time::Instant;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 
-use crate::client::{Refusal, api, built, judged};
+use crate::client::{Refusal, api, built, judged, judged_plain};
 use crate::{Cluster, Error, Name};
 
 /// A watch that the server has not ended so long after its time is dead, though its connection may not know.
 const OVERDUE: Duration = Duration::from_secs(10);
+
+/// What is watched.
+pub(crate) enum Watched<'a> {
+    /// One object.
+    Named(&'a Name),
+    /// Something that is neither Secret nor ConfigMap.
+    Plain(&'static str),
+}
+
+impl Watched<'_> {
+    fn judged(&self, refusal: Refusal) -> Error {
+        match self {
+            Watched::Named(name) => judged("watch", name, refusal),
+            Watched::Plain(what) => judged_plain(what, refusal),
+        }
+    }
+}
+
+impl fmt::Display for Watched<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Watched::Named(name) => name.fmt(f),
+            Watched::Plain(what) => f.write_str(what),
+        }
+    }
+}
 
 impl Cluster {
     /// Follows an object, which need not exist, for as long as one watch `lasts` (whole seconds), and calls `changed` once it is
@@ -25,15 +52,26 @@ impl Cluster {
         &self,
         name: &Name,
         lasts: Duration,
-        mut changed: impl FnMut(Option<&str>),
+        changed: impl FnMut(Option<&str>),
     ) -> Result<(), Error> {
         // By field: a plain watch of a name needs no right to list, and tells of everything from now on.
         let params = WatchParams::default()
             .fields(&format!("metadata.name={}", name.name))
             .timeout(u32::try_from(lasts.as_secs()).unwrap_or(u32::MAX));
         let request = built(name, api(name).watch_metadata(&params, ""))?;
-        let failed = |error: &kube::Error| judged("watch", name, Refusal::of(error));
-        let lost = |reason: String| Error::Unreachable { what: name.to_string(), reason };
+        self.watch(request, &Watched::Named(name), lasts, changed).await
+    }
+
+    /// Follows what a request asks for, as [`follow`](Cluster::follow) does.
+    pub(crate) async fn watch(
+        &self,
+        request: http::Request<Vec<u8>>,
+        watched: &Watched<'_>,
+        lasts: Duration,
+        mut changed: impl FnMut(Option<&str>),
+    ) -> Result<(), Error> {
+        let failed = |error: &kube::Error| watched.judged(Refusal::of(error));
+        let lost = |reason: String| Error::Unreachable { what: watched.to_string(), reason };
         // As with every call, the client itself logs nothing.
         let opening = self.client.request_events::<PartialObjectMeta<()>>(request);
         let opening = opening.with_subscriber(Dispatch::none());
@@ -54,7 +92,7 @@ impl Cluster {
                 Ok(Err(error)) => return Err(failed(&error)),
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Ok(Some(WatchEvent::Error(status)))) => {
-                    return Err(judged("watch", name, Refusal::Status(status)));
+                    return Err(watched.judged(Refusal::Status(status)));
                 }
                 Ok(Ok(Some(WatchEvent::Bookmark(_)))) => {}
                 Ok(Ok(Some(WatchEvent::Deleted(_)))) => changed(None),

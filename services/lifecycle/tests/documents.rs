@@ -103,6 +103,14 @@ fn mistakes_within_one_document_are_named() {
             "8 is not between 24",
         ),
         (json!({"secrets": {"s": {"copy": {"from": "s"}}}}), "is this Secret itself"),
+        (
+            json!({"secrets": {"s": {"copy": {"from": "db", "namespace_selector": {"match_labels": {}}}}}}),
+            "secrets.s.copy.namespace_selector.match_labels: chooses every namespace",
+        ),
+        (
+            json!({"secrets": {"a/s": {"copy": {"from": "db", "namespace_selector": {"match_labels": {"a": "b"}}}}}}),
+            "secrets.a/s: has a namespace in its name",
+        ),
         (json!({"modules": {"m": {"ready": {}}}}), "modules.m.ready: says nothing"),
         (
             json!({"modules": {"m": {"ready": {"tcp": {"address": "h:1"}, "http": {"url": "http://h"}}}}}),

@@ -186,6 +186,13 @@ impl<B: Backend> Reconcile for Maker<B> {
         }
     }
 
+    fn left(&self, component: &Component) {
+        match self {
+            Maker::Object(target) => target.left(component),
+            Maker::Client(target) => target.left(component),
+        }
+    }
+
     fn unseen(&self, spec: &Spec, error: &Error) {
         if let (Maker::Object(target), Spec::Object(spec), Error::Object(error)) = (self, spec, error) {
             target.unseen(spec, error);

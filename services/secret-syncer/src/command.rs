@@ -8,6 +8,7 @@ use chassis::provision::Command;
 use chassis::{Exit, Failure, documents};
 use clap::Subcommand;
 use lifecycle::Component;
+use lifecycle::document::Environment;
 
 use crate::Store;
 use crate::plan;
@@ -56,13 +57,12 @@ pub(crate) async fn forget(store: &Store, paths: &[PathBuf], secret: &Component)
 /// Deletes what is ours, the last made first, or says what would be deleted.
 pub(crate) async fn teardown(
     store: &Store,
-    paths: &[PathBuf],
+    environment: &Environment,
     generated: bool,
     yes: bool,
 ) -> Result<(), Failure> {
-    let environment = documents::load_complete(paths)?;
     let mut failed: Vec<Failure> = Vec::new();
-    for spec in spec::specs(&environment).into_iter().rev() {
+    for spec in spec::specs(environment).into_iter().rev() {
         if let Err(error) = one(&spec, store, generated, yes).await {
             failed.push(Failure::new(error.exit, format!("{}: {}", spec.object, error.message)));
         }

@@ -12,9 +12,11 @@ use chassis::health::Liveness;
 use chassis::provision::Nudges;
 use kubernetes::Cluster;
 use lifecycle::Component;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::Store;
 use crate::progress::Progress;
 use crate::spec::Spec;
 use crate::world::{Directory, Error, Kubernetes};
@@ -67,8 +69,34 @@ impl Telling {
     }
 }
 
-/// Follows a store that is a directory, for as long as the process lives.
-pub(crate) fn directory(store: &Directory, telling: Telling) {
+/// Following what targets are made from, for as long as the process lives.
+pub(crate) struct Following {
+    telling: Telling,
+    watches: Option<Watches>,
+}
+
+impl Following {
+    /// Follows a store: a directory as a whole, a cluster by what targets ask for.
+    pub(crate) fn of(store: &Store, telling: Telling) -> Self {
+        let watches = match store {
+            Store::Directory(store) => {
+                directory(store, telling.clone());
+                None
+            }
+            Store::Kubernetes(store) => Some(Watches::new(store, &telling.liveness)),
+        };
+        Following { telling, watches }
+    }
+
+    /// Follows what these are made from, and nothing else any more.
+    pub(crate) fn of_these(&self, specs: &[Spec]) {
+        if let Some(watches) = &self.watches {
+            watches.are(specs, &self.telling);
+        }
+    }
+}
+
+fn directory(store: &Directory, telling: Telling) {
     match store.watch() {
         Ok(mut wakes) => drop(tokio::spawn(async move {
             loop {
@@ -81,24 +109,48 @@ pub(crate) fn directory(store: &Directory, telling: Telling) {
     }
 }
 
-/// Follows objects of a cluster, for as long as the process lives.
-pub(crate) fn kubernetes(store: &Kubernetes, specs: &[Spec], telling: &Telling) {
-    let watched = interested(specs);
-    if watched.len() > WATCHES {
-        info!(
-            objects = watched.len(),
-            watched = WATCHES,
-            "more objects than are watched; the others are looked at now and then"
-        );
+/// The watches of a cluster's objects.
+struct Watches {
+    store: Kubernetes,
+    pulse: Pulse,
+    running: Mutex<BTreeMap<Component, (BTreeSet<Component>, AbortHandle)>>,
+}
+
+impl Watches {
+    fn new(store: &Kubernetes, liveness: &Liveness) -> Self {
+        let (pulse, liveness) = (Pulse::default(), liveness.clone());
+        let guarded = pulse.clone();
+        tokio::spawn(async move { guarded.guard(&liveness).await });
+        Watches { store: store.clone(), pulse, running: Mutex::default() }
     }
-    let pulse = Pulse::default();
-    for (object, who) in watched.into_iter().take(WATCHES) {
-        let watch =
-            Watch { store: store.clone(), object, who, telling: telling.clone(), pulse: pulse.clone() };
-        tokio::spawn(watch.run());
+
+    /// Watches what these need, and nothing else any more.
+    fn are(&self, specs: &[Spec], telling: &Telling) {
+        let watched = interested(specs);
+        if watched.len() > WATCHES {
+            info!(
+                objects = watched.len(),
+                watched = WATCHES,
+                "more objects than are watched; the others are looked at now and then"
+            );
+        }
+        let watched: BTreeMap<_, _> = watched.into_iter().take(WATCHES).collect();
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|object, (who, watch)| {
+            let stays = watched.get(object) == Some(who);
+            if !stays {
+                watch.abort();
+            }
+            stays
+        });
+        for (object, who) in watched {
+            running.entry(object.clone()).or_insert_with(|| {
+                let (store, telling, pulse) = (self.store.clone(), telling.clone(), self.pulse.clone());
+                let watch = Watch { store, object, who: who.clone(), telling, pulse };
+                (who, tokio::spawn(watch.run()).abort_handle())
+            });
+        }
     }
-    let liveness = telling.liveness.clone();
-    tokio::spawn(async move { pulse.guard(&liveness).await });
 }
 
 /// One object's watch.
@@ -108,6 +160,13 @@ struct Watch {
     who: BTreeSet<Component>,
     telling: Telling,
     pulse: Pulse,
+}
+
+// Whichever way it ends: by then it beats no more.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.pulse.ended(&self.object);
+    }
 }
 
 impl Watch {
@@ -161,6 +220,11 @@ impl Pulse {
 
     fn beat(&self, object: &Component) {
         self.beats().insert(object.clone(), Instant::now());
+    }
+
+    /// One that is not wanted any more.
+    fn ended(&self, object: &Component) {
+        self.beats().remove(object);
     }
 
     /// Those that have shown nothing for too long.

@@ -4,6 +4,7 @@
 //! and nothing else.
 
 pub mod any;
+mod central;
 mod command;
 mod elsewhere;
 pub mod escrow;
@@ -35,9 +36,10 @@ pub use store::Store;
 pub use world::{Backend, Directory, Error, Kubernetes, Nowhere, Outside, Target};
 
 use any::Maker;
+use central::Central;
 use command::Asked;
 use elsewhere::Elsewhere;
-use follow::Telling;
+use follow::{Following, Telling};
 use world::InStore;
 
 /// The objects that are to be made: one target for each, so that one that cannot be read or written holds up nothing else.
@@ -75,6 +77,9 @@ fn everything(
 #[derive(Debug, clap::Parser)]
 #[command(name = "secret-syncer", version)]
 pub struct Args {
+    /// Obey selectors of namespaces, with rights over the whole cluster, and carry only what the namespace of a copy was given.
+    #[arg(long, global = true)]
+    central: bool,
     #[command(subcommand)]
     command: Asked,
 }
@@ -85,17 +90,25 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Failure::internal)?;
     // What would be done where nothing is can be said without a store.
     let offline = matches!(args.command, Asked::Provision(Command::Plan { offline: true, .. }));
-    let store = if offline { Store::nothing() } else { Store::open(&context.settings).await? };
+    let store = if offline { Store::nothing() } else { Store::open(&context.settings, args.central).await? };
+    let central =
+        if args.central { Central::open(&store, &context.settings).await? } else { Central::default() };
     match args.command {
-        Asked::Provision(command) => Box::pin(provision(command, context, store)).await,
+        Asked::Provision(command) => Box::pin(provision(command, context, store, central)).await,
         Asked::Forget { secret, documents } => command::forget(&store, &documents, &secret).await,
         Asked::Teardown { documents, generated, yes } => {
-            command::teardown(&store, &documents, generated, yes).await
+            let environment = central.resolve(&chassis::documents::load_complete(&documents)?)?;
+            command::teardown(&store, &environment, generated, yes).await
         }
     }
 }
 
-async fn provision(command: Command, context: Context, store: Store) -> Result<(), Failure> {
+async fn provision(
+    command: Command,
+    context: Context,
+    store: Store,
+    central: Central,
+) -> Result<(), Failure> {
     let around = Around::default();
     // A plan touches nothing, not even by watching.
     let follows = !matches!(command, Command::Plan { .. });
@@ -106,15 +119,16 @@ async fn provision(command: Command, context: Context, store: Store) -> Result<(
         liveness: context.liveness.clone(),
     };
     let settings = context.settings.clone();
+    let following = follows.then(|| Following::of(&store, telling));
+    if let (Command::Serve { .. }, Store::Kubernetes(store)) = (&command, &store) {
+        central.follow(store.watches(), &around.changed);
+    }
     let targets = move |environment: &Environment| {
-        match &store {
-            Store::Directory(store) if follows => follow::directory(store, telling.clone()),
-            Store::Kubernetes(store) if follows => {
-                follow::kubernetes(store, &spec::specs(environment), &telling);
-            }
-            _ => {}
+        let environment = central.resolve(environment)?;
+        if let Some(following) = &following {
+            following.of_these(&spec::specs(&environment));
         }
-        Ok(everything(environment, &settings, &store, &progress))
+        Ok(everything(&environment, &settings, &store, &progress))
     };
     Box::pin(chassis::provision::run(command, context, targets, around)).await
 }
@@ -144,7 +158,7 @@ pub async fn plan(
     context: &Context,
     offline: bool,
 ) -> Result<Vec<Planned>, Failure> {
-    let store = if offline { Store::nothing() } else { Store::open(&context.settings).await? };
+    let store = if offline { Store::nothing() } else { Store::open(&context.settings, false).await? };
     let progress = Progress::new(&context.metrics, Known::default());
     let targets = everything(environment, &context.settings, &store, &progress);
     Ok(chassis::provision::plans(&targets, offline).await)

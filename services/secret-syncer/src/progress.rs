@@ -36,7 +36,7 @@ struct ByReason {
 }
 
 /// Every state that an object can be counted in.
-const STATES: [&str; 6] = ["synced", "pending", "conflict", "denied", "refused", "failed"];
+const STATES: [&str; 7] = ["synced", "pending", "conflict", "denied", "refused", "failed", "orphan"];
 
 /// How it goes with every object. Clones share it.
 #[derive(Debug, Clone)]
@@ -184,10 +184,23 @@ impl Progress {
         self.count();
     }
 
+    /// An object is not asked for any more. What was made of it stays, and belongs to nobody.
+    pub(crate) fn left(&self, object: &Component) {
+        let mut now = self.now();
+        match now.states.get_mut(object) {
+            Some(state) if *state == "synced" => *state = "orphan",
+            _ => drop(now.states.remove(object)),
+        }
+        now.corrections.remove(object);
+        now.woken.remove(object);
+        drop(now);
+        self.count();
+    }
+
     fn failed(&self, object: &Component, error: &Error) {
         let state = match error {
             Error::Kubernetes(kubernetes::Error::Conflict { .. }) => "conflict",
-            Error::Kubernetes(kubernetes::Error::Forbidden { .. }) => "denied",
+            Error::Kubernetes(kubernetes::Error::Forbidden { .. }) | Error::NotGiven { .. } => "denied",
             error if error.is_transient() => "pending",
             _ => "failed",
         };

@@ -20,14 +20,22 @@ pub enum Store {
 
 impl Store {
     /// The directory ROLLCALL_SECRETS_ROOT, if it is set, or else the cluster that a kubeconfig or the pod's service account
-    /// names.
-    pub async fn open(settings: &Settings) -> Result<Self, Failure> {
+    /// names. A `central` one carries only what the target's namespace was given.
+    pub async fn open(settings: &Settings, central: bool) -> Result<Self, Failure> {
         if let Some(root) = &settings.secrets_root {
+            if central {
+                return Err(Failure::usage(
+                    "--central is for a cluster: a directory knows neither namespaces' labels nor who may read what; leave out ROLLCALL_SECRETS_ROOT",
+                ));
+            }
             return Ok(Store::Directory(Directory::new(root)));
         }
         match Cluster::infer().await {
             // Who is to look at everything more often is to notice a dead watch sooner too.
-            Ok(cluster) => Ok(Store::Kubernetes(Kubernetes::watching(cluster, 4 * settings.resync))),
+            Ok(cluster) => {
+                let store = Kubernetes::watching(cluster, 4 * settings.resync);
+                Ok(Store::Kubernetes(if central { store.central() } else { store }))
+            }
             Err(error) => Err(Failure::new(
                 Exit::Usage,
                 format!(
@@ -48,6 +56,13 @@ impl Backend for Store {
         match self {
             Store::Directory(store) => store.read(object).await,
             Store::Kubernetes(store) => store.read(object).await,
+        }
+    }
+
+    async fn given(&self, source: &Component, target: &Component) -> Result<(), Error> {
+        match self {
+            Store::Directory(store) => store.given(source, target).await,
+            Store::Kubernetes(store) => store.given(source, target).await,
         }
     }
 

@@ -53,7 +53,10 @@ impl<B: Backend> Target<B> {
         let mut sources = Sources::new();
         for source in spec.reads() {
             let contents = match &source {
-                Source::Object(object) => self.backend.read(object).await?,
+                Source::Object(object) => {
+                    self.backend.given(object, &spec.object).await?;
+                    self.backend.read(object).await?
+                }
                 outside => self.outside.read(outside).await?,
             };
             sources.insert(source, contents);
@@ -275,6 +278,10 @@ impl<B: Backend> Reconcile for Target<B> {
 
     fn told(&self, component: &Component, standing: &Standing) {
         self.progress.stands(component, standing);
+    }
+
+    fn left(&self, component: &Component) {
+        self.progress.left(component);
     }
 
     fn unseen(&self, spec: &Spec, error: &Error) {

@@ -1,14 +1,12 @@
 //! A provisioner's account of itself over gRPC.
 
-use std::sync::Arc;
-
 use lifecycle::document::Identity;
 use lifecycle::{Component, Moment};
 use rollcall_proto::diagnostics::v1::{GetPlanResponse, GetStatusResponse, Mode, PlanLine};
 use serde_json::json;
 use tonic::Status;
 
-use super::Target;
+use super::crew::Targets;
 use crate::announcer::Announcer;
 use crate::converge::{Note, Plan, Reconcile, Step, decide};
 use crate::diagnostics::Account;
@@ -22,7 +20,7 @@ pub(super) struct Provisioner<R: Reconcile> {
     identity: Identity,
     started: Moment,
     announcer: Announcer,
-    targets: Vec<Arc<Target<R>>>,
+    targets: Targets<R>,
 }
 
 impl<R: Reconcile> Provisioner<R> {
@@ -30,7 +28,7 @@ impl<R: Reconcile> Provisioner<R> {
         context: &Context,
         identity: &Identity,
         announcer: Announcer,
-        targets: Vec<Arc<Target<R>>>,
+        targets: Targets<R>,
     ) -> Self {
         Provisioner {
             service: context.service,
@@ -67,8 +65,8 @@ where
 
     async fn plan(&self) -> Result<GetPlanResponse, Status> {
         let mut response = GetPlanResponse::default();
-        for target in &self.targets {
-            let (name, reconcile, spec) = &**target;
+        for target in self.targets.all() {
+            let (name, reconcile, spec) = &*target;
             match reconcile.observe(spec).await {
                 Ok(world) => {
                     let plan = decide::<R>(spec, &world);

@@ -1,6 +1,7 @@
 //! The commands that every provisioner has: `apply` once, `plan` without touching, `serve` for as long as it lives.
 
 mod account;
+mod crew;
 mod known;
 mod nudges;
 mod worker;
@@ -29,6 +30,7 @@ use crate::wire::Fragment;
 use crate::{Context, documents};
 
 use account::Provisioner;
+use crew::Crew;
 pub use known::Known;
 pub use nudges::Nudges;
 use worker::{Verdict, Wakes, Worker};
@@ -75,6 +77,9 @@ pub struct Around {
     pub nudges: Nudges,
     /// What is known to exist.
     pub known: Known,
+    /// Asks for the targets to be worked out anew from the same documents. Each keeps its name and its spec; some may be new,
+    /// some not asked for any more. Only who serves listens.
+    pub changed: Arc<Notify>,
 }
 
 /// Runs a provisioner's command. `targets` says what the documents ask of it.
@@ -108,7 +113,6 @@ where
         Command::Serve { documents } => {
             let (environment, problems) = documents::load_partial(&documents)?;
             told(&problems);
-            let targets = targets(&environment)?;
             serve(&environment, context, targets, around).await
         }
     }
@@ -174,32 +178,37 @@ fn unfinished(announcer: &Announcer) -> String {
 async fn serve<R>(
     environment: &Environment,
     context: Context,
-    targets: Vec<Target<R>>,
+    targets: impl Fn(&Environment) -> Result<Vec<Target<R>>, Failure>,
     around: Around,
 ) -> Result<(), Failure>
 where
     R: Reconcile + Send + Sync + 'static,
     R::Spec: Send + Sync + 'static,
 {
+    let first = targets(environment)?;
     let announcer = announcer(environment, &context)?;
     let news = news(&announcer, &around.known);
-    let targets: Vec<Arc<Target<R>>> = targets.into_iter().map(Arc::new).collect();
-    let account = Provisioner::new(&context, environment.identity(), announcer.clone(), targets.clone());
+    let nudges = around.nudges;
+    let wakes = move |name: &Component| Wakes { nudge: nudges.of(name), news: Arc::clone(&news) };
+    let mut crew = Crew::new(&context, &announcer, wakes);
+    let account = Provisioner::new(&context, environment.identity(), announcer.clone(), crew.targets());
     let server = Server::new(&context.metrics).add_service(DiagnosticsService::new(account));
     let servers = context.serve(server).await?;
     servers.readiness.set_ready(true).await;
-    for target in targets {
-        let wakes = Wakes { nudge: around.nudges.of(&target.0), news: Arc::clone(&news) };
-        let mut worker = Worker::new(target, &announcer, wakes, &context.settings);
-        let (resync, shutdown) = (context.settings.resync, context.shutdown.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = worker.keep(resync) => {}
-                () = shutdown.requested() => {}
+    crew.work_on(first);
+    let keep_up = async {
+        loop {
+            around.changed.notified().await;
+            match targets(environment) {
+                Ok(targets) => crew.work_on(targets),
+                Err(error) => warn!("what is to be made stays as it was: {error}"),
             }
-        });
+        }
+    };
+    tokio::select! {
+        () = servers.ended() => {}
+        () = keep_up => {}
     }
-    servers.ended().await;
     announcer.flush(FLUSH).await;
     Ok(())
 }

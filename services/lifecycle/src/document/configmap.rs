@@ -27,7 +27,10 @@ pub struct ConfigMap {
 impl ConfigMap {
     /// The ConfigMaps that one declared as `name` in `namespace` means: one in each namespace in which it is to stand.
     pub fn stands(&self, name: &ObjectName, namespace: &str) -> Vec<Component> {
-        name.in_each(Kind::ConfigMap, self.copy.iter().flat_map(|copy| &copy.to), namespace)
+        match &self.copy {
+            Some(copy) => copy.stands(Kind::ConfigMap, name, namespace),
+            None => vec![name.configmap(namespace)],
+        }
     }
 
     /// What it is made from, to a fragment in `namespace`.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::ObjectName;
+use super::{NamespaceSelector, ObjectName};
 use crate::component::{Component, Kind};
 
 /// A Secret or ConfigMap that follows something else.
@@ -19,6 +19,9 @@ pub struct Copy {
     /// The namespaces in which it stands, by this name; the fragment's own when absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<String>,
+    /// Chooses more namespaces, by their labels. Only the central secret-syncer of chart `cluster` obeys it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<NamespaceSelector>,
     /// Which keys, by their new names: `new: old`. All keys, with their own names, when absent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, String>,
@@ -31,6 +34,15 @@ pub struct Copy {
 }
 
 impl Copy {
+    /// The objects of this kind that one declared as `name` in `namespace` means: one in each namespace under `to`; those that
+    /// a selector chooses are known only once it is resolved.
+    pub(super) fn stands(&self, kind: Kind, name: &ObjectName, namespace: &str) -> Vec<Component> {
+        if self.namespace_selector.is_some() && self.to.is_empty() {
+            return Vec::new();
+        }
+        name.in_each(kind, self.to.iter(), namespace)
+    }
+
     /// The keys it is made with; none when it has whatever its source has.
     pub(super) fn made(&self) -> Option<Vec<&str>> {
         (!self.keys.is_empty()).then(|| self.keys.keys().map(String::as_str).collect())

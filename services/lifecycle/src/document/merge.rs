@@ -124,6 +124,11 @@ impl Environment {
         self.sources.values()
     }
 
+    /// A fragment's document, to be changed.
+    pub(super) fn document_mut(&mut self, fragment: &str) -> Option<&mut Document> {
+        self.sources.get_mut(fragment).map(|source| &mut source.document)
+    }
+
     /// Declared `PostgreSQL` servers.
     pub fn postgres(&self) -> impl Iterator<Item = Declared<'_, Postgres>> {
         self.declared(Kind::Postgres, |d| &d.postgres)

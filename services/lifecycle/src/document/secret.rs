@@ -53,9 +53,13 @@ pub struct Rotate {
 impl Secret {
     /// The Secrets that one declared as `name` in `namespace` means: one in each namespace in which it is to stand.
     pub fn stands(&self, name: &ObjectName, namespace: &str) -> Vec<Component> {
-        let copied = self.copy.iter().map(|copy| &copy.to);
-        let to = copied.chain(self.template.iter().map(|template| &template.to)).flatten();
-        name.in_each(Kind::Secret, to, namespace)
+        match &self.copy {
+            Some(copy) => copy.stands(Kind::Secret, name, namespace),
+            None => {
+                let to = self.template.iter().flat_map(|template| &template.to);
+                name.in_each(Kind::Secret, to, namespace)
+            }
+        }
     }
 
     /// What it is made from, to a fragment in `namespace`.

@@ -14,6 +14,16 @@ pub trait Backend: Send + Sync {
     /// otherwise what another instance of us makes at this moment would seem to be a stranger's.
     fn read(&self, object: &Component) -> impl Future<Output = Result<Option<Contents>, Error>> + Send;
 
+    /// Fails unless what is in an object may be carried to where a target stands. Where only those who may read both carry, this
+    /// process's own rights say so, and nothing more is asked.
+    fn given(
+        &self,
+        _source: &Component,
+        _target: &Component,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Makes one change of an object that is ours, absent, or empty; or of anybody's when the change is by force. Of two that
     /// create a key at once one wins, and both go on with the winner's value.
     fn write(&self, object: &Component, change: Change) -> impl Future<Output = Result<(), Error>> + Send;

@@ -86,6 +86,14 @@ pub enum Error {
         /// How long was waited.
         seconds: u64,
     },
+    /// Its owner has not given it to the namespace in which the copy is to stand.
+    #[error("{source_object} is not given to namespace {namespace}: its owner's RoleBinding in namespace {} must let the group system:serviceaccounts:{namespace} `get` it by name", source_object.namespace().unwrap_or_default())]
+    NotGiven {
+        /// The original.
+        source_object: Component,
+        /// The copy's namespace.
+        namespace: String,
+    },
     /// This process was not told how to read such a source.
     #[error("{0} cannot be read: {1}")]
     NoReader(Source, &'static str),
@@ -144,6 +152,7 @@ impl Fault for Error {
             | Error::TooLarge { .. }
             | Error::Unmade { .. }
             | Error::NoReader(..)
+            | Error::NotGiven { .. }
             | Error::Escrow(_)
             | Error::Sops { .. } => false,
             Error::Changed(_) | Error::SourceGone { .. } | Error::Locked { .. } => true,
@@ -157,6 +166,7 @@ impl Fault for Error {
         match self {
             Error::Io { source, .. } => format!("{:?}", source.kind()),
             Error::Kubernetes(error) => error.code().to_owned(),
+            Error::NotGiven { .. } => "NotGiven".to_owned(),
             _ => String::new(),
         }
     }

@@ -37,6 +37,7 @@ struct Inner {
     recent: Recent,
     pace: Pace,
     watches: Duration,
+    central: bool,
 }
 
 /// A record, and whose it is: environments can share a namespace.
@@ -56,7 +57,26 @@ impl Kubernetes {
     /// As [`new`](Kubernetes::new), where one watch lasts at most so long (whole seconds).
     pub fn watching(cluster: Cluster, watches: Duration) -> Self {
         let watches = watches.clamp(Duration::from_secs(1), WATCH);
-        Kubernetes(Arc::new(Inner { cluster, recent: Recent::default(), pace: Pace::default(), watches }))
+        Kubernetes(Arc::new(Inner {
+            cluster,
+            recent: Recent::default(),
+            pace: Pace::default(),
+            watches,
+            central: false,
+        }))
+    }
+
+    /// The same store for one whose own rights span the cluster, so that they say nothing of who was given what: the API server
+    /// is asked before each read whether the namespace that is to have a copy may read the original.
+    #[must_use]
+    pub fn central(&self) -> Self {
+        Kubernetes(Arc::new(Inner {
+            cluster: self.0.cluster.clone(),
+            recent: Recent::default(),
+            pace: Pace::default(),
+            watches: self.0.watches,
+            central: true,
+        }))
     }
 
     /// How long one watch lasts.
@@ -102,6 +122,18 @@ impl Kubernetes {
 impl Backend for Kubernetes {
     async fn read(&self, object: &Component) -> Result<Option<Contents>, Error> {
         Ok(self.get(&name(object)).await?.map(|found| contents(object, found)))
+    }
+
+    async fn given(&self, source: &Component, target: &Component) -> Result<(), Error> {
+        let namespace = target.namespace().unwrap_or_default();
+        if !self.0.central || source.namespace() == Some(namespace) {
+            return Ok(());
+        }
+        let name = name(source);
+        if self.0.pace.call(&name, self.0.cluster.is_given(&name, namespace)).await? {
+            return Ok(());
+        }
+        Err(Error::NotGiven { source_object: source.clone(), namespace: namespace.to_owned() })
     }
 
     async fn write(&self, object: &Component, change: Change) -> Result<(), Error> {

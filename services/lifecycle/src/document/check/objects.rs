@@ -28,7 +28,14 @@ fn secrets(document: &Document, found: &mut Found) {
         let own = |other: &ObjectName| other.secret(namespace) == name.secret(namespace);
         generate::generators(&key, own, &secret.generate, found);
         if let Some(copied) = &secret.copy {
-            copy(&format!("{key}.copy"), copied, &secret.stands(name, namespace), namespace, found);
+            copy(
+                &format!("{key}.copy"),
+                Kind::Secret,
+                copied,
+                &secret.stands(name, namespace),
+                namespace,
+                found,
+            );
         }
         if let Some(text) = &secret.template {
             template(&format!("{key}.template"), text, &secret.stands(name, namespace), namespace, found);
@@ -67,7 +74,7 @@ fn secrets(document: &Document, found: &mut Found) {
                 found.say(format!("{key}.type"), why);
             }
         }
-        spans(&key, name.namespace.is_some(), &secret.stands(name, namespace), found);
+        spans(&key, name, secret.copy.as_ref(), &secret.stands(name, namespace), found);
     }
 }
 
@@ -107,7 +114,7 @@ fn configmaps(document: &Document, found: &mut Found) {
                     "a ConfigMap is a copy of a ConfigMap only: it is no place for secrets",
                 );
             }
-            copy(&format!("{key}.copy"), copied, &stands, namespace, found);
+            copy(&format!("{key}.copy"), Kind::ConfigMap, copied, &stands, namespace, found);
         }
         for (bundle, values) in &configmap.bundle {
             if !is_key(bundle) {
@@ -120,12 +127,11 @@ fn configmaps(document: &Document, found: &mut Found) {
                 found.secret_ref(&format!("{key}.bundle.{bundle}"), value);
             }
         }
-        spans(&key, name.namespace.is_some(), &stands, found);
+        spans(&key, name, configmap.copy.as_ref(), &stands, found);
     }
 }
 
-fn copy(key: &str, copy: &Copy, stands: &[Component], namespace: &str, found: &mut Found) {
-    let kind = stands.first().map_or(Kind::Secret, Component::kind);
+fn copy(key: &str, kind: Kind, copy: &Copy, stands: &[Component], namespace: &str, found: &mut Found) {
     let noun = if kind == Kind::ConfigMap { "ConfigMap" } else { "Secret" };
     if let Some(from) = copy.from.component(kind, namespace) {
         if stands.contains(&from) {
@@ -151,6 +157,16 @@ fn copy(key: &str, copy: &Copy, stands: &[Component], namespace: &str, found: &m
         found.say(format!("{key}.keys"), format!("`{text}` is no key of a {noun}"));
     }
     twice(&format!("{key}.to"), &copy.to, found);
+    if let Some(selector) = &copy.namespace_selector {
+        let at = format!("{key}.namespace_selector.match_labels");
+        // An empty selector means everything to Kubernetes, and that is never asked for by leaving something out.
+        if selector.match_labels.is_empty() {
+            found.say(&at, "chooses every namespace; give at least one label");
+        }
+        for label in selector.match_labels.keys().filter(|label| label.is_empty()) {
+            found.say(&at, format!("`{label}` is no label"));
+        }
+    }
 }
 
 fn template(key: &str, template: &Template, stands: &[Component], namespace: &str, found: &mut Found) {
@@ -201,9 +217,10 @@ fn template(key: &str, template: &Template, stands: &[Component], namespace: &st
 }
 
 /// Where it stands: no namespace of Kubernetes' own, and said once only.
-fn spans(key: &str, spelled_out: bool, stands: &[Component], found: &mut Found) {
-    if spelled_out && stands.len() > 1 {
-        found.say(key, "has a namespace in its name and under `to`; give one");
+fn spans(key: &str, name: &ObjectName, copy: Option<&Copy>, stands: &[Component], found: &mut Found) {
+    let selects = copy.is_some_and(|copy| copy.namespace_selector.is_some());
+    if name.namespace.is_some() && (stands.len() > 1 || selects) {
+        found.say(key, "has a namespace in its name and in what it says itself; give one");
     }
     for component in stands {
         reserved(key, component, found);

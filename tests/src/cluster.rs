@@ -27,7 +27,8 @@ pub const ACCOUNT: (&str, &str) = ("rollcall", "secret-syncer");
 
 /// A cluster: an API server and its etcd, nothing else.
 pub struct Cluster {
-    sandbox: Sandbox,
+    /// Where it runs.
+    pub sandbox: Sandbox,
     /// The API server.
     pub server: sandbox::Kubernetes,
     admin: Client,
@@ -104,13 +105,22 @@ impl Cluster {
 
     /// secret-syncer's own service account, with a token of its own.
     pub async fn syncer(&self) -> User {
-        let kubeconfig = self.server.kubeconfig_of_token("secret-syncer", &self.token(3600).await).unwrap();
+        self.account(ACCOUNT.0, ACCOUNT.1).await
+    }
+
+    /// A service account, which is made, with a token of its own.
+    pub async fn account(&self, namespace: &str, name: &str) -> User {
+        let token = self.token_of(namespace, name, 3600).await;
+        let kubeconfig = self.server.kubeconfig_of_token(name, &token).unwrap();
         User { client: client(&kubeconfig).await, kubeconfig }
     }
 
     /// A token for secret-syncer's service account that is good for so many seconds (at least 600, as Kubernetes has it).
     pub async fn token(&self, seconds: u32) -> String {
-        let (namespace, name) = ACCOUNT;
+        self.token_of(ACCOUNT.0, ACCOUNT.1, seconds).await
+    }
+
+    async fn token_of(&self, namespace: &str, name: &str, seconds: u32) -> String {
         self.apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": namespace, "name": name}}))
             .await;
         let request = json!({

@@ -11,6 +11,7 @@
 
 pub mod ask;
 pub mod catalog;
+pub mod charts;
 pub mod cluster;
 pub mod documents;
 pub mod fragments;

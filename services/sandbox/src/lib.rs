@@ -30,6 +30,7 @@ mod encryption;
 mod error;
 mod golang;
 mod handle;
+mod helm;
 mod kafka;
 mod keycloak;
 mod kubernetes;

@@ -53,13 +53,11 @@ pub struct Rotate {
 impl Secret {
     /// The Secrets that one declared as `name` in `namespace` means: one in each namespace in which it is to stand.
     pub fn stands(&self, name: &ObjectName, namespace: &str) -> Vec<Component> {
-        match &self.copy {
-            Some(copy) => copy.stands(Kind::Secret, name, namespace),
-            None => {
-                let to = self.template.iter().flat_map(|template| &template.to);
-                name.in_each(Kind::Secret, to, namespace)
-            }
+        if let Some(copy) = &self.copy {
+            return copy.stands(Kind::Secret, name, namespace);
         }
+        let to = self.template.iter().flat_map(|template| &template.to);
+        name.in_each(Kind::Secret, to, namespace)
     }
 
     /// What it is made from, to a fragment in `namespace`.

@@ -1,4 +1,4 @@
-module rollcall.invalid/helm
+module rollcall/helm
 
 go 1.26.0
 

@@ -1,0 +1,112 @@
+//! The charts: they lint, they say what is wrong with values, and they give the rights that `rollcall rbac` prints.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
+
+use std::collections::BTreeMap;
+
+use acceptance::charts::{Charts, fragments};
+use acceptance::{binary, fragments::environment, openg2p, root, sample};
+use lifecycle::document::Environment;
+use sandbox::{Options, Sandbox, Supervisor};
+use secret_syncer::rbac::Account;
+use serde_json::{Value, json};
+
+async fn sandbox() -> Sandbox {
+    Sandbox::start(Options::new(Supervisor::command(binary(), ["sandbox-supervisor"]))).await.unwrap()
+}
+
+/// Roles and bindings by kind, namespace and name, with what they allow to whom.
+fn rights(manifests: &[Value]) -> BTreeMap<String, Value> {
+    let is_right = |manifest: &&Value| matches!(manifest["kind"].as_str(), Some("Role" | "RoleBinding"));
+    let mut rights = BTreeMap::new();
+    for manifest in manifests.iter().filter(is_right) {
+        let metadata = &manifest["metadata"];
+        let name = format!("{} {}/{}", manifest["kind"], metadata["namespace"], metadata["name"]);
+        let mut says = manifest.clone();
+        says.as_object_mut().unwrap().remove("metadata");
+        // Their order means nothing.
+        if let Some(rules) = says.get_mut("rules").and_then(Value::as_array_mut) {
+            rules.sort_by_key(ToString::to_string);
+        }
+        assert!(rights.insert(name.clone(), says).is_none(), "{name} twice");
+    }
+    rights
+}
+
+/// What the sample does not have: every other way in which an object is read.
+fn unusual() -> Environment {
+    environment(
+        9,
+        &[(
+            "odd",
+            "
+vault:
+  main: {url: 'https://vault:8200', tls: {ca: {secret: vault-ca, key: ca.crt}}, login: {approle: {role_id: r, secret_id: {secret: login, key: id}}}}
+  other: {url: 'https://other:8200', login: {token: {secret: elsewhere/token, key: token}}}
+keycloak:
+  main: {url: 'https://keycloak', tls: {ca: {secret: keycloak-ca, key: ca.crt}}, login: {client: rollcall, secret: {secret: keycloak-login, key: secret}}}
+clients:
+  portal: {keycloak: main, realm: staff, truth: cluster, secret: {secret: portal, key: secret}}
+secrets:
+  vault-ca: {external: true}
+  from-vault: {copy: {from: {vault: main, path: a/b}, to: [one, two]}}
+  from-sops: {copy: {from: {sops: x.yaml}}}
+  chosen: {copy: {from: elsewhere/original, namespace_selector: {match_labels: {a: b}}}}
+  far/generated: {generate: {p: {kind: password}}}
+  portal: {generate: {secret: {kind: password}}}
+  both: {copy: {from: vault-ca, source_gone: delete}}
+",
+        )],
+    )
+}
+
+#[tokio::test]
+async fn a_chart_gives_the_rights_that_rbac_prints_and_no_others() {
+    let sandbox = sandbox().await;
+    let charts = Charts::of(&sandbox).await;
+    let mosip = chassis::documents::load_complete(&[root().join("charts/environments/mosip")]).unwrap();
+    let openg2p = chassis::documents::load_complete(&[openg2p()]).unwrap();
+    let account = Account { namespace: "rollcall".to_owned(), name: "syncer-secret-syncer".to_owned() };
+    for environment in [openg2p, mosip, sample::dev(), unusual()] {
+        let values = json!({"fragments": fragments(&environment)});
+        let rendered = rights(&charts.render("secret-syncer", &values));
+        assert_eq!(rendered, rights(&secret_syncer::rights(&environment, &account)));
+        assert!(!rendered.is_empty());
+
+        // What is left out is for the owner of the namespace.
+        let theirs = environment.sources().next().unwrap().document.fragment.namespace.clone();
+        let values = json!({"fragments": fragments(&environment), "roles": {"namespaces": [theirs]}});
+        let some = rights(&charts.render("secret-syncer", &values));
+        let prefix = |name: &&String| name.contains(&format!(" \"{theirs}\"/"));
+        assert_eq!(some.keys().collect::<Vec<_>>(), rendered.keys().filter(prefix).collect::<Vec<_>>());
+    }
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn charts_lint_and_say_what_is_wrong_with_values() {
+    let sandbox = sandbox().await;
+    let charts = Charts::of(&sandbox).await;
+    for name in charts.names() {
+        let linted = charts.run(&["lint", "--strict", &name]);
+        let said = String::from_utf8_lossy(&linted.stdout);
+        assert!(linted.status.success(), "{said}");
+    }
+    for (chart, values, words) in [
+        ("secret-syncer", json!({"fragment": {}}), "fragment"),
+        ("secret-syncer", json!({"fragments": {"a": "text"}}), "fragments"),
+        ("secret-syncer", json!({}), "fragments: give at least one"),
+        (
+            "secret-syncer",
+            json!({"fragments": fragments(&sample::dev()), "serviceAccount": {"create": false}}),
+            "serviceAccount.name: give the account",
+        ),
+        ("cluster", json!({"policy": {"account": []}}), "account"),
+        ("cluster", json!({"central": {"enabled": true}}), "fragments: give at least one"),
+    ] {
+        let output = charts.template(chart, &values);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(words), "{chart} {values}: {said}");
+    }
+    sandbox.stop().await.unwrap();
+}

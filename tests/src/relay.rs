@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::{Body, Bytes, Frame, Incoming};
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -77,12 +77,15 @@ impl Relay {
         roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
         let provider = || Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
         let client = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+        let mut client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+        client.alpn_protocols = vec![b"h2".to_vec()];
         // Whoever trusts the server trusts the relay.
         let certificate = CertificateDer::from_pem_file(dir.join("apiserver.crt")).unwrap();
         let key = PrivateKeyDer::from_pem_file(dir.join("apiserver.key")).unwrap();
         let server = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let server = server.unwrap().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        let mut server =
+            server.unwrap().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        server.alpn_protocols = vec![b"h2".to_vec()];
 
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -155,21 +158,22 @@ fn cluster(kubeconfig: &Path) -> Value {
     config["clusters"][0]["cluster"].clone()
 }
 
-/// Answers on one connection, over one of its own. Without an answer it breaks off.
+/// Answers on one connection, over one of its own. Without an answer it breaks the call off.
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<State>) {
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let upstream = Arc::new(tokio::sync::Mutex::new(None));
     let answer = hyper::service::service_fn(move |request| {
         let (state, upstream) = (Arc::clone(&state), Arc::clone(&upstream));
-        async move { answer(request, &state, &mut *upstream.lock().await).await }
+        async move { answer(request, &state, &upstream).await }
     });
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let _ = server.serve_connection(TokioIo::new(stream), answer).await;
 }
 
 async fn answer(
     request: Request<Incoming>,
     state: &Arc<State>,
-    upstream: &mut Option<SendRequest<Incoming>>,
+    upstream: &tokio::sync::Mutex<Option<SendRequest<Incoming>>>,
 ) -> Result<Answer, Broken> {
     let call = Call::of(request.method(), request.uri());
     let fault = (state.rule.lock().unwrap())(&call);
@@ -184,13 +188,16 @@ async fn answer(
         Some(fault) => return Ok(fault.answer()),
     }
     let born = state.silences.load(Ordering::SeqCst);
-    let mut sender = match upstream.take().filter(|sender| !sender.is_closed()) {
-        Some(sender) => sender,
-        None => state.connect().await.map_err(|_| Broken)?,
+    let mut sender = {
+        let mut upstream = upstream.lock().await;
+        let sender = match upstream.take().filter(|sender| !sender.is_closed()) {
+            Some(sender) => sender,
+            None => state.connect().await.map_err(|_| Broken)?,
+        };
+        upstream.insert(sender).clone()
     };
     sender.ready().await.map_err(|_| Broken)?;
     let response = sender.send_request(request).await.map_err(|_| Broken)?;
-    *upstream = Some(sender);
     let watched = |body| Watched { body, born, state: Arc::clone(state) };
     Ok(response.map(|body| if is_watch { BoxBody::new(watched(body)) } else { BoxBody::new(body) }))
 }
@@ -199,7 +206,8 @@ impl State {
     async fn connect(&self) -> std::io::Result<SendRequest<Incoming>> {
         let stream = TcpStream::connect(self.upstream).await?;
         let stream = self.connector.connect(ServerName::from(self.upstream.ip()), stream).await?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let handshake =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(std::io::Error::other)?;
         tokio::spawn(connection);
         Ok(sender)

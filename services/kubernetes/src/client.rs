@@ -17,12 +17,10 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 use zeroize::Zeroizing;
 
-use crate::{Desired, Error, Name, Object};
+use crate::{Desired, Error, Name, Object, connect};
 
 /// One call takes at most this long.
 pub(crate) const REQUEST: Duration = Duration::from_secs(10);
-/// A connection is made within this.
-const CONNECT: Duration = Duration::from_secs(5);
 /// The largest answer that is read: an object of Kubernetes has at most 1.5 MiB, managed fields come on top.
 const ANSWER: usize = 8 * 1024 * 1024;
 
@@ -56,7 +54,7 @@ impl Cluster {
         Cluster::over(config.map_err(unconfigured)?)
     }
 
-    fn over(mut config: Config) -> Result<Self, Error> {
+    fn over(config: Config) -> Result<Self, Error> {
         if config.accept_invalid_certs {
             return Err(Error::Unconfigured(
                 "the kubeconfig says insecure-skip-tls-verify, and Secrets are only ever read from a server that proves who it is; give its certificate-authority".to_owned(),
@@ -68,12 +66,8 @@ impl Cluster {
                 config.cluster_url
             )));
         }
-        // Whoever calls decides when to try again: a call that tries for minutes by itself would hide what is wrong.
-        config.default_retry = false;
-        config.connect_timeout = Some(CONNECT);
         let address = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(unconfigured)?;
-        Ok(Cluster { client, address })
+        Ok(Cluster { client: connect::client(config)?, address })
     }
 
     /// Reads an object; none when it is not there.

@@ -6,6 +6,7 @@
 
 mod access;
 mod client;
+mod connect;
 mod error;
 mod event;
 mod namespace;

@@ -1,0 +1,59 @@
+//! The connection to an API server: one, over which all calls and watches go side by side (HTTP/2), as the API server's own
+//! clients do it. kube's own client opens one for each watch, at some 90 KiB apiece.
+
+use std::time::Duration;
+
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as Http;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::{Body, ClientBuilder, ConfigExt};
+use kube::{Client, Config};
+use tower::{BoxError, ServiceBuilder};
+
+use crate::Error;
+
+/// A connection is made within this.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A connection over which nothing has come for so long is asked whether it still is one, and is dead without an answer within
+/// the second: what client-go does (ReadIdleTimeout and PingTimeout in k8s.io/apimachinery/pkg/util/net/http.go).
+const ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15));
+/// The largest headers of an answer that are kept, in bytes.
+const HEADERS: u32 = 16 * 1024;
+
+/// A client whose calls are tried once and logged nowhere: whoever calls decides when to try again, and what is an error.
+pub(crate) fn client(config: Config) -> Result<Client, Error> {
+    if config.proxy_url.is_some() {
+        return Err(Error::Unconfigured(
+            "the API server is to be reached through a proxy, which Rollcall cannot; name it in NO_PROXY, or take proxy-url out of the kubeconfig".to_owned(),
+        ));
+    }
+    let unconfigured = |error: kube::Error| Error::Unconfigured(chassis::exit::chain(&error));
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(config.rustls_client_config().map_err(unconfigured)?)
+        .https_only();
+    let connector = match config.tls_server_name.clone() {
+        None => connector,
+        Some(name) => connector.with_server_name_resolver(FixedServerNameResolver::new(
+            name.try_into().map_err(|error| Error::Unconfigured(format!("tls-server-name: {error}")))?,
+        )),
+    };
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    let http = Http::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .http2_keep_alive_interval(ALIVE.0)
+        .http2_keep_alive_timeout(ALIVE.1)
+        .http2_max_header_list_size(HEADERS)
+        // What stands before an API server may not speak HTTP/2.
+        .build::<_, Body>(connector.enable_all_versions().wrap_connector(tcp));
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().map_err(unconfigured)?)
+        .layer(config.extra_headers_layer().map_err(unconfigured)?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(ClientBuilder::new(service, config.default_namespace).build())
+}

@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -15,6 +15,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -64,6 +65,8 @@ struct State {
     /// How often watches were made silent: those that began before are.
     silences: AtomicU64,
     hanging: AtomicUsize,
+    /// Goes off when connections are to be held: open, and dead.
+    holes: Notify,
 }
 
 impl Relay {
@@ -96,6 +99,7 @@ impl Relay {
             calls: Mutex::default(),
             silences: AtomicU64::default(),
             hanging: AtomicUsize::default(),
+            holes: Notify::new(),
         });
         let (acceptor, serving) = (TlsAcceptor::from(Arc::new(server)), Arc::clone(&state));
         let accepting = tokio::spawn(async move {
@@ -130,6 +134,11 @@ impl Relay {
         self.state.silences.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// On connections as they are nothing passes any more, as when a network goes away; those to come are not touched.
+    pub fn swallow(&self) {
+        self.state.holes.notify_waiters();
+    }
+
     /// How many calls hang in [`Fault::Silence`].
     pub fn hanging(&self) -> usize {
         self.state.hanging.load(Ordering::SeqCst)
@@ -139,6 +148,11 @@ impl Relay {
     pub fn count(&self, verb: &str, object: &str) -> usize {
         let calls = self.state.calls.lock().unwrap();
         calls.iter().filter(|call| call.verb == verb && call.object.starts_with(object)).count()
+    }
+
+    /// Every call so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state.calls.lock().unwrap().clone()
     }
 
     /// Counts anew.
@@ -162,12 +176,18 @@ fn cluster(kubeconfig: &Path) -> Value {
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<State>) {
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let upstream = Arc::new(tokio::sync::Mutex::new(None));
+    let serving = Arc::clone(&state);
     let answer = hyper::service::service_fn(move |request| {
-        let (state, upstream) = (Arc::clone(&state), Arc::clone(&upstream));
+        let (state, upstream) = (Arc::clone(&serving), Arc::clone(&upstream));
         async move { answer(request, &state, &upstream).await }
     });
     let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    let _ = server.serve_connection(TokioIo::new(stream), answer).await;
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), answer));
+    tokio::select! {
+        _ = &mut connection => {}
+        // Kept, and not heard any more.
+        () = state.holes.notified() => std::future::pending().await,
+    }
 }
 
 async fn answer(

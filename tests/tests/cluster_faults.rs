@@ -44,6 +44,13 @@ async fn it_goes_on_by_itself_when_the_server_or_its_watches_were_away() {
     until("and asked for", async || relay.count("watch", "secrets/base/origin") > watches).await;
     assert!(service.is_live().await);
 
+    // A connection over which nothing passes any more, and that nobody closes.
+    relay.swallow();
+    scene.change("into the void").await;
+    scene.follows(&COPIES, "into the void").await;
+    scene.settled().await;
+    assert!(service.is_live().await);
+
     // Watches that end at once are asked for ever more seldom; versions that are too old, said at the door or in a watch
     // that has begun, are given up.
     relay.forget();

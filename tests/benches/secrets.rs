@@ -25,13 +25,12 @@ mod field;
 
 use std::time::{Duration, Instant};
 
-use acceptance::cluster::{ACCOUNT, Cluster, Service, User, environment, folder};
+use acceptance::cluster::{Cluster, Service, User, environment, folder};
 use acceptance::measure::{Spread, asked, number, programs, rounded};
 use acceptance::until;
 use copier::Job;
 use field::{Observer, fill, namespace, permit, requests};
 use lifecycle::document::Environment;
-use secret_syncer::rbac::Account;
 use serde_json::{Map, Value, json};
 
 /// The namespace whose copy cannot be written.
@@ -208,8 +207,7 @@ impl Bench {
 
     /// Takes the right to write one copy away from secret-syncer.
     async fn withdraw(&self, environment: &Environment) {
-        let account = Account { namespace: ACCOUNT.0.to_owned(), name: ACCOUNT.1.to_owned() };
-        let rights = secret_syncer::rights(environment, &account);
+        let rights = acceptance::rights::of_syncer(environment);
         let is_it = |object: &Value| {
             object["kind"] == "Role" && object["metadata"]["namespace"] == namespace(FAILING).as_str()
         };

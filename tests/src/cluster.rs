@@ -15,7 +15,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kubernetes::Cluster as Door;
 use lifecycle::document::Environment;
-use sandbox::{Options, PostgresOptions, ProcessSpec, Sandbox, Supervisor};
+use sandbox::{KafkaOptions, Options, PostgresOptions, ProcessSpec, Sandbox, Supervisor};
 use secret_syncer::{Kubernetes, Nowhere, Progress};
 use serde_json::{Value, json};
 
@@ -73,18 +73,16 @@ impl Cluster {
         server
     }
 
+    /// A Kafka beside it, with these settings.
+    pub async fn kafka(&self, options: KafkaOptions) -> sandbox::Kafka {
+        let kafka = self.sandbox.kafka(options).await.unwrap();
+        kafka.ready(PATIENCE).await.unwrap();
+        kafka
+    }
+
     /// The folder of everything in it.
     pub fn dir(&self) -> &Path {
         self.sandbox.dir()
-    }
-
-    /// Applies the Roles that `rollcall rbac` prints.
-    pub async fn grant(&self, environment: &Environment) {
-        let account =
-            secret_syncer::rbac::Account { namespace: ACCOUNT.0.to_owned(), name: ACCOUNT.1.to_owned() };
-        for manifest in secret_syncer::rights(environment, &account) {
-            self.apply(manifest).await;
-        }
     }
 
     /// Makes a namespace, if there is none.
@@ -105,22 +103,22 @@ impl Cluster {
 
     /// secret-syncer's own service account, with a token of its own.
     pub async fn syncer(&self) -> User {
-        self.account(ACCOUNT.0, ACCOUNT.1).await
+        self.account(ACCOUNT).await
     }
 
-    /// A service account, which is made, with a token of its own.
-    pub async fn account(&self, namespace: &str, name: &str) -> User {
-        let token = self.token_of(namespace, name, 3600).await;
-        let kubeconfig = self.server.kubeconfig_of_token(name, &token).unwrap();
+    /// A service account, by namespace and name, with a token of its own.
+    pub async fn account(&self, account: (&str, &str)) -> User {
+        let token = self.token_of(account, 3600).await;
+        let kubeconfig = self.server.kubeconfig_of_token(account.1, &token).unwrap();
         User { client: client(&kubeconfig).await, kubeconfig }
     }
 
     /// A token for secret-syncer's service account that is good for so many seconds (at least 600, as Kubernetes has it).
     pub async fn token(&self, seconds: u32) -> String {
-        self.token_of(ACCOUNT.0, ACCOUNT.1, seconds).await
+        self.token_of(ACCOUNT, seconds).await
     }
 
-    async fn token_of(&self, namespace: &str, name: &str, seconds: u32) -> String {
+    async fn token_of(&self, (namespace, name): (&str, &str), seconds: u32) -> String {
         self.apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": namespace, "name": name}}))
             .await;
         let request = json!({

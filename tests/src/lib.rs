@@ -18,6 +18,8 @@ pub mod fragments;
 pub mod measure;
 pub mod place;
 pub mod relay;
+pub mod rights;
+pub mod running;
 pub mod sample;
 pub mod scene;
 pub mod store;

@@ -9,17 +9,21 @@
 use std::process::Output;
 
 use acceptance::charts::{Charts, fragments};
-use acceptance::cluster::{ACCOUNT, Cluster, User, environment, folder, standings};
+use acceptance::cluster::{Cluster, User, environment, folder, standings};
 use acceptance::relay::Relay;
+use acceptance::rights::of_syncer;
 use acceptance::sample::{APP, BASE, cluster, dev, ready, refused, text};
 use acceptance::{openg2p, root};
-use secret_syncer::rbac::Account;
 
 const CROWN: &str = "PLANTEDcrownJ4wEl8Zq2mXv";
 
 fn run(cluster: &Cluster, user: &User, documents: &std::path::Path, args: &[&str]) -> Output {
     let mut command = cluster.program(user, documents, args);
-    command.env("ROLLCALL_DEADLINE", "8s").env("ROLLCALL_LOG", "debug,h2=warn,tower=warn,hyper=warn").output().unwrap()
+    command
+        .env("ROLLCALL_DEADLINE", "8s")
+        .env("ROLLCALL_LOG", "debug,h2=warn,tower=warn,hyper=warn")
+        .output()
+        .unwrap()
 }
 
 fn said(output: &Output) -> String {
@@ -115,8 +119,7 @@ async fn a_fragment_that_names_anothers_secret_reads_what_its_owner_gave_and_not
         let wish = environment(7, &fragments);
         cluster.secret("app", "own", &[("a", "b")]).await;
         // The tenant's own namespace gives everything; the owner of `base` gives nothing.
-        let account = Account { namespace: ACCOUNT.0.to_owned(), name: ACCOUNT.1.to_owned() };
-        for right in secret_syncer::rights(&wish, &account) {
+        for right in of_syncer(&wish) {
             if right["metadata"]["namespace"] == "app" {
                 cluster.apply(right).await;
             }

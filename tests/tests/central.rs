@@ -66,7 +66,7 @@ async fn the_central_one_carries_what_was_given_into_the_namespaces_that_labels_
     }
     cluster.secret("base", "trust", &[("ca.crt", "planted")]).await;
     install(&cluster, &json!({"central": {"enabled": true}, "fragments": fragments(&wish)})).await;
-    let central = cluster.account("rollcall", "syncer-cluster").await;
+    let central = cluster.account(("rollcall", "syncer-cluster")).await;
     let documents = folder(&cluster.dir().join("documents"), 7, &[("base", BASE)]);
     give(&cluster, "trust", "one").await;
 

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use acceptance::charts::{Charts, fragments};
+use acceptance::rights::of_syncer_as;
 use acceptance::{binary, fragments::environment, openg2p, root, sample};
 use lifecycle::document::Environment;
 use sandbox::{Options, Sandbox, Supervisor};
-use secret_syncer::rbac::Account;
 use serde_json::{Value, json};
 
 async fn sandbox() -> Sandbox {
@@ -66,11 +66,11 @@ async fn a_chart_gives_the_rights_that_rbac_prints_and_no_others() {
     let charts = Charts::of(&sandbox).await;
     let mosip = chassis::documents::load_complete(&[root().join("charts/environments/mosip")]).unwrap();
     let openg2p = chassis::documents::load_complete(&[openg2p()]).unwrap();
-    let account = Account { namespace: "rollcall".to_owned(), name: "syncer-secret-syncer".to_owned() };
+    let account = ("rollcall", "syncer-secret-syncer");
     for environment in [openg2p, mosip, sample::dev(), unusual()] {
         let values = json!({"fragments": fragments(&environment)});
         let rendered = rights(&charts.render("secret-syncer", &values));
-        assert_eq!(rendered, rights(&secret_syncer::rights(&environment, &account)));
+        assert_eq!(rendered, rights(&of_syncer_as(&environment, account)));
         assert!(!rendered.is_empty());
 
         // What is left out is for the owner of the namespace.

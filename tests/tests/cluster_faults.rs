@@ -130,7 +130,7 @@ async fn rights_may_be_withdrawn_and_namespaces_may_end() {
 
     // The right to write one of them.
     let role = |verbs: Value| {
-        let rights = secret_syncer::rights(&dev(), &account());
+        let rights = acceptance::rights::of_syncer(&dev());
         let is_it = |object: &&Value| object["kind"] == "Role" && object["metadata"]["namespace"] == "app";
         let mut role = rights.iter().find(is_it).unwrap().clone();
         role["rules"].as_array_mut().unwrap().iter_mut().for_each(|rule| rule["verbs"] = verbs.clone());
@@ -176,9 +176,4 @@ async fn rights_may_be_withdrawn_and_namespaces_may_end() {
     scene.follows(&COPIES, "while it ends").await;
     scene.settled().await;
     scene.end().await;
-}
-
-fn account() -> secret_syncer::rbac::Account {
-    let (namespace, name) = acceptance::cluster::ACCOUNT;
-    secret_syncer::rbac::Account { namespace: namespace.to_owned(), name: name.to_owned() }
 }

@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-
+use acceptance::PATIENCE;
 use acceptance::cluster::{Cluster, User, folder};
-use acceptance::{PATIENCE, binary, until};
+use acceptance::running::Running;
 use chassis::SecretValue;
 use lifecycle::document::TlsMode;
 use postgres::{Server, Session};
@@ -75,18 +73,20 @@ secrets: {{pg: {{external: true}}, shop-db: {{external: true}}}}
 modules: {{web: {{needs: [database/shop]}}}}"
     );
     let documents = folder(&cluster.dir().join("documents"), 9, &[("shop", &document)]);
-    let documents = documents.to_str().unwrap();
+    let (folder, documents) = (documents.as_path(), documents.to_str().unwrap());
     let apply = ["postgres-init", "apply", documents];
 
     // A waiter of the module needs its own password and never the administrator's.
-    let module = reader(&cluster, "module", "shop", &["shop-db"]).await;
+    let (module, names) = cluster.printed(folder, ("shop", "module"), &["--module", "web"]).await;
+    assert_eq!(names, ["secret/shop/shop-db".to_owned()].into());
     let wait = ["wait-for-dependency", "wait", "--module", "web", documents];
     let mut web = Running::start(&cluster, "web", &module.kubeconfig, &wait);
     web.says("secret/shop/shop-db does not exist").await;
     let refused = Running::start(&cluster, "refused", &module.kubeconfig, &apply);
     refused.ends(65, "`get` on secrets with resourceNames [pg]").await;
 
-    let provisioner = reader(&cluster, "provisioner", "shop", &["pg", "shop-db"]).await;
+    let provisioner =
+        cluster.printed(folder, ("shop", "provisioner"), &["--service", "postgres-init"]).await.0;
     let mut making = Running::start(&cluster, "making", &provisioner.kubeconfig, &apply);
     making.says("asks the API server verb=\"get\" object=secret/shop/pg").await;
     cluster.secret("shop", "pg", &[("password", postgres.password())]).await;
@@ -107,7 +107,12 @@ modules: {{web: {{needs: [database/shop]}}}}"
     let session = Session::open(&server, "shop_user", Some(&password), "shop", "reading", PATIENCE).await;
     session.unwrap().close().await;
     let plan = ["plan", documents];
-    let all = reader(&cluster, "person", "shop", &["pg", "shop-db"]).await;
+    // Who plans looks as each of them does.
+    let mut all = None;
+    for service in ["secret-syncer", "postgres-init"] {
+        all = Some(cluster.printed(folder, ("shop", "person"), &["--service", service]).await.0);
+    }
+    let all = all.unwrap();
     Running::start(&cluster, "plan", &all.kubeconfig, &plan).ends(0, "").await;
     cluster.stop().await;
 }
@@ -131,50 +136,4 @@ async fn allow(cluster: &Cluster, user: &str, role: &str, namespace: &str, names
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
         }))
         .await;
-}
-
-/// `rollcall` as a process that says everything it could say.
-struct Running {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Running {
-    fn start(cluster: &Cluster, name: &str, kubeconfig: &Path, args: &[&str]) -> Running {
-        let log = cluster.dir().join(format!("{name}.log"));
-        let file = std::fs::File::create(&log).unwrap();
-        let mut command = Command::new(binary());
-        command.args(args).env_clear().env("KUBECONFIG", kubeconfig).env("HOME", "/nonexistent");
-        command
-            .env("ROLLCALL_LOG", "trace")
-            .env("ROLLCALL_LOG_FORMAT", "text")
-            .env("ROLLCALL_DEADLINE", "90s");
-        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
-        Running { child: command.spawn().unwrap(), log }
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-
-    async fn says(&mut self, text: &str) {
-        until(text, async || {
-            let said = self.said();
-            let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none() || said.contains(text), "{ended:?} without saying `{text}`: {said}");
-            said.contains(text)
-        })
-        .await;
-    }
-
-    /// Ends with this code after it said `text`, and nowhere shows what was planted; all that it said.
-    async fn ends(mut self, code: i32, text: &str) -> String {
-        until("it ends", async || self.child.try_wait().unwrap().is_some()).await;
-        let (ended, said) = (self.child.wait().unwrap().code(), self.said());
-        assert_eq!(ended, Some(code), "{said}");
-        assert!(said.contains(text), "`{text}` is not said: {said}");
-        assert!(!said.contains("PLANTED"), "a value is shown: {said}");
-        assert!(!said.contains(" ERROR kube"), "who waits says what for, and nothing on every look: {said}");
-        said
-    }
 }

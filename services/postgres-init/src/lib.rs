@@ -9,6 +9,8 @@ pub mod scram;
 pub mod spec;
 pub mod world;
 
+use std::collections::BTreeSet;
+
 use chassis::provision::{Around, Command, Planned};
 use chassis::secret::SecretStore;
 use chassis::{Context, Failure};
@@ -28,8 +30,13 @@ pub fn targets(
 ) -> Vec<(Component, PostgresTarget, ServerSpec)> {
     specs(environment)
         .into_iter()
-        .map(|(component, spec)| (component, PostgresTarget::new(secrets.clone()), spec))
+        .map(|(component, spec)| (component, PostgresTarget::new(secrets.only(spec.reads())), spec))
         .collect()
+}
+
+/// The Secrets that are read for these documents, each by name.
+pub fn reads(environment: &Environment) -> BTreeSet<Component> {
+    specs(environment).values().flat_map(ServerSpec::reads).collect()
 }
 
 /// Make databases, roles, grants and extensions.

@@ -1,9 +1,10 @@
 //! What should be, on each server: the databases, roles and extensions that the documents declare. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle::document::{self, Ddl, Declared, Environment, Identity, Mode, SecretKey, observer_role};
 use lifecycle::{Component, Kind, sha256_hex};
+use postgres::Server;
 
 /// A role that logs in, and where its password is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,15 @@ impl ServerSpec {
             databases: self.databases.iter().filter(|d| d.component == *component).cloned().collect(),
             ..self.clone()
         }
+    }
+
+    /// The Secrets that are read to provision the server: the passwords of its administrator and of every role that logs in,
+    /// and its CA.
+    pub fn reads(&self) -> BTreeSet<Component> {
+        let apps = self.databases.iter().map(|database| &database.app);
+        let logins = std::iter::once(&self.admin).chain(&self.observer).chain(apps);
+        let passwords = logins.map(|login| login.password.secret.clone());
+        passwords.chain(Server::authority(&self.connection, &self.namespace).map(|ca| ca.secret)).collect()
     }
 
     /// The database that is this component.
@@ -226,6 +236,25 @@ mod tests {
         assert!(database.report_only && !server.report_only);
         assert!(server.only(&server.component).databases.is_empty());
         assert!(server.only(&database.component).observer.is_none());
+    }
+
+    #[test]
+    fn the_secrets_of_a_server_are_its_logins_and_its_authority() {
+        let names = |specs: &BTreeMap<Component, ServerSpec>| -> Vec<String> {
+            specs.values().flat_map(ServerSpec::reads).map(|secret| secret.to_string()).collect()
+        };
+        assert_eq!(names(&specs_of(&[base()])), ["secret/base-ns/obs", "secret/base-ns/pg"]);
+        let mut base = base();
+        base["postgres"]["main"]["tls"] = json!({"ca": {"secret": "certs/ca", "key": "ca.crt"}});
+        let mut registry = registry();
+        registry["databases"]["registry"]["roles"]["app"]["password"]["secret"] = json!("own");
+        // How another fragment reaches the server is for that one's modules, not for who provisions it.
+        registry["uses"]["postgres"]["main"]["tls"] = json!({"ca": {"secret": "its-ca", "key": "ca.crt"}});
+        assert_eq!(
+            names(&specs_of(&[base, registry.clone()])),
+            ["secret/base-ns/obs", "secret/base-ns/pg", "secret/certs/ca", "secret/registry-ns/own"]
+        );
+        assert!(names(&specs_of(&[registry])).is_empty(), "nothing to provision is nothing to read");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chassis::SecretValue;
 use chassis::secret::{SecretError, SecretStore};
 use lifecycle::Component;
-use lifecycle::document::{self, TlsMode};
+use lifecycle::document::{self, SecretKey, TlsMode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgConnection};
 
@@ -37,6 +37,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// Where a fragment in `namespace` finds the CA of a server; none where the system's are trusted.
+    pub fn authority(spec: &document::Postgres, namespace: &str) -> Option<SecretKey> {
+        spec.tls.ca.as_ref().map(|ca| SecretKey::of(ca, namespace))
+    }
+
     /// How a fragment in `namespace` reaches a server. Reads the CA, so that a renewed one is used.
     pub async fn resolve(
         component: &Component,
@@ -44,8 +49,8 @@ impl Server {
         namespace: &str,
         secrets: &SecretStore,
     ) -> Result<Server, SecretError> {
-        let ca = match &spec.tls.ca {
-            Some(ca) => Some(secrets.read(&ca.secret.secret(namespace), &ca.key).await?.expose().to_vec()),
+        let ca = match Self::authority(spec, namespace) {
+            Some(ca) => Some(secrets.read(&ca.secret, &ca.key).await?.expose().to_vec()),
             None => None,
         };
         Ok(Server {

@@ -20,7 +20,7 @@ mod store;
 pub mod vault;
 pub mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chassis::provision::{Around, Command, Known, Planned};
@@ -133,9 +133,9 @@ async fn provision(
     Box::pin(chassis::provision::run(command, context, targets, around)).await
 }
 
-/// The Roles and RoleBindings that let an account do what the documents say.
-pub fn rights(environment: &Environment, account: &rbac::Account) -> Vec<serde_json::Value> {
-    rbac::manifests(&spec::specs(environment), &credentials(environment), account)
+/// What is done with which Secrets and ConfigMaps for these documents, each by name.
+pub fn uses(environment: &Environment) -> BTreeMap<Component, rbac::Use> {
+    rbac::uses(&spec::specs(environment), credentials(environment), environment.identity().uid)
 }
 
 /// The Secrets that are read to log in to Vaults and Keycloaks, or to be given to a client.

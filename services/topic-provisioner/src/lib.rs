@@ -6,6 +6,8 @@ pub mod plan;
 pub mod spec;
 pub mod world;
 
+use std::collections::BTreeSet;
+
 use chassis::provision::{Around, Command, Planned};
 use chassis::secret::SecretStore;
 use chassis::{Context, Failure};
@@ -17,8 +19,14 @@ pub use world::{Error, KafkaTarget};
 
 /// Each cluster that the documents have topics on: its component, how it is looked at and changed, and what should be there.
 pub fn targets(environment: &Environment, secrets: &SecretStore) -> Vec<(Component, KafkaTarget, Spec)> {
-    let target = |spec: Spec| (spec.cluster.clone(), KafkaTarget::new(&spec, secrets.clone()), spec);
+    let target =
+        |spec: Spec| (spec.cluster.clone(), KafkaTarget::new(&spec, secrets.only(spec.reads())), spec);
     specs(environment).into_iter().map(target).collect()
+}
+
+/// The Secrets that are read for these documents, each by name.
+pub fn reads(environment: &Environment) -> BTreeSet<Component> {
+    specs(environment).iter().flat_map(Spec::reads).collect()
 }
 
 /// Make topics.

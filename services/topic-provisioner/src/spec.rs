@@ -1,6 +1,6 @@
 //! What should be: the topics that documents declare, by the cluster they are on and how their fragments reach it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle::document::{Document, Environment, Identity, Kafka, Mode, Replication};
 use lifecycle::{Component, Kind, sha256_hex};
@@ -19,6 +19,14 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The Secrets that are read to reach the cluster: its certificate authority, where a document names one.
+    pub fn reads(&self) -> BTreeSet<Component> {
+        match &self.connection.tls {
+            Some(Authority::Secret { secret, .. }) => [secret.clone()].into(),
+            Some(Authority::System) | None => BTreeSet::new(),
+        }
+    }
+
     /// The same, of one topic only.
     #[must_use]
     pub fn only(&self, component: &Component) -> Spec {
@@ -208,6 +216,10 @@ topics: {far: {kafka: main, partitions: 1}}
         assert_eq!(seen, expected);
         let ca = Authority::Secret { secret: "secret/base/ca".parse().unwrap(), key: "ca.crt".to_owned() };
         assert_eq!(specs[1].connection.tls, Some(ca));
+        let read: Vec<BTreeSet<Component>> = specs.iter().map(Spec::reads).collect();
+        let authority: Component = "secret/base/ca".parse().unwrap();
+        // It logs in nowhere, so it reads no password.
+        assert_eq!(read, [[].into(), [authority].into(), [].into()]);
         assert_eq!((&specs[0].connection.tls, &specs[2].connection.tls), (&None, &Some(Authority::System)));
         let same = &specs[1].topics[&"topic/same".parse().unwrap()];
         assert!(same.report_only && same.fragment == "same");

@@ -3,6 +3,7 @@
 pub mod definition;
 pub mod hub;
 pub mod probe;
+pub mod reads;
 pub mod wait;
 
 use chassis::{Context, Failure};

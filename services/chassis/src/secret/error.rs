@@ -8,6 +8,11 @@ pub enum SecretError {
     /// This process was not told where secrets are.
     #[error("{0} cannot be read: set ROLLCALL_SECRETS_DIR or ROLLCALL_SECRETS_ROOT")]
     NoStore(Component),
+    /// This process does not say of itself that it reads it, so no Role allows it either.
+    #[error(
+        "{0} is not read: it is not among what this process asks to read; this is a mistake in Rollcall, report it"
+    )]
+    NotAsked(Component),
     /// There is no such Secret.
     #[error(
         "{secret} does not exist (looked in {place}); create it, or declare under `secrets` how it is generated or copied"

@@ -1,6 +1,6 @@
 //! Where secrets are read: folders of files, or whoever else keeps them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,15 +29,34 @@ pub enum SecretStore {
     Root(PathBuf),
     /// No folder: somebody is asked.
     Reader(Arc<dyn SecretReader>),
+    /// Another store, of which these objects are read and no others.
+    Only(Arc<(SecretStore, BTreeSet<Component>)>),
 }
 
 impl SecretStore {
+    /// The same store for somebody who reads only these objects. His Role is made from the same list, so that what stands in
+    /// no Role is not read anywhere else either.
+    #[must_use]
+    pub fn only(&self, objects: BTreeSet<Component>) -> SecretStore {
+        SecretStore::Only(Arc::new((self.clone(), objects)))
+    }
+
+    /// The store behind [`only`](SecretStore::only), where it may be asked for the object.
+    fn opened(&self, object: &Component) -> Result<&SecretStore, SecretError> {
+        match self {
+            SecretStore::Only(narrowed) if narrowed.1.contains(object) => narrowed.0.opened(object),
+            SecretStore::Only(_) => Err(SecretError::NotAsked(object.clone())),
+            _ => Ok(self),
+        }
+    }
+
     /// The folder that is a Secret or ConfigMap; none where nothing is kept in folders. The component must have its namespace
     /// spelled out.
     pub fn folder(&self, object: &Component) -> Option<PathBuf> {
         let namespace = object.namespace()?;
         let folder = match self {
             SecretStore::None | SecretStore::Reader(_) => return None,
+            SecretStore::Only(_) => return self.opened(object).ok()?.folder(object),
             SecretStore::Own { dir, namespace: own } if own == namespace => dir.clone(),
             SecretStore::Own { dir, .. } => dir.parent()?.join(namespace),
             SecretStore::Root(root) => root.join(namespace),
@@ -49,12 +68,12 @@ impl SecretStore {
 
     /// Reads one key of a Secret as it is, byte for byte.
     pub async fn read(&self, secret: &Component, key: &str) -> Result<SecretValue, SecretError> {
-        match self {
+        match self.opened(secret)? {
             SecretStore::Reader(reader) => {
                 let mut held = held(&**reader, secret).await?;
                 held.remove(key).ok_or_else(|| missing_key(secret, key, reader.place()))
             }
-            _ => file(&self.place(secret)?, secret, key),
+            store => file(&store.place(secret)?, secret, key),
         }
     }
 
@@ -64,7 +83,8 @@ impl SecretStore {
         secret: &Component,
         keys: &[String],
     ) -> Result<BTreeMap<String, SecretValue>, SecretError> {
-        if let SecretStore::Reader(reader) = self {
+        let store = self.opened(secret)?;
+        if let SecretStore::Reader(reader) = store {
             let mut held = held(&**reader, secret).await?;
             if let Some(key) = keys.iter().find(|key| !held.contains_key(*key)) {
                 return Err(missing_key(secret, key, reader.place()));
@@ -72,7 +92,7 @@ impl SecretStore {
             held.retain(|key, _| keys.is_empty() || keys.contains(key));
             return Ok(held);
         }
-        let folder = self.place(secret)?;
+        let folder = store.place(secret)?;
         let every = if keys.is_empty() { files(&folder, secret)? } else { Vec::new() };
         let keys = if keys.is_empty() { &every } else { keys };
         keys.iter().map(|key| Ok((key.clone(), file(&folder, secret, key)?))).collect()
@@ -196,6 +216,30 @@ mod tests {
         assert_eq!(own.folder(&secret("secret/dev/db")), Some(root.path().join("dev/db")));
         assert_eq!(own.folder(&secret("secret/prod/db")), Some(root.path().join("prod/db")));
         assert_eq!(own.folder(&secret("configmap/prod/db")), Some(root.path().join("prod/.configmaps/db")));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_asked_for_is_not_read_from_any_store() {
+        let (root, folders) = store();
+        std::fs::create_dir_all(root.path().join("dev/admin")).unwrap();
+        for file in ["dev/db/password", "dev/admin/password"] {
+            std::fs::write(root.path().join(file), "hunter2").unwrap();
+        }
+        let (db, admin) = (secret("secret/dev/db"), secret("secret/dev/admin"));
+        for whole in [folders, SecretStore::Reader(Arc::new(Holder))] {
+            let narrowed = whole.only([db.clone()].into());
+            assert!(narrowed.read(&db, "password").await.is_ok());
+            assert_eq!(narrowed.contents(&db, &[]).await.unwrap().len(), 1);
+            assert_eq!(narrowed.folder(&db), whole.folder(&db));
+            for object in [&admin, &secret("configmap/dev/db")] {
+                let refused = SecretError::NotAsked(object.clone());
+                assert_eq!(narrowed.read(object, "password").await.unwrap_err(), refused);
+                assert_eq!(narrowed.contents(object, &[]).await.unwrap_err(), refused);
+                assert_eq!(narrowed.folder(object), None);
+            }
+            // Narrowing again cannot widen.
+            assert!(narrowed.only([admin.clone()].into()).read(&admin, "password").await.is_err());
+        }
     }
 
     /// Somebody who holds one Secret.

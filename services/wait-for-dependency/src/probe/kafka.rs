@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use chassis::secret::SecretStore;
-use lifecycle::Evidence;
+use lifecycle::{Component, Evidence};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -42,6 +42,11 @@ impl fmt::Display for Kafka {
 }
 
 impl Kafka {
+    /// The Secret that is read to speak with the brokers.
+    pub(super) fn reads(&self) -> impl Iterator<Item = &Component> {
+        self.tls.iter().flatten().filter_map(Authority::secret)
+    }
+
     pub(super) async fn look(&self, secrets: &SecretStore) -> Result<Evidence, NotYet> {
         let config = self.config(secrets).await?;
         let probe = self.clone();

@@ -12,11 +12,12 @@ mod postgres;
 mod secret;
 mod tcp;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use chassis::secret::SecretStore;
-use lifecycle::Evidence;
+use lifecycle::{Component, Evidence};
 use tokio::time::{Instant, timeout};
 
 pub use grpc::Grpc;
@@ -52,6 +53,22 @@ pub enum Probe {
     Kafka(Kafka),
     /// A Secret holds its keys.
     Secret(Secret),
+}
+
+impl Probe {
+    /// The Secrets and ConfigMaps that a look reads.
+    pub fn reads(&self) -> BTreeSet<Component> {
+        match self {
+            // Whether a server takes connections is seen before any certificate is.
+            Probe::Tcp(_) | Probe::Http(_) | Probe::Grpc(_) | Probe::Keycloak(_) | Probe::Server(_) => {
+                BTreeSet::new()
+            }
+            Probe::Login(probe) => probe.server.reads().chain(probe.password.reads()).cloned().collect(),
+            Probe::Observed(probe) => probe.server.reads().chain(probe.password.reads()).cloned().collect(),
+            Probe::Kafka(probe) => probe.reads().cloned().collect(),
+            Probe::Secret(probe) => [probe.secret.clone()].into(),
+        }
+    }
 }
 
 impl fmt::Display for Probe {
@@ -192,9 +209,10 @@ impl NotYet {
     }
 }
 
-/// Looks once, within [`DEADLINE`].
+/// Looks once, within [`DEADLINE`]. Reads what [`Probe::reads`] names, and nothing else.
 pub async fn probe(probe: &Probe, secrets: &SecretStore) -> Result<Evidence, NotYet> {
     let started = Instant::now();
+    let secrets = &secrets.only(probe.reads());
     let look = async {
         match probe {
             Probe::Tcp(probe) => probe.look().await,

@@ -49,6 +49,16 @@ pub enum Authority {
     File(PathBuf),
 }
 
+impl Authority {
+    /// The Secret that is read for it.
+    pub(super) fn secret(&self) -> Option<&Component> {
+        match self {
+            Authority::Secret(key) => Some(&key.secret),
+            Authority::File(_) => None,
+        }
+    }
+}
+
 /// A server's address, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
@@ -156,6 +166,11 @@ impl Server {
         greeting::greet(&mut stream).await
     }
 
+    /// The Secret that is read to log in there, beside the password.
+    pub(super) fn reads(&self) -> impl Iterator<Item = &Component> {
+        self.authority.iter().filter_map(Authority::secret)
+    }
+
     fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -218,6 +233,14 @@ impl Observed {
 }
 
 impl Password {
+    /// The Secret that is read for it.
+    pub(super) fn reads(&self) -> Option<&Component> {
+        match self {
+            Password::Secret(key) => Some(&key.secret),
+            Password::None | Password::File(_) | Password::Given(_) => None,
+        }
+    }
+
     async fn read(&self, secrets: &SecretStore) -> Result<SecretValue, NotYet> {
         match self {
             Password::None => Ok(SecretValue::new("")),

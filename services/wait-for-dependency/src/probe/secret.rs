@@ -66,9 +66,10 @@ pub(super) fn unreadable(error: &SecretError) -> NotYet {
         SecretError::Forbidden { .. } => return NotYet::new(State::Denied, error).blind(),
         SecretError::Unreadable { .. } => State::Denied,
         SecretError::Unfit { .. } => State::Unhealthy,
-        SecretError::NoStore(_) | SecretError::Unavailable { .. } | SecretError::Refused { .. } => {
-            State::Unknown
-        }
+        SecretError::NoStore(_)
+        | SecretError::NotAsked(_)
+        | SecretError::Unavailable { .. }
+        | SecretError::Refused { .. } => State::Unknown,
     };
     NotYet { never: !error.is_transient(), ..NotYet::new(state, error) }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::secret::SecretStore;
 use chassis::wire::Fragment;
 use chassis::{Context, Failure, documents};
-use lifecycle::document::{Environment, Mode};
+use lifecycle::document::{Declared, Environment, Mode, Module};
 use lifecycle::{Component, Gate, Graph, Need};
 
 use super::args::WaitArgs;
@@ -13,11 +13,22 @@ use crate::definition::{Definition, for_waiter};
 
 /// One need and how it is looked at from here.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(crate) struct Item {
     /// The need.
-    pub(super) need: Need,
+    pub(crate) need: Need,
     /// Its probe, or why only the hub can tell.
-    pub(super) definition: Definition,
+    pub(crate) definition: Definition,
+}
+
+/// The start needs of a module, the implied ones included.
+pub(crate) fn items(environment: &Environment, module: &Declared<'_, Module>) -> Vec<Item> {
+    let graph = Graph::of(environment);
+    let gate = Gate::new(graph.start_needs(&module.component).cloned());
+    let items = gate.unmet().map(|need| Item {
+        definition: for_waiter(environment, module.source, &need.component),
+        need: need.clone(),
+    });
+    items.collect()
 }
 
 /// A module before its gate.
@@ -71,17 +82,10 @@ impl Gated {
 
 fn gated(module: &str, environment: &Environment, context: &Context) -> Result<Gated, Failure> {
     let declared = environment.module(module).ok_or_else(|| Failure::internal("the module vanished"))?;
-    let graph = Graph::of(environment);
-    let gate = Gate::new(graph.start_needs(&declared.component).cloned());
-    let items = gate.unmet().map(|need| Item {
-        definition: for_waiter(environment, declared.source, &need.component),
-        need: need.clone(),
-    });
-    let items = items.collect();
     let document = &declared.source.document;
     let fragments = environment.sources().map(|source| Fragment::try_from(&source.document));
     Ok(Gated {
-        items,
+        items: items(environment, &declared),
         fragments: fragments.collect::<Result<_, _>>().map_err(Failure::internal)?,
         reports_only: document.policy.mode == Mode::Report,
         secrets: context.secrets(&document.fragment.namespace),

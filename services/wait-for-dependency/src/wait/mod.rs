@@ -6,7 +6,7 @@ mod board;
 mod documents;
 mod drive;
 mod dsn;
-mod gate;
+pub(crate) mod gate;
 mod report;
 mod target;
 

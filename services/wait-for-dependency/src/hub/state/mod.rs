@@ -362,7 +362,7 @@ impl State {
 }
 
 /// Everything that is looked at: each declared component, and modules as other fragments look at them.
-fn sights(environment: &Environment, graph: &Graph) -> BTreeMap<Sight, Result<Probe, String>> {
+pub(crate) fn sights(environment: &Environment, graph: &Graph) -> BTreeMap<Sight, Result<Probe, String>> {
     let own = graph.components().map(|component| {
         (Sight { component: component.clone(), fragment: None }, for_hub(environment, component))
     });

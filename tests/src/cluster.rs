@@ -72,6 +72,11 @@ impl Cluster {
         server
     }
 
+    /// Where it lives, for other servers beside it.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
     /// The folder of everything in it.
     pub fn dir(&self) -> &Path {
         self.sandbox.dir()

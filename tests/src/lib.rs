@@ -19,6 +19,7 @@ pub mod place;
 pub mod relay;
 pub mod sample;
 pub mod scene;
+pub mod sources;
 pub mod store;
 pub mod syncer;
 pub mod topics;

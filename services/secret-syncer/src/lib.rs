@@ -89,8 +89,9 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     match args.command {
         Asked::Provision(command) => Box::pin(provision(command, context, store)).await,
         Asked::Forget { secret, documents } => command::forget(&store, &documents, &secret).await,
-        Asked::Teardown { documents, generated, yes } => {
-            command::teardown(&store, &documents, generated, yes).await
+        Asked::Teardown { documents, generated, clients, yes } => {
+            let also = command::Also { generated, clients };
+            command::teardown(&store, &documents, also, yes).await
         }
     }
 }

@@ -27,16 +27,20 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(scene: &'a Scene, more: &str) -> Run<'a> {
-        let dir = tempfile::tempdir().unwrap();
-        let text = document(8, &scene.keycloak.url(), ("read", "view"), more);
-        std::fs::write(dir.path().join("app.yaml"), text).unwrap();
         scene.secret("view", "planted-view");
+        Run::of(scene, 8, ("read", "view"), more)
+    }
+
+    fn of(scene: &'a Scene, uid: u128, login: (&str, &str), more: &str) -> Run<'a> {
+        let dir = tempfile::tempdir().unwrap();
+        let text = document(uid, &scene.keycloak.url(), login, more);
+        std::fs::write(dir.path().join("app.yaml"), text).unwrap();
         Run { scene, dir }
     }
 
-    fn command(&self, command: &str, settings: &[(&str, &str)]) -> Command {
+    fn command(&self, args: &[&str], settings: &[(&str, &str)]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_secret-syncer"));
-        program.arg(command).arg(self.dir.path().join("app.yaml")).env_clear().stdin(Stdio::null());
+        program.args(args).arg(self.dir.path().join("app.yaml")).env_clear().stdin(Stdio::null());
         program.env("ROLLCALL_SECRETS_ROOT", self.scene.root()).env("ROLLCALL_LOG", "trace");
         for listen in ["ROLLCALL_LISTEN", "ROLLCALL_HEALTH_LISTEN", "ROLLCALL_METRICS_LISTEN"] {
             program.env(listen, "127.0.0.1:0");
@@ -46,7 +50,12 @@ impl<'a> Run<'a> {
     }
 
     fn apply(&self, settings: &[(&str, &str)]) -> (Option<i32>, String) {
-        let Output { status, stdout, stderr } = self.command("apply", settings).output().unwrap();
+        self.one(&["apply"], settings)
+    }
+
+    /// One run: how it ended, and what it said.
+    fn one(&self, args: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String) {
+        let Output { status, stdout, stderr } = self.command(args, settings).output().unwrap();
         let text = [stdout, stderr].concat();
         let text = String::from_utf8(text).unwrap();
         self.scene.say(&text);
@@ -55,7 +64,7 @@ impl<'a> Run<'a> {
 
     fn spawn(&self, command: &str, settings: &[(&str, &str)]) -> Child {
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
-        let mut program = self.command(command, settings);
+        let mut program = self.command(&[command], settings);
         program.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
@@ -154,4 +163,54 @@ pub(crate) fn what_waits_for_a_refused_client_ends_too(scene: &Scene) {
         end.contains("manage-clients") && end.contains("secret/app/lost: client/lost does not exist"),
         "{end}"
     );
+}
+
+/// Clients of this environment, made by us, by others, taken over, and one that belongs to another environment.
+const REALM: &str = "
+clients:
+  made: {keycloak: main, realm: leave, redirect_uris: [/a]}
+  taken: {keycloak: main, realm: leave, existing: update}
+  kept: {keycloak: main, realm: leave}
+  others: {keycloak: main, realm: leave, external: true}
+secrets:
+  leaver: {external: true}
+  made: {copy: {from: {client: made}}}
+";
+
+pub(crate) async fn a_teardown_deletes_what_was_made_and_nothing_else(scene: &Scene) {
+    scene.realm("leave").await;
+    let of = |role: &'static str| ("realm-management", role);
+    let roles = [of("view-clients"), of("manage-clients")];
+    scene.account("leave", "leaver", "planted-leaver", &roles).await;
+    scene.secret("leaver", "planted-leaver");
+    for id in ["taken", "kept", "others"] {
+        scene.post("/leave/clients", json!({"clientId": id})).await;
+    }
+    let run = |uid: u128| Run::of(scene, uid, ("leave", "leaver"), REALM);
+    let ours = run(9);
+    let (code, text) = ours.one(&["apply"], &[]);
+    assert_eq!(code, Some(0), "{text}");
+    let all = scene.get("/leave/clients").await;
+    assert!(ours.read("made/secret").is_some());
+
+    let (code, text) = ours.one(&["teardown"], &[]);
+    assert!(code == Some(0) && text.contains("= client/made: ") && text.contains("say --clients"), "{text}");
+    let (code, text) = ours.one(&["teardown", "--clients"], &[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("- client/made: delete the client") && text.contains("= client/taken: "), "{text}");
+    assert!(!text.contains("client/kept") && !text.contains("client/others"), "{text}");
+    assert!(run(10).one(&["teardown", "--clients", "--yes"], &[]).0 == Some(0), "another's");
+    assert_eq!(scene.get("/leave/clients").await, all, "nothing was done");
+
+    let (code, text) = ours.one(&["teardown", "--clients", "--yes"], &[]);
+    assert_eq!(code, Some(0), "{text}");
+    let ids = |clients: &serde_json::Value| -> Vec<String> {
+        clients.as_array().unwrap().iter().map(|one| one["clientId"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut left = ids(&all);
+    left.retain(|id| id != "made");
+    assert_eq!(ids(&scene.get("/leave/clients").await), left);
+    assert_eq!(ours.read("made/secret"), None, "its copy went too");
+    let (code, text) = ours.one(&["teardown", "--clients", "--yes"], &[]);
+    assert!(code == Some(0) && !text.contains("client/made"), "{text}");
 }

@@ -46,5 +46,6 @@ async fn clients_are_read_made_and_left_alone_as_they_should() {
     faults::a_token_that_is_revoked_is_replaced(&scene).await;
     faults::two_at_once_agree(&scene).await;
     faults::killed_midway(&scene).await;
+    ending::a_teardown_deletes_what_was_made_and_nothing_else(&scene).await;
     scene.stop().await;
 }

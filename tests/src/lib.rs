@@ -22,6 +22,7 @@ pub mod rights;
 pub mod running;
 pub mod sample;
 pub mod scene;
+pub mod sources;
 pub mod store;
 pub mod syncer;
 pub mod topics;

@@ -85,8 +85,10 @@ impl Service {
 /// objects say besides their data.
 pub async fn nowhere(cluster: &Cluster, services: &[&Service], planted: &[&str]) {
     let mut places = files(cluster.dir(), &[]);
-    // What an API server keeps in etcd is its own; everything else here is ours or the server's log.
-    places.retain(|place, _| !place.contains("/etcd/"));
+    // What servers keep of what they were given is their own; everything else here is ours or a server's log.
+    let kept = ["/etcd/", "/keycloak-", "/vault-"];
+    let is_log = |place: &str| std::path::Path::new(place).extension().is_some_and(|ending| ending == "log");
+    places.retain(|place, _| !kept.iter().any(|part| place.contains(part)) || is_log(place));
     for service in services {
         let mut client = DiagnosticsClient::new(ask::channel(service.grpc).await);
         let name = service.handle.name();

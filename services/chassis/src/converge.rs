@@ -30,12 +30,32 @@ pub struct Note {
     pub component: Component,
     /// What is said.
     pub text: String,
+    /// What has to come first, where something is pending.
+    pub awaits: Awaits,
+}
+
+/// What something that is pending waits for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Awaits {
+    /// What may come at any time: a server, a value, the end of a deletion.
+    #[default]
+    Time,
+    /// Another component, which may be made in the same run.
+    Component(Component),
+    /// What only somebody else makes and has not made, although everything that it lives in is there.
+    Others,
 }
 
 impl Note {
     /// A note about a component.
     pub fn new(component: &Component, text: impl fmt::Display) -> Self {
-        Note { component: component.clone(), text: text.to_string() }
+        Note { component: component.clone(), text: text.to_string(), awaits: Awaits::Time }
+    }
+
+    /// The same, and this has to come first.
+    #[must_use]
+    pub fn awaiting(self, awaits: Awaits) -> Self {
+        Note { awaits, ..self }
     }
 }
 
@@ -129,7 +149,7 @@ pub enum Standing {
         evidence: Evidence,
     },
     /// It waits for something, or was still moving; try again.
-    Pending(String),
+    Pending(Note),
     /// Its fragment is in mode `report`; this is what would be done.
     Reported(String),
     /// It was refused.
@@ -245,14 +265,13 @@ fn standing<R: Reconcile>(
     component: &Component,
     changed: bool,
 ) -> Standing {
-    let find =
-        |notes: &[Note]| notes.iter().find(|note| note.component == *component).map(|note| note.text.clone());
-    if let Some(text) = find(&plan.refusals) {
-        Standing::Refused(text)
-    } else if let Some(text) = find(&plan.pending) {
-        Standing::Pending(text)
+    let find = |notes: &[Note]| notes.iter().find(|note| note.component == *component).cloned();
+    if let Some(note) = find(&plan.refusals) {
+        Standing::Refused(note.text)
+    } else if let Some(note) = find(&plan.pending) {
+        Standing::Pending(note)
     } else if let Some(step) = plan.steps.iter().find(|step| step.component() == component) {
-        Standing::Pending(format!("still to do after this run: {step}"))
+        Standing::Pending(Note::new(component, format_args!("still to do after this run: {step}")))
     } else {
         Standing::Ready { changed, evidence: R::evidence(spec, world, component) }
     }

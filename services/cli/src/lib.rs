@@ -99,7 +99,7 @@ async fn dispatch(command: Command, context: Context) -> Result<(), Failure> {
         Command::Rehearse(args) => rehearse::run(args, context).await,
         Command::PostgresInit(args) => postgres_init::run(args, context).await,
         Command::TopicProvisioner(args) => topic_provisioner::run(args, context).await,
-        Command::SecretSyncer(args) => secret_syncer::run(args, context).await,
+        Command::SecretSyncer(args) => Box::pin(secret_syncer::run(args, context)).await,
         Command::WaitForDependency(args) => wait_for_dependency::run(args, context).await,
         Command::TelemetryExporter(args) => telemetry_exporter::run(args, context).await,
         Command::StandIn(args) => rehearse::stand_in(args, context).await,

@@ -36,7 +36,7 @@ impl Graph {
     /// The graph of an environment, with its implied needs: a database needs its server, its login role's password and
     /// its server's administrator's password; a topic its Kafka; a Secret or ConfigMap what it is made from; a client its secret,
     /// and its server with its login; a module the passwords of
-    /// the databases it needs.
+    /// the databases it needs, and the Secrets with which it proves that the clients it needs are there.
     pub fn of(environment: &Environment) -> Graph {
         let mut graph = Graph::default();
         let mut admins: BTreeMap<Component, Component> = BTreeMap::new();
@@ -106,6 +106,9 @@ impl Graph {
             for need in module.spec.needs.iter().filter(|need| need.when == When::Start) {
                 if let Some(password) = passwords.get(&need.component) {
                     graph.imply(&module.component, password.clone());
+                }
+                if let Some(proof) = environment.credential(&need.component, module.namespace()) {
+                    graph.imply(&module.component, proof.secret);
                 }
             }
         }

@@ -208,3 +208,69 @@ fn what_leads_nowhere_in_all_documents_together_is_named() {
         assert!(found.contains(says), "{found}\nwanted {says}");
     }
 }
+
+/// What a module's waiter reads to look at a client, and what `check` says where it could not look.
+fn proof(change: impl FnOnce(&mut Value)) -> (Option<String>, Vec<String>) {
+    let (base, mut app) = two();
+    app["modules"] = json!({"web": {"needs": ["client/portal"]}});
+    change(&mut app);
+    let (environment, _) = merged(vec![document("base", base).unwrap(), document("app", app).unwrap()]);
+    let environment = environment.unwrap();
+    let proof = environment.credential(&"client/portal".parse().unwrap(), "app");
+    let graph = Graph::of(&environment);
+    let implied = |secret: &Component| {
+        graph.start_needs(&"module/web".parse().unwrap()).any(|need| need.component == *secret)
+    };
+    assert!(proof.as_ref().is_none_or(|key| implied(&key.secret)), "a module needs what it looks with");
+    let problems = graph.check(&environment).into_iter().filter(|problem| problem.key == "modules.web.needs");
+    (proof.map(|key| key.to_string()), problems.map(|problem| problem.message).collect())
+}
+
+#[test]
+fn a_client_is_a_need_where_its_secret_is_at_hand() {
+    let copied = |copy: Value| {
+        move |app: &mut Value| {
+            app["clients"]["portal"] = json!({"keycloak": "main", "realm": "staff"});
+            app["secrets"]["copied"] = json!({"copy": copy});
+        }
+    };
+    for (proof, expected) in [
+        (proof(|_| {}), "secret/app/portal:client_secret"),
+        (proof(copied(json!({"from": {"client": "portal"}}))), "secret/app/copied:secret"),
+        (
+            proof(copied(
+                json!({"from": {"client": "portal"}, "keys": {"id": "client_id", "password": "secret"}}),
+            )),
+            "secret/app/copied:password",
+        ),
+        (
+            proof(|app| {
+                app["clients"]["portal"]["secret"] = json!({"secret": "base/origin", "key": "k"});
+                app["secrets"]["base/origin"] = json!({"external": true});
+                app["secrets"]["copied"] = json!({"copy": {"from": "base/origin"}});
+            }),
+            "secret/app/copied:k",
+        ),
+    ] {
+        assert_eq!(proof, (Some(expected.to_owned()), vec![]));
+    }
+    for (change, says) in [
+        (copied(json!({"from": {"client": "portal"}, "to": ["elsewhere"]})), "no Secret in namespace app"),
+        (
+            copied(json!({"from": {"client": "portal"}, "keys": {"id": "client_id"}})),
+            "copy: {from: {client: portal}}",
+        ),
+    ] {
+        let (proof, problems) = proof(change);
+        assert!(proof.is_none() && problems.len() == 1 && problems[0].contains(says), "{problems:?}");
+    }
+    let public = |when: &'static str| {
+        proof(move |app| {
+            app["clients"]["portal"] = json!({"keycloak": "main", "realm": "staff", "public": true});
+            app["modules"]["web"]["needs"] = json!([{"component": "client/portal", "when": when}]);
+        })
+    };
+    let (proof, problems) = public("start");
+    assert!(proof.is_none() && problems[0].contains("is public"), "{problems:?}");
+    assert_eq!(public("runtime"), (None, vec![]), "nobody waits for it");
+}

@@ -189,8 +189,8 @@ async fn a_missing_secret_is_waited_for_and_an_unfit_one_refused() {
     std::fs::remove_dir_all(world.secrets.path().join("dev/late-db")).unwrap();
     world.secret("bad-db", "planted\n");
     let standings = world.converge(&document).await;
-    let Standing::Pending(text) = standing(&standings, "database/late") else { panic!("{standings:?}") };
-    assert!(text.contains("secret/dev/late-db does not exist"), "{text}");
+    let Standing::Pending(note) = standing(&standings, "database/late") else { panic!("{standings:?}") };
+    assert!(note.text.contains("secret/dev/late-db does not exist"), "{note:?}");
     let text = refused(&standings, "database/bad");
     assert!(text.contains("line break") && !text.contains("planted"), "{text}");
     assert!(is_ready(&standings, "database/fine"));

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use chassis::converge::Fault;
+use chassis::converge::{Fault, Reconcile};
 use chassis::provision::Command;
 use chassis::{Exit, Failure, documents};
 use clap::Subcommand;
@@ -11,9 +11,11 @@ use lifecycle::Component;
 use lifecycle::document::Environment;
 
 use crate::Store;
+use crate::keycloak::spec::Wish;
+use crate::keycloak::{self, KeycloakTarget};
 use crate::plan;
 use crate::spec::{self, Origin, Spec};
-use crate::world::{Backend, Record, alone, claim};
+use crate::world::{Backend, InStore, Record, alone, claim};
 
 /// What secret-syncer is asked to do.
 #[derive(Debug, Subcommand)]
@@ -28,7 +30,8 @@ pub(crate) enum Asked {
         #[arg(value_name = "DOCUMENTS", env = "ROLLCALL_DOCUMENTS", value_delimiter = ':', required = true)]
         documents: Vec<PathBuf>,
     },
-    /// Delete what was copied for this environment, and nothing else; without --yes only say what would be deleted.
+    /// Delete what was copied for this environment, and nothing else but on request; without --yes only say what would be
+    /// deleted.
     Teardown {
         /// Documents, or folders of documents.
         #[arg(value_name = "DOCUMENTS", env = "ROLLCALL_DOCUMENTS", value_delimiter = ':', required = true)]
@@ -36,10 +39,23 @@ pub(crate) enum Asked {
         /// Delete what was generated too, with the note that it was: nothing can bring it back.
         #[arg(long)]
         generated: bool,
+        /// Delete the clients of Keycloak that were made for it too, with the roles that people have in them. Realms stay, and
+        /// what was there before Rollcall.
+        #[arg(long)]
+        clients: bool,
         /// Do it.
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// What is deleted only on request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Also {
+    /// What was generated.
+    pub(crate) generated: bool,
+    /// Clients of Keycloak.
+    pub(crate) clients: bool,
 }
 
 /// Takes away the note that a Secret was generated.
@@ -58,12 +74,18 @@ pub(crate) async fn forget(store: &Store, paths: &[PathBuf], secret: &Component)
 pub(crate) async fn teardown(
     store: &Store,
     environment: &Environment,
-    generated: bool,
+    also: Also,
     yes: bool,
 ) -> Result<(), Failure> {
     let mut failed: Vec<Failure> = Vec::new();
+    // First: what lets us in to their server may be among the Secrets.
+    for (name, target, spec) in keycloak::targets(environment, &InStore(store.clone())) {
+        if let Err(error) = client(&target, &spec, also.clients, yes).await {
+            failed.push(Failure::new(error.exit, format!("{name}: {}", error.message)));
+        }
+    }
     for spec in spec::specs(environment).into_iter().rev() {
-        if let Err(error) = one(&spec, store, generated, yes).await {
+        if let Err(error) = one(&spec, store, also.generated, yes).await {
             failed.push(Failure::new(error.exit, format!("{}: {}", spec.object, error.message)));
         }
     }
@@ -73,6 +95,36 @@ pub(crate) async fn teardown(
         None => Ok(()),
         Some(exit) => Err(Failure::new(exit, texts.join("\n"))),
     }
+}
+
+/// Without being told to delete clients it asks no Keycloak, which may be gone already.
+async fn client(
+    target: &KeycloakTarget<InStore<Store>>,
+    spec: &keycloak::Spec,
+    clients: bool,
+    yes: bool,
+) -> Result<(), Failure> {
+    if matches!(spec.wish, Wish::External { .. }) {
+        return Ok(());
+    }
+    if !clients {
+        return say(&format!(
+            "= {}: {} stays if it is there, with the roles that people have in it; say --clients to have it deleted",
+            spec.component,
+            spec.called()
+        ));
+    }
+    let plan = keycloak::teardown(spec, &target.alone(spec).await.map_err(|error| failure(&error))?);
+    for note in &plan.drift {
+        say(&format!("= {}: {}", note.component, note.text))?;
+    }
+    for step in &plan.steps {
+        say(&format!("- {}: {step}", step.component))?;
+        if yes {
+            target.apply(spec, step).await.map_err(|error| failure(&error))?;
+        }
+    }
+    Ok(())
 }
 
 /// What it follows is not looked at: a source that is gone, or cannot be read any more, keeps nothing here.
@@ -105,7 +157,7 @@ fn say(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn failure(error: &crate::Error) -> Failure {
+fn failure(error: &impl Fault) -> Failure {
     let exit = if error.is_transient() { Exit::TryAgain } else { Exit::NeverWorks };
     Failure::new(exit, chassis::exit::chain(error))
 }

@@ -96,9 +96,10 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     match args.command {
         Asked::Provision(command) => Box::pin(provision(command, context, store, central)).await,
         Asked::Forget { secret, documents } => command::forget(&store, &documents, &secret).await,
-        Asked::Teardown { documents, generated, yes } => {
+        Asked::Teardown { documents, generated, clients, yes } => {
             let environment = central.resolve(&chassis::documents::load_complete(&documents)?)?;
-            command::teardown(&store, &environment, generated, yes).await
+            let also = command::Also { generated, clients };
+            command::teardown(&store, &environment, also, yes).await
         }
     }
 }

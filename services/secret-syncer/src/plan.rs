@@ -8,11 +8,11 @@ mod teardown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use chassis::converge::{self, Note};
+use chassis::converge::{self, Awaits, Note};
 use lifecycle::Component;
 use lifecycle::document::{Generator, forbidden_type};
 
-use crate::spec::{Origin, Recipe, Spec};
+use crate::spec::{Origin, Recipe, Source, Spec};
 
 pub use seen::{Fingerprint, Keys, Marker, Recorded, Seen, There, Value, World};
 pub use teardown::teardown;
@@ -189,6 +189,15 @@ impl Deciding<'_> {
 
     fn wait(&mut self, text: impl fmt::Display) {
         self.plan.pending.push(self.note(text));
+    }
+
+    /// Waits for what a source has to hold.
+    fn wait_for(&mut self, source: &Source, text: impl fmt::Display) {
+        let awaits = match source {
+            Source::Object(component) | Source::Client(component) => Awaits::Component(component.clone()),
+            Source::Vault { .. } | Source::Sops(_) => Awaits::Time,
+        };
+        self.plan.pending.push(self.note(text).awaiting(awaits));
     }
 
     fn drift(&mut self, text: impl fmt::Display) {

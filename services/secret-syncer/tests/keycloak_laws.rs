@@ -63,6 +63,7 @@ fn made() -> impl Strategy<Value = Wish> {
                 roles,
                 mappers,
                 granted: ServiceAccountRoles { realm, clients },
+                makers: BTreeMap::new(),
             }))
         },
     )

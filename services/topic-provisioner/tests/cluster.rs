@@ -72,8 +72,8 @@ async fn made_once_and_grown(cluster: &Cluster) {
     let three = "{m.b: {kafka: main, partitions: 1, replication: 3}, m.c: {kafka: main, partitions: 1, replication: 3}}";
     let standings = cluster.once("dev", 7, three).await;
     refused(&standings["topic/m.b"], "asks for 3 replicas, partition 0 has 1");
-    let Standing::Pending(text) = &standings["topic/m.c"] else { panic!("{standings:?}") };
-    assert!(text.contains("`m.c` asks for 3 replicas: needs 3 brokers, the cluster has 1"), "{text}");
+    let Standing::Pending(note) = &standings["topic/m.c"] else { panic!("{standings:?}") };
+    assert!(note.text.contains("`m.c` asks for 3 replicas: needs 3 brokers, the cluster has 1"), "{note:?}");
 }
 
 async fn unowned_and_foreign_are_refused_and_neighbours_made(cluster: &Cluster) {

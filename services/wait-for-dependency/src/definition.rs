@@ -7,7 +7,8 @@ use lifecycle::document::{self, Document, Environment, KafkaTls, Ready, SecretKe
 use lifecycle::{Component, Kind};
 
 use crate::probe::{
-    Authority, Encryption, Grpc, Http, Kafka, Keycloak, Login, Observed, Password, Probe, Secret, Server, Tcp,
+    Authority, Client, Encryption, Grpc, Http, Kafka, Keycloak, Login, Observed, Password, Probe, Secret,
+    Server, Tcp,
 };
 
 /// How something is observed from here: by a probe, or why not.
@@ -42,7 +43,7 @@ pub fn for_waiter(environment: &Environment, source: &Source, component: &Compon
             }
         }
         Kind::Endpoint => endpoint(environment, component),
-        Kind::Client => Err(unseen(component)),
+        Kind::Client => client(environment, own, component),
         Kind::Migration | Kind::Group | Kind::Step => Err(nobody(component)),
     }
 }
@@ -77,7 +78,9 @@ pub fn for_hub(environment: &Environment, component: &Component) -> Definition {
             module.spec.ready.as_ref().and_then(ready_probe).ok_or_else(|| says_nothing(component))
         }
         Kind::Endpoint => endpoint(environment, component),
-        Kind::Client => Err(unseen(component)),
+        Kind::Client => {
+            Err(format!("only who holds its secret can look at {component}; each waiter that needs it does"))
+        }
         Kind::Migration | Kind::Group | Kind::Step => Err(nobody(component)),
     }
 }
@@ -98,10 +101,31 @@ pub fn nobody(component: &Component) -> String {
     format!("wait for nobody: no fragment declares {component}; declare it, or correct the need")
 }
 
-fn unseen(component: &Component) -> String {
-    format!(
-        "only who makes {component} can look at it; need the Secret that holds its secret, and the module it is in"
-    )
+/// A client by its own secret, which a Secret of the module's namespace holds.
+fn client(environment: &Environment, own: &Document, component: &Component) -> Definition {
+    let declared =
+        environment.clients().find(|c| c.component == *component).ok_or_else(|| nobody(component))?;
+    let (spec, namespace) = (declared.spec, &own.fragment.namespace);
+    let secret = environment.credential(component, namespace).ok_or_else(|| {
+        format!(
+            "{component} can be looked at only with its secret, and no Secret in namespace {namespace} is declared to hold it; need the module that is its Keycloak instead, or declare one: copy: {{from: {{client: {}}}}}",
+            component.name()
+        )
+    })?;
+    let (source, server) = environment.keycloak(&spec.keycloak).ok_or_else(|| {
+        format!(
+            "no fragment here declares keycloak/{}, where {component} is; give the one that does",
+            spec.keycloak
+        )
+    })?;
+    let of = &source.document.fragment.namespace;
+    Ok(Probe::Client(Client {
+        url: server.url.clone(),
+        ca: server.tls.ca.as_ref().map(|ca| SecretKey::of(ca, of)),
+        realm: spec.realm.clone(),
+        id: spec.id(component.name()).to_owned(),
+        secret,
+    }))
 }
 
 fn says_nothing(component: &Component) -> String {
@@ -230,162 +254,4 @@ fn keys(environment: &Environment, component: &Component) -> Vec<String> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use lifecycle::Graph;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const HEAD: &str = "
-rollcall: v1
-environment: {name: dev-a, uid: 6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06}
-naming: {database: '{environment}_{name}', role: 'r_{name}', topic: '{environment}.{name}'}
-";
-
-    pub(crate) const BASE: &str = "
-fragment: {name: base, namespace: infra}
-postgres: {main: {host: pg, tls: {mode: verify-full, ca: {secret: pg-ca, key: ca.crt}}, admin: {user: postgres, password: {secret: pg-admin, key: password}}, observer: {password: {secret: observer, key: password}}}}
-kafka: {main: {brokers: ['k:9092'], expect_brokers: 3}}
-secrets: {pg-ca: {external: true}, pg-admin: {external: true}, observer: {generate: {password: {kind: password}}}, keycloak-db: {generate: {password: {kind: password}}}}
-databases: {keycloak: {server: main, roles: {app: {name: keycloak, password: {secret: keycloak-db, key: password}}}}}
-endpoints: {smtp: {tcp: {address: 'smtp:25'}}}
-modules:
-  keycloak: {needs: [database/keycloak], ready: {http: {url: 'http://keycloak/'}}}
-  quiet: {}
-";
-
-    pub(crate) const REGISTRY: &str = "
-fragment: {name: registry, namespace: apps}
-uses:
-  postgres: {main: {host: pg.infra, port: 6432, tls: {mode: require}}}
-  kafka: {main: {brokers: ['k.infra:9092']}}
-  modules: {keycloak: {ready: {keycloak: {url: 'http://keycloak.infra', realm: staff}}}, audit: {}}
-databases: {registry: {server: main, roles: {app: {name: app, password: {secret: registry-db, key: password}}}}}
-secrets: {registry-db: {generate: {password: {kind: password}}}}
-topics: {events: {kafka: main, partitions: 3}}
-modules:
-  registry:
-    needs: [database/registry, topic/events, module/keycloak, endpoint/smtp, postgres/main, kafka/main, module/audit]
-    ready: {http: {url: 'http://registry/health', json: {/status: UP}}}
-";
-
-    pub(crate) fn environment(fragments: &[&str]) -> Environment {
-        let sources = fragments.iter().enumerate().map(|(i, text)| {
-            let file = format!("{i}.yaml");
-            let document = chassis::documents::parse(&file, &format!("{HEAD}{text}")).unwrap();
-            Source { file, document }
-        });
-        let merged = Environment::merge(sources);
-        assert_eq!(merged.problems, []);
-        merged.environment.unwrap()
-    }
-
-    fn waiter(environment: &Environment, component: &str) -> String {
-        let module = environment.module("registry").unwrap();
-        match for_waiter(environment, module.source, &component.parse().unwrap()) {
-            Ok(probe) => probe.to_string(),
-            Err(why) => why,
-        }
-    }
-
-    fn hub(environment: &Environment, component: &str) -> String {
-        for_hub(environment, &component.parse().unwrap()).map_or_else(|why| why, |probe| probe.to_string())
-    }
-
-    #[test]
-    fn a_waiter_looks_with_its_modules_own_eyes() {
-        let environment = environment(&[BASE, REGISTRY]);
-        for (component, definition) in [
-            ("database/registry", "postgresql://r_app@pg.infra:6432/dev-a_registry"),
-            ("topic/events", "kafka k.infra:9092/dev-a.events"),
-            ("module/keycloak", "keycloak http://keycloak.infra/realms/staff"),
-            ("postgres/main", "postgresql://pg.infra:6432"),
-            ("kafka/main", "kafka k.infra:9092"),
-            ("endpoint/smtp", "tcp smtp:25"),
-            ("secret/apps/registry-db", "secret/apps/registry-db:password"),
-            ("secret/infra/pg-ca", "secret/infra/pg-ca:ca.crt"),
-            (
-                "module/audit",
-                "wait for nobody: no fragment declares module/audit; declare it, or correct the need",
-            ),
-            ("module/quiet", "module/quiet does not say how to see that it is ready; add `ready` to it"),
-            ("step/load", "wait for nobody: no fragment declares step/load; declare it, or correct the need"),
-        ] {
-            assert_eq!(waiter(&environment, component), definition, "{component}");
-        }
-    }
-
-    #[test]
-    fn a_waiter_with_its_own_fragment_only_knows_what_that_says() {
-        let environment = environment(&[REGISTRY]);
-        assert_eq!(
-            waiter(&environment, "database/registry"),
-            "postgresql://r_app@pg.infra:6432/dev-a_registry"
-        );
-        assert_eq!(
-            waiter(&environment, "endpoint/smtp"),
-            "wait for nobody: no fragment declares endpoint/smtp; declare it, or correct the need"
-        );
-        assert_eq!(
-            waiter(&environment, "database/keycloak"),
-            "wait for nobody: no fragment declares database/keycloak; declare it, or correct the need"
-        );
-    }
-
-    #[test]
-    fn the_hub_looks_without_any_modules_credentials() {
-        let environment = environment(&[BASE, REGISTRY]);
-        for (component, definition) in [
-            ("database/registry", "database/registry as the observer of dev-a at postgresql://pg:5432"),
-            ("topic/events", "kafka k.infra:9092/dev-a.events"),
-            ("module/keycloak", "http://keycloak/"),
-            ("secret/apps/registry-db", "the hub holds no Secrets; each waiter reads its own"),
-            ("module/quiet", "module/quiet does not say how to see that it is ready; add `ready` to it"),
-        ] {
-            assert_eq!(hub(&environment, component), definition, "{component}");
-        }
-        let views: Vec<String> = views(&environment).map(|(f, c, p)| format!("{f} sees {c}: {p}")).collect();
-        assert_eq!(views, ["registry sees module/keycloak: keycloak http://keycloak.infra/realms/staff"]);
-    }
-
-    #[test]
-    fn tls_and_the_number_of_brokers_are_kept() {
-        let environment = environment(&[BASE, REGISTRY]);
-        let Ok(Probe::Server(server)) = for_hub(&environment, &"postgres/main".parse().unwrap()) else {
-            panic!()
-        };
-        assert_eq!(server.encryption, Encryption::VerifyFull);
-        assert_eq!(server.authority, Some(Authority::Secret("secret/infra/pg-ca:ca.crt".into_key())));
-        let Ok(Probe::Kafka(kafka)) = for_hub(&environment, &"kafka/main".parse().unwrap()) else { panic!() };
-        assert_eq!(kafka.expect_brokers, 3);
-    }
-
-    trait IntoKey {
-        fn into_key(self) -> SecretKey;
-    }
-
-    impl IntoKey for &str {
-        fn into_key(self) -> SecretKey {
-            let (secret, key) = self.rsplit_once(':').unwrap();
-            SecretKey { secret: secret.parse().unwrap(), key: key.to_owned() }
-        }
-    }
-
-    proptest! {
-        /// Whatever a module needs, it is probed or explained; nothing is left out, so nothing is released unseen.
-        #[test]
-        fn every_need_has_a_definition(kinds in prop::collection::vec(0..Kind::ALL.len(), 0..6), with_base: bool) {
-            let fragments = if with_base { vec![BASE, REGISTRY] } else { vec![REGISTRY] };
-            let environment = environment(&fragments);
-            let module = environment.module("registry").unwrap();
-            let graph = Graph::of(&environment);
-            let needed = graph.start_needs(&module.component).map(|need| need.component.clone());
-            let random = kinds.into_iter().map(|kind| Component::new(Kind::ALL[kind], "main").in_namespace("apps"));
-            for component in needed.chain(random) {
-                if let Err(why) = for_waiter(&environment, module.source, &component) {
-                    prop_assert!(why.contains(&component.to_string()), "{why}");
-                }
-            }
-        }
-    }
-}
+pub(crate) mod tests;

@@ -56,7 +56,7 @@ pub fn of_hub(environment: &Environment) -> BTreeSet<Component> {
     sights.into_values().filter_map(Result::ok).flat_map(|probe| probe.reads()).collect()
 }
 
-/// The Secrets with which servers are provisioned and observed, and what each holds.
+/// The Secrets with which servers are looked after and observed, and what each holds.
 fn credentials(environment: &Environment) -> BTreeMap<Component, String> {
     let mut found = BTreeMap::new();
     for server in environment.postgres() {
@@ -67,6 +67,19 @@ fn credentials(environment: &Environment) -> BTreeMap<Component, String> {
         if let Some(admin) = &server.spec.admin {
             let what = format!("the password of the administrator of {}", server.component);
             found.insert(server.secret(&admin.password.secret), what);
+        }
+    }
+    for source in environment.sources() {
+        let (document, namespace) = (&source.document, &source.document.fragment.namespace);
+        for (name, keycloak) in &document.keycloak {
+            let what = format!("the secret with which clients of keycloak `{name}` are looked after");
+            found.insert(keycloak.login.secret.secret.secret(namespace), what);
+        }
+        for (name, vault) in &document.vault {
+            for reference in vault.login.references() {
+                let what = format!("the login to vault `{name}`");
+                found.insert(reference.secret.secret(namespace), what);
+            }
         }
     }
     found

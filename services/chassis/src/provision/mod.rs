@@ -1,6 +1,7 @@
 //! The commands that every provisioner has: `apply` once, `plan` without touching, `serve` for as long as it lives.
 
 mod account;
+mod board;
 mod crew;
 mod known;
 mod nudges;
@@ -30,10 +31,11 @@ use crate::wire::Fragment;
 use crate::{Context, documents};
 
 use account::Provisioner;
+use board::Board;
 use crew::Crew;
 pub use known::Known;
 pub use nudges::Nudges;
-use worker::{Verdict, Wakes, Worker};
+use worker::{Wakes, Worker};
 
 /// How long a one-shot's last news may take to be sent; its work is done whether they arrive or not.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -137,6 +139,7 @@ where
 {
     let announcer = announcer(environment, context)?;
     let news = news(&announcer, &around.known);
+    let names: Vec<Component> = targets.iter().map(|target| target.0.clone()).collect();
     let mut workers: Vec<Worker<R>> = targets
         .into_iter()
         .map(|target| {
@@ -144,9 +147,14 @@ where
             Worker::new(Arc::new(target), &announcer, wakes, &context.settings)
         })
         .collect();
+    // Whoever sets a deadline says how long what others make is waited for; without one that could be for ever.
+    let board = Board::new(names, context.settings.deadline.is_some());
     let settle = async {
-        let each = workers.iter_mut().map(|worker| worker.until_settled(context.settings.resync));
-        futures_util::future::join_all(each).await
+        let each = workers.iter_mut().map(|worker| worker.until_settled(context.settings.resync, &board));
+        tokio::select! {
+            _ = futures_util::future::join_all(each) => {}
+            () = board.is_stuck() => {}
+        }
     };
     let deadline = async {
         match context.settings.deadline {
@@ -154,8 +162,8 @@ where
             None => std::future::pending().await,
         }
     };
-    let verdicts = tokio::select! {
-        verdicts = settle => Ok(verdicts),
+    let ended = tokio::select! {
+        () = settle => Ok(()),
         () = deadline => Err(Failure::new(Exit::Deadline, format!("not done within {:?}: {}", context.settings.deadline.unwrap_or_default(), unfinished(&announcer)))),
         () = context.shutdown.requested() => Err(Failure::new(Exit::TryAgain, format!("asked to stop before everything was done: {}", unfinished(&announcer)))),
     };
@@ -163,8 +171,7 @@ where
     if unsent > 0 {
         warn!(unsent, "news could not be sent; nobody waits for it");
     }
-    let refused: Vec<String> = verdicts?.into_iter().flat_map(Verdict::into_refusals).collect();
-    if refused.is_empty() { Ok(()) } else { Err(Failure::new(Exit::NeverWorks, refused.join("\n"))) }
+    ended.and_then(|()| board.outcome())
 }
 
 fn unfinished(announcer: &Announcer) -> String {

@@ -11,10 +11,11 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Target;
+use super::board::{Board, Verdict};
 use crate::announcer::Announcer;
 use crate::backoff::Backoff;
 use crate::bus::Mode;
-use crate::converge::{Fault, Reconcile, Standing, Step, Told, converge};
+use crate::converge::{Fault, Note, Reconcile, Standing, Step, Told, converge};
 use crate::exit::chain;
 use crate::settings::Settings;
 
@@ -23,20 +24,6 @@ const CONVINCED: u32 = 3;
 
 /// What keeps on being wrong is said on every change and every 30 s (design §9).
 const SAID_AGAIN: Duration = Duration::from_secs(30);
-
-/// How a target stands when nothing moves any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
-    refused: Vec<String>,
-    open: bool,
-}
-
-impl Verdict {
-    /// What was refused or will never work, a line each.
-    pub(super) fn into_refusals(self) -> Vec<String> {
-        self.refused
-    }
-}
 
 /// What makes a worker look again at once.
 #[derive(Debug, Clone)]
@@ -77,14 +64,14 @@ impl<R: Reconcile> Worker<R> {
         }
     }
 
-    /// Works until nothing is open any more.
-    pub(super) async fn until_settled(&mut self, resync: Duration) -> Verdict {
-        loop {
-            let verdict = self.look(resync, |verdict| !verdict.open).await;
-            if !verdict.open {
-                return verdict;
-            }
-        }
+    /// Works until nothing is open any more, and tells after every pass how it stands.
+    pub(super) async fn until_settled(&mut self, resync: Duration, board: &Board) {
+        let name = self.target.0.clone();
+        let told = |verdict: &Verdict| {
+            board.stands(&name, verdict.clone());
+            !verdict.is_open()
+        };
+        while self.look(resync, told).await.is_open() {}
     }
 
     /// Works for ever: what is open is tried again, what is settled is looked at again every `resync`.
@@ -106,12 +93,12 @@ impl<R: Reconcile> Worker<R> {
         if enough(&verdict) {
             return verdict;
         }
-        if !verdict.open {
+        if !verdict.is_open() {
             self.backoff.reset();
         }
         // Not all targets at the same moment.
         let resync = resync.mul_f64(rand::rng().random_range(0.9..=1.0));
-        let delay = if verdict.open { self.backoff.next_delay() } else { resync };
+        let delay = if verdict.is_open() { self.backoff.next_delay() } else { resync };
         let push = *self.announcer.bus().mode().borrow() == Mode::Push;
         let timer = async {
             if self.polling || !push {
@@ -122,7 +109,7 @@ impl<R: Reconcile> Worker<R> {
         };
         tokio::select! {
             () = nudged => self.backoff.reset(),
-            () = news, if verdict.open => self.backoff.reset(),
+            () = news, if verdict.is_open() => self.backoff.reset(),
             () = timer => {}
         }
         verdict
@@ -132,7 +119,7 @@ impl<R: Reconcile> Worker<R> {
     async fn round(&mut self) -> Verdict {
         let target = Arc::clone(&self.target);
         let (name, reconcile, spec) = &*target;
-        let verdict = Mutex::new(Verdict { refused: Vec::new(), open: false });
+        let verdict = Mutex::new(Verdict::default());
         let begun = Mutex::new(BTreeSet::new());
         let made = converge(reconcile, spec, name, &|told| match told {
             Told::Step(step) => {
@@ -170,25 +157,25 @@ impl<R: Reconcile> Worker<R> {
                 locked(&self.said).remove(component);
                 self.say(component, Phase::Ready, String::new(), evidence);
             }
-            Standing::Pending(text) => {
-                verdict.open = true;
-                self.waits(component, Phase::Waiting, text, Evidence::default());
+            Standing::Pending(note) => {
+                verdict.open.push(note.clone());
+                self.waits(component, Phase::Waiting, note.text, Evidence::default());
             }
             Standing::Reported(text) => {
                 self.say(component, Phase::Waiting, text, Evidence::default());
             }
             Standing::Refused(text) => {
-                verdict.refused.push(format!("{component}: {text}"));
+                verdict.refused([component.clone()], format!("{component}: {text}"));
                 self.say(component, Phase::Failed, text, Evidence::default());
             }
             Standing::Failed { error, code, transient } => {
                 let evidence = Evidence { error: error.clone(), error_code: code, ..Evidence::default() };
                 if transient {
-                    verdict.open = true;
+                    verdict.open.push(Note::new(component, &error));
                     self.warn(component, &error);
                     self.say(component, Phase::Working, error, evidence);
                 } else {
-                    verdict.refused.push(format!("{component}: {error}"));
+                    verdict.refused([component.clone()], format!("{component}: {error}"));
                     self.say(component, Phase::Failed, error, evidence);
                 }
             }
@@ -213,7 +200,13 @@ impl<R: Reconcile> Worker<R> {
         for component in components {
             self.waits(component, phase, text.clone(), evidence.clone());
         }
-        Verdict { refused: if convinced { vec![text] } else { Vec::new() }, open: !convinced }
+        let mut verdict = Verdict::default();
+        if convinced {
+            verdict.refused(components.iter().cloned(), text);
+        } else {
+            verdict.open.extend(components.iter().map(|component| Note::new(component, &text)));
+        }
+        verdict
     }
 
     fn say(&self, component: &Component, phase: Phase, reason: String, evidence: Evidence) {

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use lifecycle::document::{Document, Environment, Kafka, Postgres, Ready, Tls, TlsMode};
+use lifecycle::document::{
+    Document, Environment, Kafka, KeycloakTls, KeycloakTlsMode, Postgres, Ready, Tls, TlsMode,
+};
 use url::Url;
 
 /// Where the sandbox runs what documents speak of. Everything is on 127.0.0.1.
@@ -20,6 +22,8 @@ pub struct Addresses {
 
 /// Host of everything in the sandbox.
 const LOOPBACK: &str = "127.0.0.1";
+/// The port of what has no place in the sandbox: nobody serves it, and nothing beyond this machine is asked instead.
+const NOBODY: u16 = 9;
 
 /// The environment's documents at the sandbox's addresses, in the order of their fragments' names.
 pub fn rewrite(environment: &Environment, addresses: &Addresses) -> Vec<Document> {
@@ -38,6 +42,17 @@ fn document(mut document: Document, addresses: &Addresses) -> Document {
     }
     for cluster in document.kafka.values_mut().chain(document.uses.kafka.values_mut()) {
         kafka(cluster, addresses);
+    }
+    for server in document.keycloak.values_mut() {
+        let module = server.module.as_ref().map(|name| format!("module/{name}"));
+        let port = module.and_then(|module| addresses.stand_ins.get(&module)).copied();
+        at(&mut server.url, port.unwrap_or(NOBODY));
+        server.tls = KeycloakTls { mode: KeycloakTlsMode::Disable, ca: None };
+    }
+    for vault in document.vault.values_mut() {
+        // Documents speak to a Vault over https only.
+        let _ = vault.url.set_host(Some(LOOPBACK));
+        let _ = vault.url.set_port(Some(NOBODY));
     }
     for (name, module) in &mut document.modules {
         if let Some(ready) = &mut module.ready {
@@ -107,6 +122,10 @@ environment: {name: dev, uid: 6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06}
 fragment: {name: base, namespace: dev}
 postgres: {main: {host: commons-postgresql, tls: {mode: verify-full, ca: {secret: pg-ca, key: ca.crt}}}}
 kafka: {main: {brokers: ["a:9092", "b:9092"], expect_brokers: 3, tls: {}}}
+keycloak:
+  main: {url: "https://id/auth", module: web, tls: {ca: {secret: pg-ca, key: ca.crt}}, login: {client: a, secret: {secret: pg-ca, key: a}}}
+  far: {url: "https://id.example", login: {client: a, secret: {secret: pg-ca, key: a}}}
+vault: {main: {url: "https://vault.example:8200", login: {kubernetes: {role: a}}}}
 secrets: {pg-ca: {external: true}}
 endpoints: {smtp: {tcp: {address: "mail:25"}}}
 modules:
@@ -134,7 +153,14 @@ modules:
                 r#"brokers: ["127.0.0.1:9093"]"#,
             )
             .replace("mail:25", "127.0.0.1:1002")
-            .replace("https://web/", "http://127.0.0.1:1001/");
+            .replace("https://web/", "http://127.0.0.1:1001/")
+            .replace(
+                r#""https://id/auth", module: web, tls: {ca: {secret: pg-ca, key: ca.crt}}"#,
+                r#""http://127.0.0.1:1001/auth", module: web, tls: {mode: disable}"#,
+            )
+            .replace(r#""https://id.example""#, r#""http://127.0.0.1:9", tls: {mode: disable}"#)
+            .replace("vault.example:8200", "127.0.0.1:9");
+        assert!(!expected.contains("example"), "nothing beyond this machine: {expected}");
         assert_eq!(rewritten, chassis::documents::parse("base.yaml", &expected).unwrap());
     }
 

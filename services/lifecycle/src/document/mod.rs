@@ -5,6 +5,7 @@
 
 mod check;
 mod configmap;
+mod credential;
 mod escrow;
 mod follow;
 mod generate;

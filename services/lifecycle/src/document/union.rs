@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Environment, Generator, Problem, Secret, Source};
-use crate::{Component, Kind};
+use crate::{Component, Kind, When};
 
 /// References that lead nowhere, and databases that nobody can make.
 pub fn check_union(environment: &Environment) -> Vec<Problem> {
@@ -11,6 +11,7 @@ pub fn check_union(environment: &Environment) -> Vec<Problem> {
     problems.extend(authorities(environment));
     problems.extend(uses(environment));
     problems.extend(servers(environment));
+    problems.extend(clients(environment));
     problems.extend(super::keycloak_check::union(environment));
     problems
 }
@@ -103,4 +104,31 @@ fn servers(environment: &Environment) -> Vec<Problem> {
             problem(server.source, key, message.to_owned())
         })
         .collect()
+}
+
+/// A client that a module needs to start must be one that its waiter can look at: with the client's own secret.
+fn clients(environment: &Environment) -> Vec<Problem> {
+    let wrong = |module: &super::Declared<'_, super::Module>, client: &Component| {
+        let declared = environment.clients().find(|declared| declared.component == *client)?;
+        let namespace = module.namespace();
+        if environment.credential(client, namespace).is_some() {
+            return None;
+        }
+        let message = if declared.spec.public {
+            format!(
+                "{client} is public: without a secret nothing proves that it is there; need the module that is its Keycloak, or make it `when: runtime`"
+            )
+        } else {
+            format!(
+                "{client} can be looked at only with its secret, and no Secret in namespace {namespace} is declared to hold it; declare one (copy: {{from: {{client: {}}}}}), or need the module that is its Keycloak",
+                client.name()
+            )
+        };
+        Some(problem(module.source, format!("modules.{}.needs", module.component.name()), message))
+    };
+    let needs = |module: super::Declared<'_, super::Module>| {
+        let start = module.spec.needs.iter().filter(|need| need.when == When::Start);
+        start.filter_map(|need| wrong(&module, &need.component)).collect::<Vec<_>>()
+    };
+    environment.modules().flat_map(needs).collect()
 }

@@ -93,9 +93,14 @@ fn approle() -> String {
 impl Vault {
     /// The values that reading from this vault needs.
     pub fn references(&self) -> impl Iterator<Item = &SecretRef> {
-        let ca = self.tls.iter().filter_map(|tls| tls.ca.as_ref());
-        let approle = self.login.approle.iter().map(|login| &login.secret_id);
-        ca.chain(approle).chain(self.login.token.iter())
+        self.tls.iter().filter_map(|tls| tls.ca.as_ref()).chain(self.login.references())
+    }
+}
+
+impl VaultLogin {
+    /// What it logs in with.
+    pub fn references(&self) -> impl Iterator<Item = &SecretRef> {
+        self.approle.iter().map(|login| &login.secret_id).chain(self.token.iter())
     }
 }
 

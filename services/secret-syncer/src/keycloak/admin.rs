@@ -271,6 +271,14 @@ impl<V: Values> Api<V> {
         Ok(status != StatusCode::NOT_FOUND)
     }
 
+    /// Deletes a client; one that is gone by now is as good.
+    pub(super) async fn delete_client(&self, realm: &str, client: &str) -> Result<(), Error> {
+        let purpose = purpose(format!("delete a client of realm `{realm}`"), MANAGE_CLIENTS);
+        let (method, path) = (Method::DELETE, [realm, "clients", client]);
+        let request = Request { method, path: &path, query: &[], body: None, secret: None, purpose };
+        self.ask(&request, &[StatusCode::NOT_FOUND]).await.map(drop)
+    }
+
     fn told(&self, client: &Representation, purpose: &Purpose) -> Result<Zeroizing<Vec<u8>>, Error> {
         client.json().map_err(|_| self.strange(purpose, "cannot be asked for: the client is no JSON"))
     }

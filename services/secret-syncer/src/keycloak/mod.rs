@@ -12,6 +12,7 @@ mod representation;
 pub mod spec;
 mod state;
 mod step;
+mod teardown;
 mod values;
 mod world;
 
@@ -26,6 +27,7 @@ pub use error::{Error, Unread};
 pub use spec::Spec;
 pub use state::World;
 pub use step::Step;
+pub use teardown::teardown;
 pub use values::Values;
 pub use world::{ClientSecret, KeycloakTarget};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use chassis::converge::{self, Note};
+use chassis::converge::{self, Awaits, Note};
 use lifecycle::document::{Existing, Mapper};
 
 use super::spec::{Made, Settings, Spec, Wish};
@@ -52,8 +52,8 @@ impl Deciding<'_> {
         self.plan.refusals.push(self.note(text));
     }
 
-    fn wait(&mut self, text: impl fmt::Display) {
-        self.plan.pending.push(self.note(text));
+    fn wait_for(&mut self, awaits: Awaits, text: impl fmt::Display) {
+        self.plan.pending.push(self.note(text).awaiting(awaits));
     }
 
     fn drift(&mut self, text: impl fmt::Display) {
@@ -73,7 +73,13 @@ impl Deciding<'_> {
             (Some(_), None) => format!("{called} does not exist"),
         };
         if mandatory {
-            self.wait(format!("{says}; it is declared external, so somebody else makes it"));
+            // Another client of these documents may come with the realm, and nothing of them with this client.
+            let is_made = self.world.realm.is_none() && self.spec.realm.declared.is_some();
+            let awaits = if is_made { Awaits::Time } else { Awaits::Others };
+            let says = format!(
+                "{says}; the client is declared external, so somebody else makes it: make it there, correct its realm and client_id, or say `mandatory: false`"
+            );
+            self.wait_for(awaits, says);
         } else {
             self.drift(format!("{says}; it is not mandatory"));
         }
@@ -82,7 +88,8 @@ impl Deciding<'_> {
     fn made(&mut self, made: &Made) {
         self.realm();
         if let Some(Err(why)) = &self.world.value {
-            self.wait(why);
+            let secret = made.secret.as_ref().map(|key| Awaits::Component(key.secret.clone()));
+            self.wait_for(secret.unwrap_or_default(), why);
         }
         match &self.world.client {
             None => {
@@ -103,9 +110,10 @@ impl Deciding<'_> {
                 None
             }
             (None, None) => {
-                return self.wait(format!(
+                let says = format!(
                     "realm `{name}` does not exist and no document declares it; declare it under `realms`, or wait for whoever makes it"
-                ));
+                );
+                return self.wait_for(Awaits::Others, says);
             }
         };
         let Some(declared) = declared else { return };
@@ -223,8 +231,11 @@ impl Deciding<'_> {
                 || self.world.realm.as_ref().is_some_and(|realm| realm.roles.contains(role))
         };
         let (lacks, missing) = split(&made.granted.realm, Some(&client.realm_roles), there);
-        let mut missing: Vec<String> =
-            missing.iter().map(|role| format!("role `{role}` of realm `{realm}`")).collect();
+        // A role of the realm that is declared comes with it: any other is somebody else's to make.
+        let mut missing: Vec<(String, Awaits)> = missing
+            .iter()
+            .map(|role| (format!("role `{role}` of realm `{realm}`"), Awaits::Others))
+            .collect();
         if !lacks.is_empty() {
             self.step(Action::GrantRealmRoles { roles: lacks });
         }
@@ -234,16 +245,20 @@ impl Deciding<'_> {
                     || self.world.others.get(other).is_some_and(|roles| roles.contains(role))
             };
             let (lacks, absent) = split(roles, client.client_roles.get(other), there);
-            missing.extend(absent.iter().map(|role| format!("role `{role}` of client `{other}`")));
+            missing.extend(absent.iter().map(|role| {
+                let maker = made.makers.get(&(other.clone(), role.clone())).cloned();
+                let awaits = maker.map_or(Awaits::Others, Awaits::Component);
+                (format!("role `{role}` of client `{other}`"), awaits)
+            }));
             if !lacks.is_empty() {
                 self.step(Action::GrantClientRoles { client: other.clone(), roles: lacks });
             }
         }
-        for text in missing {
+        for (text, awaits) in missing {
             let says = format!(
                 "{text} does not exist, which its service account is to have; it gets it as soon as that is made"
             );
-            self.missing.push(self.note(says));
+            self.missing.push(self.note(says).awaiting(awaits));
         }
         self.more_granted(made, client);
     }

@@ -19,6 +19,8 @@ const ENVIRONMENT: &str = "rollcall.environment";
 const NAME: &str = "rollcall.environment-name";
 /// The attribute that says which fragment made a thing.
 const FRAGMENT: &str = "rollcall.fragment";
+/// The attribute that says that a client was taken over: somebody else made it.
+const ADOPTED: &str = "rollcall.adopted";
 /// Attributes that Keycloak keeps about a client's secret, the one before it among them.
 const OF_SECRET: &str = "client.secret.";
 
@@ -102,6 +104,13 @@ impl Representation {
         self.forget_secret();
     }
 
+    /// Notes that somebody else made it.
+    pub(super) fn adopt(&mut self) {
+        if let Some(Value::Object(attributes)) = self.0.get_mut("attributes") {
+            attributes.insert(ADOPTED.to_owned(), "true".into());
+        }
+    }
+
     /// Gives it a secret; what is written back changes nothing else.
     pub(super) fn update_secret(&mut self, secret: &str) {
         self.forget_secret();
@@ -176,6 +185,11 @@ impl Representation {
     /// Whose it is.
     pub(super) fn marker(&self) -> Marker {
         marker(self.0.get("attributes").and_then(Value::as_object))
+    }
+
+    /// Whether somebody else made it.
+    pub(super) fn adopted(&self) -> bool {
+        self.0.get("attributes").and_then(Value::as_object).is_some_and(|map| map.contains_key(ADOPTED))
     }
 
     /// The settings that documents speak of.
@@ -255,7 +269,9 @@ mod tests {
         let written = String::from_utf8(client.json().unwrap().to_vec()).unwrap();
         assert!(!written.contains("hunter") && written.contains("kept") && written.contains("\"x\":\"y\""));
         assert_eq!(client.marker(), Marker::Of(owner()));
-        assert!(client.settings().direct_access);
+        assert!(client.settings().direct_access && !client.adopted());
+        client.adopt();
+        assert!(client.adopted() && client.marker() == Marker::Of(owner()));
         client.update_secret("hunter3");
         assert!(String::from_utf8(client.json().unwrap().to_vec()).unwrap().contains("hunter3"));
     }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use lifecycle::Component;
 use lifecycle::document::{
-    self, Environment, Existing, KeycloakTlsMode, Mapper, Mode, SecretKey, ServiceAccountRoles, Truth,
+    self, Declared, Environment, Existing, KeycloakTlsMode, Mapper, Mode, SecretKey, ServiceAccountRoles,
+    Truth,
 };
 use url::Url;
 
@@ -53,7 +54,7 @@ pub struct Server {
 pub struct Realm {
     /// Its name on the server.
     pub name: String,
-    /// Its roles, when a document declares it; then it is made when it is absent.
+    /// Its roles, when a document declares it, and a client that it is made with.
     pub declared: Option<Vec<String>>,
 }
 
@@ -84,6 +85,8 @@ pub struct Made {
     pub mappers: BTreeMap<String, Mapper>,
     /// The roles of its service account.
     pub granted: ServiceAccountRoles,
+    /// Which clients of these documents make the roles of clients that it gets, by client id and role.
+    pub makers: BTreeMap<(String, String), Component>,
 }
 
 /// The settings of a client that documents speak of.
@@ -120,9 +123,13 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
         let document = &declared.source.document;
         let (source, server) = environment.keycloak(&client.keycloak)?;
         let of = &source.document.fragment.namespace;
+        let here =
+            |other: &document::Client| (&other.keycloak, &other.realm) == (&client.keycloak, &client.realm);
         let roles = environment.sources().find_map(|source| {
             let realm = source.document.realms.get(&client.realm)?;
-            (realm.keycloak == client.keycloak).then(|| realm.roles.clone())
+            // It is made with the first client of it that is made.
+            let is_made = environment.clients().any(|other| here(other.spec) && !other.spec.external);
+            (is_made && realm.keycloak == client.keycloak).then(|| realm.roles.clone())
         });
         let secret = |reference| SecretKey::of(reference, &document.fragment.namespace);
         Some(Spec {
@@ -138,7 +145,10 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
             wish: if client.external {
                 Wish::External { mandatory: client.is_mandatory() }
             } else {
-                Wish::Made(Box::new(made(client, client.secret.as_ref().map(secret))))
+                let mut made = made(client, client.secret.as_ref().map(secret));
+                made.makers =
+                    environment.clients().filter(|other| here(other.spec)).flat_map(makers).collect();
+                Wish::Made(Box::new(made))
             },
             component: declared.component,
         })
@@ -174,7 +184,15 @@ fn made(client: &document::Client, secret: Option<SecretKey>) -> Made {
         roles: sorted(client.roles.clone()),
         mappers: client.mappers.clone(),
         granted: client.service_account_roles.clone(),
+        makers: BTreeMap::new(),
     }
+}
+
+/// The roles that a declared client makes, each with it.
+fn makers(declared: Declared<'_, document::Client>) -> impl Iterator<Item = ((String, String), Component)> {
+    let (component, client) = (declared.component, declared.spec);
+    let id = client.id(component.name()).to_owned();
+    client.roles.iter().map(move |role| ((id.clone(), role.clone()), component.clone()))
 }
 
 /// Keycloak keeps sets and gives them in any order.

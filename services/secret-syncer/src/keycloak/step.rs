@@ -36,6 +36,8 @@ pub enum Action {
         /// It was not ours until now.
         adopt: bool,
     },
+    /// Deletes the client.
+    Delete,
     /// Writes the secret.
     SetSecret,
     /// Adds a protocol mapper, or makes it as declared.
@@ -78,6 +80,7 @@ impl fmt::Display for Step {
                 f.write_str(if *adopt { "take the client over" } else { "update the client" })?;
                 if changes.is_empty() { Ok(()) } else { write!(f, ": {}", changes.join("; ")) }
             }
+            Action::Delete => f.write_str("delete the client, because its environment is taken down"),
             Action::SetSecret => f.write_str("write the client's secret"),
             Action::SetMapper { name } => write!(f, "set protocol mapper `{name}`"),
             Action::AddRole { role } => write!(f, "add role `{role}` to the client"),

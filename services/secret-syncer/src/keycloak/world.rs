@@ -77,6 +77,17 @@ impl<V: Values> KeycloakTarget<V> {
         Ok(Some(values))
     }
 
+    /// The client and no more: none when it, or its realm, is not there.
+    pub async fn alone(&self, spec: &Spec) -> Result<World, Error> {
+        Ok(match self.api.find(&spec.realm.name, &spec.id).await? {
+            Found::NoRealm => World::default(),
+            Found::NoClient => World { realm: Some(Realm::default()), ..World::default() },
+            Found::Client(client) => {
+                World { realm: Some(Realm::default()), client: Some(seen(&client)), ..World::default() }
+            }
+        })
+    }
+
     async fn look(&self, spec: &Spec, made: &Made) -> Result<World, Error> {
         let (api, realm) = (&self.api, &spec.realm.name);
         let salt = rand::rng().random::<[u8; 32]>();
@@ -289,17 +300,7 @@ impl<V: Values> Reconcile for KeycloakTarget<V> {
     async fn observe(&self, spec: &Spec) -> Result<World, Error> {
         let made = match &spec.wish {
             Wish::Made(made) => made,
-            Wish::External { .. } => {
-                return Ok(match self.api.find(&spec.realm.name, &spec.id).await? {
-                    Found::NoRealm => World::default(),
-                    Found::NoClient => World { realm: Some(Realm::default()), ..World::default() },
-                    Found::Client(client) => World {
-                        realm: Some(Realm::default()),
-                        client: Some(seen(&client)),
-                        ..World::default()
-                    },
-                });
-            }
+            Wish::External { .. } => return self.alone(spec).await,
         };
         self.look(spec, made).await
     }
@@ -316,7 +317,14 @@ impl<V: Values> Reconcile for KeycloakTarget<V> {
             Action::Update { adopt, .. } => {
                 let mut client = self.ours(spec, *adopt).await?;
                 client.update(&made.settings, &spec.owner);
+                if *adopt {
+                    client.adopt();
+                }
                 self.put(spec, &client, None).await
+            }
+            Action::Delete => {
+                let client = self.ours(spec, false).await?;
+                self.api.delete_client(&spec.realm.name, client.uuid()).await
             }
             Action::SetSecret => {
                 let Some(secret) = self.value(made).await? else { return Ok(()) };
@@ -348,6 +356,7 @@ fn seen(client: &Representation) -> Client {
     Client {
         uid: client.uuid().to_owned(),
         marker: client.marker(),
+        adopted: client.adopted(),
         protocol: client.protocol().to_owned(),
         disabled: client.disabled(),
         settings: client.settings(),

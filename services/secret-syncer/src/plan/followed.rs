@@ -100,9 +100,9 @@ impl Deciding<'_> {
         // Made once and whole: whatever it follows was there.
         let is_made = !written.is_empty() && written.keys().all(|key| there.contains_key(key));
         if !is_made {
-            return self.wait(format!(
-                "{source} does not exist, from which it is made; it follows as soon as that is made"
-            ));
+            let says =
+                format!("{source} does not exist, from which it is made; it follows as soon as that is made");
+            return self.wait_for(source, says);
         }
         match spec.source_gone {
             SourceGone::Retain => self.drift(format!(
@@ -143,7 +143,7 @@ impl Deciding<'_> {
         };
         let seen = self.world.sources.get(source).cloned().flatten().unwrap_or_default();
         if seen.keys.is_empty() {
-            self.wait(format!("{source}, from which it is copied, has no keys yet"));
+            self.wait_for(source, format!("{source}, from which it is copied, has no keys yet"));
         }
         let same = |key: &String| Recipe::Same(Place { source: source.clone(), key: key.clone() });
         seen.keys.keys().map(|key| (key.clone(), same(key))).collect()
@@ -204,7 +204,7 @@ impl Deciding<'_> {
                     "{source} has no key `{old}`, from which `{key}` is made; add the key there, or correct the document"
                 ),
             };
-            self.wait(problem);
+            self.wait_for(source, problem);
             all = false;
         }
         all

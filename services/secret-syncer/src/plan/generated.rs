@@ -69,11 +69,11 @@ impl Deciding<'_> {
     fn unsigned<'a>(&mut self, spec: &Generated, keys: impl Iterator<Item = &'a String>) {
         let authorities = keys.filter_map(|key| Some((key, spec.authorities.get(key)?)));
         for (key, authority) in authorities {
-            let seen = self.world.sources.get(&Source::Object(authority.clone()));
-            if !seen.is_some_and(Option::is_some) {
-                self.wait(format!(
-                    "{authority} does not exist, which signs `{key}`; it is made as soon as that is"
-                ));
+            let source = Source::Object(authority.clone());
+            if !self.world.sources.get(&source).is_some_and(Option::is_some) {
+                let says =
+                    format!("{authority} does not exist, which signs `{key}`; it is made as soon as that is");
+                self.wait_for(&source, says);
             }
         }
     }

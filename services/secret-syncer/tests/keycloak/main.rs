@@ -9,6 +9,7 @@
 )]
 
 mod answers;
+mod ending;
 mod faults;
 mod making;
 mod reading;
@@ -29,6 +30,9 @@ async fn clients_are_read_made_and_left_alone_as_they_should() {
     reading::the_scene(&scene).await;
     reading::the_least_role_that_works(&scene).await;
     reading::a_client_that_is_not_there(&scene).await;
+    ending::a_missing_client_ends_a_run_soon_and_after_the_rest(&scene);
+    ending::a_deadline_or_a_service_waits_for_it(&scene).await;
+    ending::what_waits_for_a_refused_client_ends_too(&scene);
     reading::rotation_is_followed(&scene).await;
     making::everything_is_made(&scene).await;
     making::a_second_run_writes_nothing(&scene).await;
@@ -42,5 +46,6 @@ async fn clients_are_read_made_and_left_alone_as_they_should() {
     faults::a_token_that_is_revoked_is_replaced(&scene).await;
     faults::two_at_once_agree(&scene).await;
     faults::killed_midway(&scene).await;
+    ending::a_teardown_deletes_what_was_made_and_nothing_else(&scene).await;
     scene.stop().await;
 }

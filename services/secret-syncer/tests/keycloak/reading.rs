@@ -1,6 +1,6 @@
 //! Reading the secrets of clients that somebody else makes, with no more power than that takes.
 
-use chassis::converge::{Fault, Standing};
+use chassis::converge::{Awaits, Fault, Note, Standing};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -68,15 +68,17 @@ pub(crate) async fn a_client_that_is_not_there(scene: &Scene) {
         reader(scene, "view", &format!("clients: {{gone: {{{client}}}}}"))
     };
     let targets = missing("read", "");
-    let Standing::Pending(text) = &scene.once(&targets).await["client/gone"] else { panic!() };
+    let Standing::Pending(note) = &scene.once(&targets).await["client/gone"] else { panic!() };
+    let Note { text, awaits, .. } = note;
+    assert_eq!(*awaits, Awaits::Others);
     assert!(text.contains("client `gone` of realm `read` does not exist"), "{text}");
     let (target, spec) = targets.only();
     assert_eq!(target.secret_of(spec).await.unwrap(), None);
     let optional = &scene.once(&missing("read", ", mandatory: false")).await["client/gone"];
     let Standing::Ready { evidence, .. } = optional else { panic!("{optional:?}") };
     assert_eq!(evidence.level, "absent");
-    let Standing::Pending(text) = &scene.once(&missing("nowhere", "")).await["client/gone"] else { panic!() };
-    assert!(text.contains("realm `nowhere` does not exist"), "{text}");
+    let Standing::Pending(note) = &scene.once(&missing("nowhere", "")).await["client/gone"] else { panic!() };
+    assert!(note.text.contains("realm `nowhere` does not exist"), "{note:?}");
     scene.post("/read/clients", json!({"clientId": "gone", "publicClient": true})).await;
     ready(&scene.once(&targets).await["client/gone"], false);
     assert_eq!(secret(scene, &targets).await, (None, None), "a public client has no secret");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -193,6 +194,11 @@ impl Scene {
         std::fs::write(path.join("k"), value).unwrap();
     }
 
+    /// The folder of all Secrets.
+    pub(crate) fn root(&self) -> &Path {
+        self.secrets.path()
+    }
+
     pub(crate) fn store(&self) -> SecretStore {
         SecretStore::Root(self.secrets.path().to_owned())
     }
@@ -285,10 +291,18 @@ impl Targets {
     }
 }
 
-pub(crate) fn environment(uid: u128, url: &str, (realm, account): (&str, &str), more: &str) -> Environment {
+pub(crate) fn environment(uid: u128, url: &str, login: (&str, &str), more: &str) -> Environment {
+    let document = chassis::documents::parse("app.yaml", &document(uid, url, login, more)).unwrap();
+    let merged = Environment::merge([Source { file: "app.yaml".to_owned(), document }]);
+    assert_eq!(merged.problems, []);
+    merged.environment.unwrap()
+}
+
+/// A document with a server that this account of this realm logs in to.
+pub(crate) fn document(uid: u128, url: &str, (realm, account): (&str, &str), more: &str) -> String {
     let uid = uuid::Uuid::from_u128(uid);
     let tls = if url.starts_with("https") { "{ca: {secret: ca, key: k}}" } else { "{mode: disable}" };
-    let text = format!(
+    format!(
         "
 rollcall: v1
 environment: {{name: dev, uid: {uid}}}
@@ -297,11 +311,7 @@ keycloak:
   main: {{url: '{url}', tls: {tls}, login: {{realm: {realm}, client: {account}, secret: {{secret: {account}, key: k}}}}}}
 {more}
 "
-    );
-    let document = chassis::documents::parse("app.yaml", &text).unwrap();
-    let merged = Environment::merge([Source { file: "app.yaml".to_owned(), document }]);
-    assert_eq!(merged.problems, []);
-    merged.environment.unwrap()
+    )
 }
 
 #[track_caller]

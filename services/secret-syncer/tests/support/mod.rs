@@ -104,8 +104,8 @@ pub(crate) fn refusal(standing: &Standing) -> &str {
 
 /// What it waits for.
 pub(crate) fn pending(standing: &Standing) -> &str {
-    let Standing::Pending(text) = standing else { panic!("not pending: {standing:?}") };
-    text
+    let Standing::Pending(note) = standing else { panic!("not pending: {standing:?}") };
+    &note.text
 }
 
 /// It is ready, and this run changed something or did not.

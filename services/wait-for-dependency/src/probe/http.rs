@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use lifecycle::Evidence;
 use lifecycle::document::HttpReady;
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, redirect};
 use serde_json::Value;
 use url::Url;
 
@@ -72,7 +72,12 @@ pub(super) fn shown(url: &Url) -> String {
 /// Sends a GET on a connection of its own and waits for the head of the answer.
 pub(super) async fn get(url: &Url) -> Result<Response, NotYet> {
     let client = client(url.scheme() == "https")?;
-    match client.get(url.clone()).send().await {
+    sent(client.get(url.clone()), url).await
+}
+
+/// Sends a request to this address and waits for the head of the answer.
+pub(super) async fn sent(request: RequestBuilder, url: &Url) -> Result<Response, NotYet> {
+    match request.send().await {
         Ok(response) => Ok(response),
         Err(error) if error.is_timeout() => Err(NotYet::timed_out()),
         Err(error) => {
@@ -164,6 +169,11 @@ fn client(tls: bool) -> Result<Client, NotYet> {
 }
 
 fn build(tls: bool) -> Result<Client, String> {
+    builder(tls).build().map_err(|error| chassis::exit::chain(&error))
+}
+
+/// What every client of a probe has in common; the system's authorities are read where `system` says so.
+pub(super) fn builder(system: bool) -> ClientBuilder {
     super::install_crypto();
     let builder = Client::builder()
         .redirect(redirect::Policy::none())
@@ -171,8 +181,7 @@ fn build(tls: bool) -> Result<Client, String> {
         // Every probe proves that a new connection works.
         .pool_max_idle_per_host(0)
         .user_agent(concat!("rollcall-wait/", env!("CARGO_PKG_VERSION")));
-    let builder = if tls { builder } else { builder.tls_certs_only([]) };
-    builder.build().map_err(|error| chassis::exit::chain(&error))
+    if system { builder } else { builder.tls_certs_only([]) }
 }
 
 #[cfg(test)]

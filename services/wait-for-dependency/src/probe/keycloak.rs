@@ -79,7 +79,7 @@ impl Keycloak {
     }
 }
 
-fn beneath(base: &Url, path: &[&str]) -> Result<Url, NotYet> {
+pub(super) fn beneath(base: &Url, path: &[&str]) -> Result<Url, NotYet> {
     let mut url = base.clone();
     url.path_segments_mut()
         .map_err(|()| NotYet::new(State::Unknown, format!("{base} is not an http address")).never())?

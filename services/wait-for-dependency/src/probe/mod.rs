@@ -2,6 +2,7 @@
 //! one bounded look. A probe passes only on the answer it asks for; whatever else happens is "not yet", with the state
 //! it was found in and the error in the peer's own words.
 
+mod client;
 mod greeting;
 mod grpc;
 mod http;
@@ -20,6 +21,7 @@ use chassis::secret::SecretStore;
 use lifecycle::{Component, Evidence};
 use tokio::time::{Instant, timeout};
 
+pub use client::Client;
 pub use grpc::Grpc;
 pub use http::Http;
 pub use kafka::Kafka;
@@ -43,6 +45,8 @@ pub enum Probe {
     Grpc(Grpc),
     /// Keycloak serves a realm.
     Keycloak(Keycloak),
+    /// Keycloak lets a client in.
+    Client(Client),
     /// A `PostgreSQL` server takes connections.
     Server(Server),
     /// A role logs in to a database and could write.
@@ -63,6 +67,7 @@ impl Probe {
             Probe::Tcp(_) | Probe::Http(_) | Probe::Grpc(_) | Probe::Keycloak(_) | Probe::Server(_) => {
                 BTreeSet::new()
             }
+            Probe::Client(probe) => probe.reads().cloned().collect(),
             Probe::Login(probe) => probe.server.reads().chain(probe.password.reads()).cloned().collect(),
             Probe::Observed(probe) => probe.server.reads().chain(probe.password.reads()).cloned().collect(),
             Probe::Kafka(probe) => probe.reads().cloned().collect(),
@@ -78,6 +83,7 @@ impl fmt::Display for Probe {
             Probe::Http(probe) => probe.fmt(f),
             Probe::Grpc(probe) => probe.fmt(f),
             Probe::Keycloak(probe) => probe.fmt(f),
+            Probe::Client(probe) => probe.fmt(f),
             Probe::Server(probe) => probe.fmt(f),
             Probe::Login(probe) => probe.fmt(f),
             Probe::Observed(probe) => probe.fmt(f),
@@ -219,6 +225,7 @@ pub async fn probe(probe: &Probe, secrets: &SecretStore) -> Result<Evidence, Not
             Probe::Http(probe) => probe.look().await,
             Probe::Grpc(probe) => probe.look().await,
             Probe::Keycloak(probe) => probe.look().await,
+            Probe::Client(probe) => probe.look(secrets).await,
             Probe::Server(probe) => probe.look().await,
             Probe::Login(probe) => probe.look(secrets).await,
             Probe::Observed(probe) => probe.look(secrets).await,

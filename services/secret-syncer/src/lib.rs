@@ -99,7 +99,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
         Asked::Teardown { documents, generated, clients, yes } => {
             let environment = central.resolve(&chassis::documents::load_complete(&documents)?)?;
             let also = command::Also { generated, clients };
-            command::teardown(&store, &environment, also, yes).await
+            Box::pin(command::teardown(&store, &environment, also, yes)).await
         }
     }
 }

@@ -10,6 +10,7 @@ use proptest::option;
 use proptest::prelude::*;
 use secret_syncer::keycloak::plan::{Action, Client, Marker, Plan, Realm, World, plan};
 use secret_syncer::keycloak::spec::{self, Made, Server, Settings, Spec, Wish};
+use secret_syncer::keycloak::teardown;
 use secret_syncer::spec::Owner;
 use uuid::Uuid;
 
@@ -110,6 +111,7 @@ fn clients() -> impl Strategy<Value = Client> {
         |(marker, settings, secret, (roles, mappers, realm_roles, client_roles), saml, disabled)| Client {
             uid: "1".to_owned(),
             marker,
+            adopted: saml == 1,
             protocol: if saml == 0 { "saml" } else { "openid-connect" }.to_owned(),
             disabled,
             settings,
@@ -294,6 +296,18 @@ proptest! {
         for (other, roles) in &made.granted.clients {
             prop_assert!(roles.iter().all(|role| client.client_roles.get(other).is_some_and(|had| had.contains(role))));
         }
+    }
+
+    #[test]
+    fn a_teardown_deletes_what_is_ours_and_nothing_else(spec in specs(), world in worlds()) {
+        let plan = teardown(&spec, &world);
+        let made = world.client.as_ref().is_some_and(|client| {
+            let ours = matches!(&client.marker, Marker::Of(owner) if owner.is(&spec.owner));
+            ours && !client.adopted && matches!(spec.wish, Wish::Made(_))
+        });
+        let steps: Vec<&Action> = plan.steps.iter().map(|step| &step.action).collect();
+        prop_assert_eq!(steps, if made { vec![&Action::Delete] } else { vec![] });
+        prop_assert!(plan.refusals.is_empty() && plan.pending.is_empty());
     }
 
     #[test]

@@ -80,7 +80,8 @@ async fn somebody_who_will_not_stop_is_told_of_and_left_alone() {
     assert!(scene.writes(&["app"]) <= CORRECTIONS + 1, "{}", scene.writes(&["app"]));
     service.counts("refused", 1).await;
     until("each correction is counted", async || {
-        format!("{}", service.metric("rollcall_secret_drift_corrected_total").await) == CORRECTIONS.to_string()
+        format!("{}", service.metric("rollcall_secret_drift_corrected_total").await)
+            == CORRECTIONS.to_string()
     })
     .await;
     assert_eq!(scene.cluster.keys("secret/app/copy").await.unwrap()["password"], "theirs");

@@ -13,6 +13,7 @@ pub mod keycloak;
 pub mod plan;
 mod progress;
 pub mod rbac;
+pub mod restart;
 pub mod sops;
 pub mod spec;
 mod store;
@@ -99,18 +100,31 @@ async fn provision(command: Command, context: Context, store: Store) -> Result<(
     let around = Around::default();
     // A plan touches nothing, not even by watching.
     let follows = !matches!(command, Command::Plan { .. });
+    // Who ends before pods are ready cannot see a restart through; what it changed is noticed by whoever serves.
+    let restarts = matches!(command, Command::Serve { .. });
     let progress = Progress::new(&context.metrics, around.known.clone());
     let telling = Telling {
         nudges: around.nudges.clone(),
         progress: progress.clone(),
         liveness: context.liveness.clone(),
+        restarts: Arc::default(),
     };
     let settings = context.settings.clone();
     let targets = move |environment: &Environment| {
         match &store {
-            Store::Directory(store) if follows => follow::directory(store, telling.clone()),
+            Store::Directory(store) if follows => {
+                if restarts && !restart::spec::specs(environment).is_empty() {
+                    tracing::warn!(
+                        "no workload is restarted: that needs a cluster, and this store is a directory"
+                    );
+                }
+                follow::directory(store, telling.clone());
+            }
             Store::Kubernetes(store) if follows => {
                 follow::kubernetes(store, &spec::specs(environment), &telling);
+                if restarts {
+                    restart::keep(store, environment, settings.resync, &progress, &telling.restarts);
+                }
             }
             _ => {}
         }
@@ -121,7 +135,10 @@ async fn provision(command: Command, context: Context, store: Store) -> Result<(
 
 /// The Roles and RoleBindings that let an account do what the documents say.
 pub fn rights(environment: &Environment, account: &rbac::Account) -> Vec<serde_json::Value> {
-    rbac::manifests(&spec::specs(environment), &credentials(environment), account)
+    let mut manifests = rbac::manifests(&spec::specs(environment), &credentials(environment), account);
+    manifests.extend(restart::rights::manifests(environment, account));
+    manifests.sort_by_cached_key(|manifest| manifest["metadata"]["namespace"].to_string());
+    manifests
 }
 
 /// The Secrets that are read to log in to Vaults and Keycloaks, or to be given to a client.

@@ -112,7 +112,8 @@ fn role(name: &str, namespace: &str, rules: &Rules) -> Value {
     })
 }
 
-fn binding(name: &str, namespace: &str, account: &Account) -> Value {
+/// The RoleBinding that gives an account a Role.
+pub(crate) fn binding(name: &str, namespace: &str, account: &Account) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",

@@ -19,6 +19,7 @@ mod secret;
 mod servers;
 mod union;
 mod vault;
+mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +48,7 @@ pub use secret::{Rotate, Secret};
 pub use servers::{Admin, Kafka, KafkaTls, Observer, Postgres, Tls, TlsMode};
 pub use union::check_union;
 pub use vault::{AppRoleLogin, KubernetesLogin, Vault, VaultLogin, VaultTls, is_vault_path};
+pub use workload::{Restart, RestartMode, Workload, WorkloadKind, WorkloadName};
 
 use crate::hash::sha256_hex;
 

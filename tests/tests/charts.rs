@@ -54,7 +54,12 @@ secrets:
   chosen: {copy: {from: elsewhere/original, namespace_selector: {match_labels: {a: b}}}}
   far/generated: {generate: {p: {kind: password}}}
   portal: {generate: {secret: {kind: password}}}
-  both: {copy: {from: vault-ca, source_gone: delete}}
+  both: {copy: {from: vault-ca, source_gone: delete}, restart: {workloads: [deployment/a, statefulset/b]}}
+  spread: {copy: {from: vault-ca, to: [one, two]}, restart: {workloads: [deployment/one/x, daemonset/two/y], mode: announce}}
+  far/seen: {external: true, restart: {workloads: [deployment/far/z, deployment/far/w]}}
+  mute: {external: true, restart: {workloads: [deployment/a, deployment/c], mode: announce}}
+configmaps:
+  settings: {external: true, restart: {workloads: [statefulset/b]}}
 ",
         )],
     )

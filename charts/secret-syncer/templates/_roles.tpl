@@ -95,56 +95,112 @@ in a dict by namespace, role, resource and name, with the most that anything ask
 {{- end -}}
 {{- end -}}
 
-{{- define "rollcall.secret-syncer.roles" -}}
-{{- if and .Values.roles.create .Values.fragments -}}
-{{- $root := . -}}
-{{- $uses := dict -}}
-{{- $environment := dict -}}
-{{- range $_, $fragment := .Values.fragments -}}
-  {{- $environment = $fragment.environment -}}
-  {{- include "rollcall.secret-syncer.fragment" (dict "uses" $uses "fragment" $fragment) -}}
+{{/* Notes the restart set of one object. Give: restarts, fragment, name, spec. A workload is restarted if any object asks for it. */}}
+{{- define "rollcall.secret-syncer.restart" -}}
+{{- $own := .fragment.fragment.namespace -}}
+{{- if contains "/" .name -}}{{- $own = first (splitList "/" .name) -}}{{- end -}}
+{{- $to := dig "copy" "to" list .spec -}}
+{{- if .spec.template -}}{{- $to = .spec.template.to | default list -}}{{- end -}}
+{{- if not (or $to (dig "copy" "namespace_selector" "" .spec)) -}}{{- $to = list $own -}}{{- end -}}
+{{- $reports := eq (dig "policy" "mode" "enforce" .fragment) "report" -}}
+{{- $rolls := and (not $reports) (ne (.spec.restart.mode | default "roll") "announce") -}}
+{{- $restarts := .restarts -}}
+{{- range .spec.restart.workloads -}}
+  {{- $parts := splitList "/" . -}}
+  {{- range $to -}}
+    {{- if or (eq (len $parts) 2) (eq . (index $parts 1)) -}}
+      {{- $of := get $restarts . | default dict -}}
+      {{- $id := printf "%ss/%s" (first $parts) (last $parts) -}}
+      {{- $_ := set $of $id (or $rolls (get $of $id | default false)) -}}
+      {{- $_ := set $restarts . $of -}}
+    {{- end -}}
+  {{- end -}}
 {{- end -}}
-{{- $roles := dict -}}
-{{- range $id, $level := $uses -}}
-  {{- $parts := splitList "/" $id -}}
-  {{- $role := printf "%s/%s" (first $parts) (ternary "read" "write" (eq (int $level) 0)) -}}
-  {{- $rules := get $roles $role | default dict -}}
-  {{- $rule := printf "%d/%s" (int $level) (index $parts 1) -}}
-  {{- $_ := set $rules $rule (append (get $rules $rule | default list) (last $parts)) -}}
-  {{- $_ := set $roles $role $rules -}}
 {{- end -}}
-{{- $verbs := list (list "get" "watch") (list "get" "watch" "create" "patch") (list "get" "watch" "create" "patch" "delete") -}}
-{{- $suffix := $environment.uid | toString | replace "-" "" | trunc -8 -}}
-{{- range $role, $rules := $roles -}}
-{{- $namespace := first (splitList "/" $role) -}}
-{{- $name := printf "rollcall-secret-syncer-%s-%s-%s" $environment.name $suffix (last (splitList "/" $role)) -}}
-{{- if or (not $root.Values.roles.namespaces) (has $namespace $root.Values.roles.namespaces) }}
+
+{{/* A Role and its binding. Give: root, namespace, name, rules. */}}
+{{- define "rollcall.secret-syncer.role" -}}
+{{- $root := .root }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
-  name: {{ $name }}
-  namespace: {{ $namespace }}
+  name: {{ .name }}
+  namespace: {{ .namespace }}
   labels:
     {{- include "rollcall.labels" $root | nindent 4 }}
 rules:
-  {{- range $rule, $names := $rules }}
-  - apiGroups: [""]
-    resources: [{{ last (splitList "/" $rule) }}]
-    resourceNames: {{ toJson $names }}
-    verbs: {{ index $verbs (first (splitList "/" $rule) | int) | toJson }}
+  {{- range .rules }}
+  - {{ toJson . }}
   {{- end }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
-  name: {{ $name }}
-  namespace: {{ $namespace }}
+  name: {{ .name }}
+  namespace: {{ .namespace }}
   labels:
     {{- include "rollcall.labels" $root | nindent 4 }}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ $name }}}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ .name }}}
 subjects:
   - {kind: ServiceAccount, name: {{ include "rollcall.serviceAccountName" $root }}, namespace: {{ $root.Release.Namespace }}}
+{{- end -}}
+
+{{- define "rollcall.secret-syncer.roles" -}}
+{{- if and .Values.roles.create .Values.fragments -}}
+{{- $root := . -}}
+{{- $uses := dict -}}
+{{- $restarts := dict -}}
+{{- $environment := dict -}}
+{{- range $_, $fragment := .Values.fragments -}}
+  {{- $environment = $fragment.environment -}}
+  {{- include "rollcall.secret-syncer.fragment" (dict "uses" $uses "fragment" $fragment) -}}
+  {{- range list $fragment.secrets $fragment.configmaps -}}
+    {{- range $name, $spec := . -}}
+      {{- if $spec.restart -}}
+        {{- include "rollcall.secret-syncer.restart" (dict "restarts" $restarts "fragment" $fragment "name" $name "spec" $spec) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- $prefix := printf "rollcall-secret-syncer-%s-%s" $environment.name ($environment.uid | toString | replace "-" "" | trunc -8) -}}
+{{- $roles := dict -}}
+{{- $verbs := list (list "get" "watch") (list "get" "watch" "create" "patch") (list "get" "watch" "create" "patch" "delete") -}}
+{{- $named := dict -}}
+{{- range $id, $level := $uses -}}
+  {{- $parts := splitList "/" $id -}}
+  {{- $role := printf "%s/%s-%s" (first $parts) $prefix (ternary "read" "write" (eq (int $level) 0)) -}}
+  {{- $rule := printf "%s//%s/%d" $role (index $parts 1) (int $level) -}}
+  {{- $_ := set $named $rule (append (get $named $rule | default list) (last $parts)) -}}
+{{- end -}}
+{{- range $rule, $names := $named -}}
+  {{- $parts := splitList "/" $rule -}}
+  {{- $role := printf "%s/%s" (index $parts 0) (index $parts 1) -}}
+  {{- $new := dict "apiGroups" (list "") "resources" (list (index $parts 3)) "resourceNames" $names "verbs" (index $verbs (int (index $parts 4))) -}}
+  {{- $_ := set $roles $role (append (get $roles $role | default list) $new) -}}
+{{- end -}}
+{{- range $namespace, $workloads := $restarts -}}
+  {{- $record := printf "rollcall-restarts-%s" $environment.uid -}}
+  {{- $rules := list (dict "apiGroups" (list "") "resources" (list "secrets") "resourceNames" (list $record) "verbs" (list "get" "create" "patch")) -}}
+  {{- range $resource := list "deployments" "statefulsets" "daemonsets" -}}
+    {{- range $rolls := list true false -}}
+      {{- $names := list -}}
+      {{- range $id, $is := $workloads -}}
+        {{- if and (eq $is $rolls) (hasPrefix (printf "%s/" $resource) $id) -}}
+          {{- $names = append $names (last (splitList "/" $id)) -}}
+        {{- end -}}
+      {{- end -}}
+      {{- if $names -}}
+        {{- $rules = append $rules (dict "apiGroups" (list "apps") "resources" (list $resource) "resourceNames" $names "verbs" (ternary (list "get" "patch") (list "get") $rolls)) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+  {{- $_ := set $roles (printf "%s/%s-restart" $namespace $prefix) $rules -}}
+{{- end -}}
+{{- range $role, $rules := $roles -}}
+{{- $namespace := first (splitList "/" $role) -}}
+{{- if or (not $root.Values.roles.namespaces) (has $namespace $root.Values.roles.namespaces) -}}
+{{- include "rollcall.secret-syncer.role" (dict "root" $root "namespace" $namespace "name" (last (splitList "/" $role)) "rules" $rules) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

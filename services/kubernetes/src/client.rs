@@ -70,7 +70,7 @@ impl Cluster {
         Ok(Cluster { client: connect::client(config)?, address })
     }
 
-    /// Reads an object; none when it is not there.
+    /// Reads a Secret or ConfigMap; none when it is not there.
     pub async fn get(&self, name: &Name) -> Result<Option<Object>, Error> {
         let request = api(name).get(&name.name, &GetParams::default());
         match self.call("get", name, built(name, request)?).await {
@@ -80,7 +80,7 @@ impl Cluster {
         }
     }
 
-    /// Applies an object under a field manager's name: it is made, or those of its fields that this manager applied are made
+    /// Applies a Secret or ConfigMap under a field manager's name: it is made, or those of its fields that this manager applied are made
     /// as `desired` says. Fields of somebody else are taken over only with `force`.
     pub async fn apply(
         &self,
@@ -131,7 +131,7 @@ impl Cluster {
         }
     }
 
-    async fn call(
+    pub(crate) async fn call(
         &self,
         verb: &'static str,
         name: &Name,
@@ -279,12 +279,13 @@ fn said(status: &Status) -> String {
     }
 }
 
-fn is_missing(status: &Status) -> bool {
+pub(crate) fn is_missing(status: &Status) -> bool {
     status.code == 404 && status.reason == "NotFound"
 }
 
 pub(crate) fn api(name: &Name) -> Api {
-    Api::new(format!("/api/v1/namespaces/{}/{}", name.namespace, name.resource.plural()))
+    let (root, plural) = (name.resource.root(), name.resource.plural());
+    Api::new(format!("{root}/namespaces/{}/{plural}", name.namespace))
 }
 
 pub(crate) fn built(

@@ -1,5 +1,5 @@
 //! What needs an API server of Kubernetes: a Secret or ConfigMap by name, applied field by field and watched by name, a
-//! pod's Event, whose a service-account token is, and who may read what.
+//! pod's Event, what runs pods, whose a service-account token is, and who may read what.
 //!
 //! Every call about a Secret or ConfigMap names it: nothing here lists what it was not told of. What we keep of a value is wiped when it is
 //! dropped; copies that are made while a request is encoded, sent and received are not.
@@ -14,6 +14,7 @@ mod object;
 mod secrets;
 mod token;
 mod watch;
+mod workload;
 
 pub use client::{Applied, Cluster};
 pub use error::Error;
@@ -21,3 +22,4 @@ pub use event::PodReference;
 pub use object::{Desired, Name, Object, Resource};
 pub use secrets::reader;
 pub use token::Identity;
+pub use workload::{Rollout, Workload};

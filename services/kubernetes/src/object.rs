@@ -11,21 +11,38 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-/// What keeps keys and values.
+/// What keeps keys and values, and what runs pods that use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
     /// A Secret.
     Secret,
     /// A ConfigMap.
     ConfigMap,
+    /// A Deployment.
+    Deployment,
+    /// A StatefulSet.
+    StatefulSet,
+    /// A DaemonSet.
+    DaemonSet,
 }
 
 impl Resource {
     /// Its name in paths and Roles.
-    pub(crate) fn plural(self) -> &'static str {
+    pub fn plural(self) -> &'static str {
         match self {
             Resource::Secret => "secrets",
             Resource::ConfigMap => "configmaps",
+            Resource::Deployment => "deployments",
+            Resource::StatefulSet => "statefulsets",
+            Resource::DaemonSet => "daemonsets",
+        }
+    }
+
+    /// Where its objects are found.
+    pub(crate) fn root(self) -> &'static str {
+        match self {
+            Resource::Secret | Resource::ConfigMap => "/api/v1",
+            Resource::Deployment | Resource::StatefulSet | Resource::DaemonSet => "/apis/apps/v1",
         }
     }
 
@@ -34,6 +51,9 @@ impl Resource {
         match self {
             Resource::Secret => "Secret",
             Resource::ConfigMap => "ConfigMap",
+            Resource::Deployment => "Deployment",
+            Resource::StatefulSet => "StatefulSet",
+            Resource::DaemonSet => "DaemonSet",
         }
     }
 }
@@ -51,8 +71,7 @@ pub struct Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.resource == Resource::Secret { "secret" } else { "configmap" };
-        write!(f, "{kind}/{}/{}", self.namespace, self.name)
+        write!(f, "{}/{}/{}", self.resource.kind().to_lowercase(), self.namespace, self.name)
     }
 }
 
@@ -118,7 +137,7 @@ impl Desired {
                 (Resource::ConfigMap, None) => {
                     binary.insert(key.clone(), json!(STANDARD.encode(value.expose())))
                 }
-                (Resource::Secret, _) => data.insert(key.clone(), json!(STANDARD.encode(value.expose()))),
+                _ => data.insert(key.clone(), json!(STANDARD.encode(value.expose()))),
             };
         }
         for (key, map) in [("data", data), ("binaryData", binary)] {

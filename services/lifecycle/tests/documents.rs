@@ -111,6 +111,26 @@ fn mistakes_within_one_document_are_named() {
             json!({"secrets": {"a/s": {"copy": {"from": "db", "namespace_selector": {"match_labels": {"a": "b"}}}}}}),
             "secrets.a/s: has a namespace in its name",
         ),
+        (
+            json!({"secrets": {"db": {"restart": {"workloads": []}}}}),
+            "secrets.db.restart.workloads: is empty",
+        ),
+        (
+            json!({"secrets": {"db": {"restart": {"workloads": ["deployment/a", "deployment/dev/a"]}}}}),
+            "deployment/dev/a stands twice",
+        ),
+        (
+            json!({"secrets": {"db": {"restart": {"workloads": ["deployment/other/a"]}}}}),
+            "the object does not stand in namespace other",
+        ),
+        (
+            json!({"secrets": {"c": {"copy": {"from": "db", "to": ["a", "b"]}, "restart": {"workloads": ["deployment/x"]}}}}),
+            "secrets.c.restart.workloads: deployment/x: the object stands in several namespaces; write deployment/namespace/x",
+        ),
+        (
+            json!({"configmaps": {"c": {"external": true, "restart": {"workloads": ["deployment/x"], "window": "2days"}}}}),
+            "configmaps.c.restart.window: is not between 1ms and 24h",
+        ),
         (json!({"modules": {"m": {"ready": {}}}}), "modules.m.ready: says nothing"),
         (
             json!({"modules": {"m": {"ready": {"tcp": {"address": "h:1"}, "http": {"url": "http://h"}}}}}),

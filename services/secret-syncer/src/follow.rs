@@ -12,6 +12,7 @@ use chassis::health::Liveness;
 use chassis::provision::Nudges;
 use kubernetes::Cluster;
 use lifecycle::Component;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -56,6 +57,8 @@ pub(crate) struct Telling {
     pub(crate) progress: Progress,
     /// Says whether watches still live.
     pub(crate) liveness: Liveness,
+    /// Wakes whoever keeps restart sets.
+    pub(crate) restarts: Arc<Notify>,
 }
 
 impl Telling {
@@ -187,6 +190,8 @@ impl Watch {
                         self.store.changed(&self.object);
                         self.telling.wake(&self.object, &self.who);
                     }
+                    // To pods, what we have written is news as well.
+                    self.telling.restarts.notify_waiters();
                 })
                 .await;
             // One that ends as soon as it begins would otherwise be asked for without end, however it ends.

@@ -14,6 +14,7 @@ pub mod keycloak;
 pub mod plan;
 mod progress;
 pub mod rbac;
+pub mod restart;
 pub mod sops;
 pub mod spec;
 mod store;
@@ -40,6 +41,7 @@ use central::Central;
 use command::Asked;
 use elsewhere::Elsewhere;
 use follow::{Following, Telling};
+use restart::Keepers;
 use world::InStore;
 
 /// The objects that are to be made: one target for each, so that one that cannot be read or written holds up nothing else.
@@ -113,13 +115,18 @@ async fn provision(
     let around = Around::default();
     // A plan touches nothing, not even by watching.
     let follows = !matches!(command, Command::Plan { .. });
+    // Who ends before pods are ready cannot see a restart through; what it changed is noticed by whoever serves.
+    let restarts = matches!(command, Command::Serve { .. });
     let progress = Progress::new(&context.metrics, around.known.clone());
     let telling = Telling {
         nudges: around.nudges.clone(),
         progress: progress.clone(),
         liveness: context.liveness.clone(),
+        restarts: Arc::default(),
     };
     let settings = context.settings.clone();
+    let keepers =
+        restarts.then(|| Keepers::new(&store, context.settings.resync, &progress, &telling.restarts));
     let following = follows.then(|| Following::of(&store, telling));
     if let (Command::Serve { .. }, Store::Kubernetes(store)) = (&command, &store) {
         central.follow(store.watches(), &around.changed);
@@ -128,6 +135,9 @@ async fn provision(
         let environment = central.resolve(environment)?;
         if let Some(following) = &following {
             following.of_these(&spec::specs(&environment));
+        }
+        if let Some(keepers) = &keepers {
+            keepers.are(&environment);
         }
         Ok(everything(&environment, &settings, &store, &progress))
     };

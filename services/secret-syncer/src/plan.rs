@@ -159,6 +159,7 @@ pub fn plan(spec: &Spec, world: &World) -> Plan {
         Origin::Followed(followed) => plan.followed(followed),
     }
     plan.fixed();
+    world.restarts.iter().for_each(|text| plan.drift(text));
     if plan.plan.steps.is_empty() {
         plan.required();
     }

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::time::Instant;
 
+use crate::restart::plan::Outcome;
 use crate::world::Error;
 
 /// Corrections count for this long.
@@ -35,6 +36,11 @@ struct ByReason {
     reason: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
+}
+
 /// Every state that an object can be counted in.
 const STATES: [&str; 7] = ["synced", "pending", "conflict", "denied", "refused", "failed", "orphan"];
 
@@ -52,6 +58,7 @@ struct Inner {
     denied: Family<ByReason, Counter>,
     watch_event: Gauge,
     watch_restarts: Family<ByReason, Counter>,
+    workload_restarts: Family<ByOutcome, Counter>,
     known: Known,
     now: Mutex<Now>,
 }
@@ -61,6 +68,7 @@ struct Now {
     corrections: BTreeMap<Component, VecDeque<Instant>>,
     woken: BTreeMap<Component, Instant>,
     states: BTreeMap<Component, &'static str>,
+    restarts: BTreeMap<Component, Vec<String>>,
 }
 
 impl Progress {
@@ -76,6 +84,7 @@ impl Progress {
             denied: Family::default(),
             watch_event: Gauge::default(),
             watch_restarts: Family::default(),
+            workload_restarts: Family::default(),
             known,
             now: Mutex::default(),
         };
@@ -119,6 +128,11 @@ impl Progress {
                 "secret_watch_restarts",
                 "Watches that broke off, by reason",
                 inner.watch_restarts.clone(),
+            );
+            registry.register(
+                "secret_workload_restarts",
+                "What became of changes for the workloads that use what changed",
+                inner.workload_restarts.clone(),
             );
         });
         Progress(Arc::new(inner))
@@ -166,14 +180,29 @@ impl Progress {
         }
     }
 
+    /// What became of a change for a workload.
+    pub(crate) fn restarted(&self, outcome: Outcome) {
+        self.0.workload_restarts.get_or_create(&ByOutcome { outcome: outcome.as_str() }).inc();
+    }
+
+    /// What is said from now on of the workloads of a namespace, by the objects that they use.
+    pub(crate) fn lag(&self, namespace: &str, says: BTreeMap<Component, Vec<String>>) {
+        let mut now = self.now();
+        now.restarts.retain(|object, _| object.namespace() != Some(namespace));
+        now.restarts.extend(says);
+    }
+
+    /// What is said of the workloads that use an object.
+    pub(crate) fn lagging(&self, object: &Component) -> Vec<String> {
+        self.now().restarts.get(object).cloned().unwrap_or_default()
+    }
+
     pub(crate) fn tried(&self, object: &Component, error: Option<&Error>) {
         let result = match error {
             None => "written",
             Some(error) => {
                 self.failed(object, error);
-                let is_race =
-                    matches!(error, Error::Changed(_) | Error::Kubernetes(kubernetes::Error::Changed(_)));
-                if is_race { "raced" } else { "failed" }
+                if error.is_race() { "raced" } else { "failed" }
             }
         };
         self.0.writes.get_or_create(&ByResult { result }).inc();

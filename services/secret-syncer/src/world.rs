@@ -25,6 +25,7 @@ pub use error::Error;
 pub(crate) use kubernetes::name;
 pub use kubernetes::{Kubernetes, record_name};
 pub use mark::{Claim, Mark};
+pub(crate) use mark::{hex, salt};
 pub use outside::{Nowhere, Outside};
 pub use watch::Wakes;
 
@@ -249,6 +250,7 @@ impl<B: Backend> Reconcile for Target<B> {
             sealed: record.escrow.map(|escrow| (escrow.recipient, escrow.serial)),
         };
         world.corrections = self.progress.corrections(&spec.object);
+        world.restarts = self.progress.lagging(&spec.object);
         if let Origin::Generated(generated) = &spec.origin {
             let known = generated.protects.iter().filter(|what| self.progress.is_known(what));
             world.protected = known.cloned().collect();

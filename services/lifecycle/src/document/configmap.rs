@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Copy, ObjectName, SecretRef};
+use super::{Copy, ObjectName, Restart, SecretRef};
 use crate::{Component, Kind};
 
 /// Where a ConfigMap comes from: exactly one of these.
@@ -22,6 +22,9 @@ pub struct ConfigMap {
     /// that holds anything but certificates is refused.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub bundle: BTreeMap<String, Vec<SecretRef>>,
+    /// What is restarted when a value of it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
 }
 
 impl ConfigMap {

@@ -21,6 +21,7 @@ mod selector;
 mod servers;
 mod union;
 mod vault;
+mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +51,7 @@ pub use selector::{NamespaceSelector, Namespaces};
 pub use servers::{Admin, Kafka, KafkaTls, Observer, Postgres, Tls, TlsMode};
 pub use union::check_union;
 pub use vault::{AppRoleLogin, KubernetesLogin, Vault, VaultLogin, VaultTls, is_vault_path};
+pub use workload::{Restart, RestartMode, Workload, WorkloadKind, WorkloadName};
 
 use crate::hash::sha256_hex;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Copy, Generator, ObjectName, Template};
+use super::{Copy, Generator, ObjectName, Restart, Template};
 use crate::{Component, Kind};
 
 /// Where a Secret comes from: exactly one of these.
@@ -37,6 +37,9 @@ pub struct Secret {
     /// Asks for new values of what is generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotate: Option<Rotate>,
+    /// What is restarted when a value of it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
 }
 
 /// Asks for new values of what is generated, once for every higher serial.

@@ -13,7 +13,7 @@ use crate::document::Environment;
 use crate::{Component, Kind};
 
 use provided::{Keys, provided};
-use references::{Reference, Wanted, references};
+pub use references::{Reference, Wanted, references};
 
 /// ConfigMaps that Kubernetes itself makes in every namespace.
 const ALWAYS: [&str; 1] = ["kube-root-ca.crt"];

@@ -8,28 +8,39 @@ use crate::{Component, Kind};
 
 /// A container's or volume's reference to a Secret or ConfigMap.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reference {
+pub struct Reference {
     /// Who refers: `Deployment dev/web, container web, env DB_PASSWORD`.
-    pub(super) by: String,
+    pub by: String,
     /// To what.
-    pub(super) component: Component,
+    pub component: Component,
     /// Which keys.
-    pub(super) wanted: Wanted,
+    pub wanted: Wanted,
     /// Kubernetes starts the container without it, too.
-    pub(super) optional: bool,
+    pub optional: bool,
 }
 
 /// Which keys are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub enum Wanted {
     /// Whichever there are; the object itself must exist.
     All,
     /// These.
     Keys(BTreeSet<String>),
 }
 
-/// The references of every pod that an object is or will make, however deep its template is nested.
-pub(super) fn references(object: &Value, namespace: &str) -> Vec<Reference> {
+impl Wanted {
+    /// Whether a key is among them.
+    pub fn has(&self, key: &str) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Keys(keys) => keys.contains(key),
+        }
+    }
+}
+
+/// The references of every pod that an object is or will make, however deep its template is nested. Secrets that images are
+/// pulled with are none: no container reads them. `namespace` is that of an object that names none.
+pub fn references(object: &Value, namespace: &str) -> Vec<Reference> {
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
     let kind = object["kind"].as_str().unwrap_or("object");
     let name = object["metadata"]["name"].as_str().unwrap_or("without a name");

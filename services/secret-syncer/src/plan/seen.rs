@@ -38,6 +38,8 @@ pub struct World {
     pub protected: BTreeSet<Component>,
     /// How often somebody else's change of it was corrected lately.
     pub corrections: u32,
+    /// What is said of workloads that use it and do not have its present values.
+    pub restarts: Vec<String>,
 }
 
 /// What is noted of an object's having been generated.

@@ -120,6 +120,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Somebody else was faster: it is looked at again at once.
+    pub(crate) fn is_race(&self) -> bool {
+        matches!(self, Error::Changed(_) | Error::Kubernetes(kubernetes::Error::Changed(_)))
+    }
+
     /// The store as a whole cannot be used.
     pub(super) fn store(root: &Path, doing: &'static str, source: std::io::Error) -> Self {
         Error::Io { object: "the store".to_owned(), doing, place: root.display().to_string(), source }

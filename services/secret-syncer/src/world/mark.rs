@@ -163,11 +163,13 @@ pub(super) fn digest(text: &str) -> String {
     hex(&Sha256::digest(text)[..8])
 }
 
-fn salt() -> String {
+/// What nobody can guess, 64 digits.
+pub(crate) fn salt() -> String {
     hex(&rand::rng().random::<[u8; 32]>())
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
         // Writing to a String cannot fail.
         let _ = write!(hex, "{byte:02x}");

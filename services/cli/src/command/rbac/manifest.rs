@@ -13,10 +13,51 @@ use super::Account;
 
 /// What Kubernetes calls the things that may be done with an object.
 pub(super) type Verbs = &'static [&'static str];
-/// What is done with which object.
-pub(super) type Rights = BTreeMap<Component, Verbs>;
+/// What is done with which object, by the Role in which it stands.
+pub(super) type Rights = BTreeMap<(Part, Object), Verbs>;
 /// The names of objects of one kind with which the same is done: the rules of a Role.
-type Rules<'a> = BTreeMap<(Kind, Verbs), BTreeSet<&'a str>>;
+type Rules<'a> = BTreeMap<(&'static str, &'static str, Verbs), BTreeSet<&'a str>>;
+
+/// Which of a process's Roles in a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Read,
+    Restart,
+    Write,
+}
+
+/// An object as Roles name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Object {
+    pub(super) namespace: String,
+    /// The API group; empty for Kubernetes' first one.
+    pub(super) group: &'static str,
+    /// In the plural.
+    pub(super) resource: &'static str,
+    pub(super) name: String,
+}
+
+impl Part {
+    fn as_str(self) -> &'static str {
+        match self {
+            Part::Read => "read",
+            Part::Restart => "restart",
+            Part::Write => "write",
+        }
+    }
+}
+
+/// The right to do this with a Secret or ConfigMap.
+pub(super) fn right(component: &Component, verbs: Verbs) -> ((Part, Object), Verbs) {
+    let looks = verbs.iter().all(|verb| ["get", "watch"].contains(verb));
+    let object = Object {
+        namespace: component.namespace().unwrap_or_default().to_owned(),
+        group: "",
+        resource: if component.kind() == Kind::ConfigMap { "configmaps" } else { "secrets" },
+        name: component.name().to_owned(),
+    };
+    ((if looks { Part::Read } else { Part::Write }, object), verbs)
+}
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -27,28 +68,23 @@ pub(super) fn manifests(
     rights: &Rights,
     account: &Account,
 ) -> Vec<Value> {
-    let mut roles: BTreeMap<(&str, &str), Rules<'_>> = BTreeMap::new();
-    for (object, verbs) in rights {
-        let looks = verbs.iter().all(|verb| ["get", "watch"].contains(verb));
-        let place = (object.namespace().unwrap_or_default(), if looks { "read" } else { "write" });
-        let of_place = roles.entry(place).or_default();
-        of_place.entry((object.kind(), verbs)).or_default().insert(object.name());
+    let mut roles: BTreeMap<(&str, Part), Rules<'_>> = BTreeMap::new();
+    for ((part, object), verbs) in rights {
+        let of_place = roles.entry((&object.namespace, *part)).or_default();
+        of_place.entry((object.group, object.resource, verbs)).or_default().insert(&object.name);
     }
     // Environments may have one name and share a namespace.
     let uid = environment.uid.simple().to_string();
     let prefix = format!("rollcall-{process}-{}-{}", environment.name, &uid[uid.len() - 8..]);
-    let pair = |((namespace, what), rules): ((&str, &str), _)| {
-        let name = format!("{prefix}-{what}");
+    let pair = |((namespace, part), rules): ((&str, Part), _)| {
+        let name = format!("{prefix}-{}", part.as_str());
         [role(&name, namespace, &rules), binding(&name, namespace, account)]
     };
     roles.into_iter().flat_map(pair).collect()
 }
 
 fn role(name: &str, namespace: &str, rules: &Rules<'_>) -> Value {
-    let rule = |((kind, verbs), names): (&(Kind, Verbs), &BTreeSet<&str>)| {
-        let resource = if *kind == Kind::ConfigMap { "configmaps" } else { "secrets" };
-        json!({"apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": verbs})
-    };
+    let rule = |((group, resource, verbs), names): (&(&str, &str, Verbs), &BTreeSet<&str>)| json!({"apiGroups": [group], "resources": [resource], "resourceNames": names, "verbs": verbs});
     json!({
         "apiVersion": format!("{GROUP}/v1"),
         "kind": "Role",
@@ -73,14 +109,21 @@ mod tests {
 
     #[test]
     fn each_namespace_has_a_role_for_what_is_read_and_one_for_what_is_changed() {
-        let object = |text: &str| text.parse::<Component>().unwrap();
+        let object = |text: &str, verbs: Verbs| right(&text.parse::<Component>().unwrap(), verbs);
+        let web = Object {
+            namespace: "app".to_owned(),
+            group: "apps",
+            resource: "deployments",
+            name: "web".to_owned(),
+        };
         let rights: Rights = [
-            (object("secret/base/origin"), &["get", "watch"][..]),
-            (object("secret/app/b"), &["get", "patch"]),
-            (object("secret/app/a"), &["get", "patch"]),
-            (object("configmap/app/a"), &["get", "patch"]),
-            (object("secret/app/gone"), &["get", "patch", "delete"]),
-            (object("secret/app/origin"), &["get"]),
+            object("secret/base/origin", &["get", "watch"]),
+            object("secret/app/b", &["get", "patch"]),
+            object("secret/app/a", &["get", "patch"]),
+            object("configmap/app/a", &["get", "patch"]),
+            object("secret/app/gone", &["get", "patch", "delete"]),
+            object("secret/app/origin", &["get"]),
+            ((Part::Restart, web), &["get", "patch"]),
         ]
         .into();
         let identity = Identity { name: "dev".to_owned(), uid: uuid::Uuid::from_u128(0xAB) };
@@ -110,8 +153,10 @@ mod tests {
             [
                 "Role app rollcall-secret-syncer-dev-000000ab-read: [get] [secrets] [origin]",
                 "RoleBinding app rollcall-secret-syncer-dev-000000ab-read: ",
-                "Role app rollcall-secret-syncer-dev-000000ab-write: [get,patch] [secrets] [a,b]; \
-                 [get,patch,delete] [secrets] [gone]; [get,patch] [configmaps] [a]",
+                "Role app rollcall-secret-syncer-dev-000000ab-restart: [get,patch] [deployments] [web]",
+                "RoleBinding app rollcall-secret-syncer-dev-000000ab-restart: ",
+                "Role app rollcall-secret-syncer-dev-000000ab-write: [get,patch] [configmaps] [a]; \
+                 [get,patch] [secrets] [a,b]; [get,patch,delete] [secrets] [gone]",
                 "RoleBinding app rollcall-secret-syncer-dev-000000ab-write: ",
                 "Role base rollcall-secret-syncer-dev-000000ab-read: [get,watch] [secrets] [origin]",
                 "RoleBinding base rollcall-secret-syncer-dev-000000ab-read: ",

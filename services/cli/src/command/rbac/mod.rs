@@ -10,7 +10,7 @@ use wait_for_dependency::reads;
 
 use super::Documents;
 use crate::output::print;
-use manifest::{Rights, Verbs};
+use manifest::{Object, Part, Rights, Verbs, right};
 
 /// What it takes to read an object when it is needed, and no more: whoever reads so does not watch.
 const READ: Verbs = &["get"];
@@ -113,8 +113,21 @@ pub fn manifests(
 fn rights(environment: &Environment, process: Process<'_>) -> Result<Rights, Failure> {
     let read = match process {
         Process::Service(Service::SecretSyncer) => {
-            let uses = secret_syncer::uses(environment).into_iter();
-            return Ok(uses.map(|(object, what)| (object, what.verbs())).collect());
+            let uses = secret_syncer::uses(environment);
+            let restarts = secret_syncer::restart::rights(environment).into_iter().map(|right| {
+                let object = Object {
+                    namespace: right.namespace,
+                    group: right.group,
+                    resource: right.resource,
+                    name: right.name,
+                };
+                ((Part::Restart, object), right.verbs)
+            });
+            return Ok(uses
+                .iter()
+                .map(|(object, what)| right(object, what.verbs()))
+                .chain(restarts)
+                .collect());
         }
         Process::Service(Service::PostgresInit) => postgres_init::reads(environment),
         Process::Service(Service::TopicProvisioner) => topic_provisioner::reads(environment),
@@ -124,7 +137,7 @@ fn rights(environment: &Environment, process: Process<'_>) -> Result<Rights, Fai
             reads::Error::Credential { .. } => Failure::new(Exit::NeverWorks, error),
         })?,
     };
-    Ok(read.into_iter().map(|object| (object, READ)).collect())
+    Ok(read.iter().map(|object| right(object, READ)).collect())
 }
 
 /// What a process is called in the names of its Roles.

@@ -2,6 +2,7 @@
 
 mod generate;
 mod objects;
+mod workloads;
 
 pub use objects::forbidden_type;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Found, generate, is_key};
+use super::{Found, generate, is_key, workloads};
 use crate::component::is_dns_label;
 use crate::document::{
     Copy, Document, ObjectName, Origin, Piece, Rotate, Template, is_age_recipient, pieces,
@@ -74,7 +74,11 @@ fn secrets(document: &Document, found: &mut Found) {
                 found.say(format!("{key}.type"), why);
             }
         }
-        spans(&key, name, secret.copy.as_ref(), &secret.stands(name, namespace), found);
+        let stands = secret.stands(name, namespace);
+        spans(&key, name, secret.copy.as_ref(), &stands, found);
+        if let Some(restart) = &secret.restart {
+            workloads::restart(&format!("{key}.restart"), restart, &stands, found);
+        }
     }
 }
 
@@ -128,6 +132,9 @@ fn configmaps(document: &Document, found: &mut Found) {
             }
         }
         spans(&key, name, configmap.copy.as_ref(), &stands, found);
+        if let Some(restart) = &configmap.restart {
+            workloads::restart(&format!("{key}.restart"), restart, &stands, found);
+        }
     }
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct Telling {
     pub(crate) liveness: Liveness,
     /// Wakes whoever keeps restart sets.
     pub(crate) restarts: Arc<Notify>,
+    /// The modules whose pods may refer to what changes.
+    pub(crate) modules: Vec<Component>,
 }
 
 impl Telling {
@@ -133,6 +135,7 @@ impl Watch {
                     }
                     // To pods, what we have written is news as well.
                     self.telling.restarts.notify_waiters();
+                    self.telling.modules.iter().for_each(|module| self.telling.nudges.one(module));
                 })
                 .await;
             // One that ends as soon as it begins would otherwise be asked for without end, however it ends.

@@ -13,6 +13,7 @@ pub mod keycloak;
 pub mod plan;
 mod progress;
 pub mod rbac;
+pub mod referenced;
 pub mod restart;
 pub mod sops;
 pub mod spec;
@@ -53,7 +54,7 @@ pub fn targets<B: Backend + Clone>(
     specs.into_iter().map(|spec| (spec.object.clone(), target(), spec)).collect()
 }
 
-/// Everything that is to be made: clients of Keycloak, and the objects.
+/// Everything that is to be made or looked at: clients of Keycloak, the objects, and the keys that pods refer to.
 fn everything(
     environment: &Environment,
     settings: &Settings,
@@ -69,7 +70,11 @@ fn everything(
     let objects = objects
         .into_iter()
         .map(|(name, target, spec)| (name, Maker::Object(target), any::Spec::Object(Box::new(spec))));
-    clients.chain(objects).collect()
+    let keys = referenced::specs(environment).into_iter().map(|spec| {
+        let maker = Maker::Keys { store: store.clone(), cluster: referenced::cluster(store) };
+        (spec.module.clone(), maker, any::Spec::Keys(Box::new(spec)))
+    });
+    clients.chain(objects).chain(keys).collect()
 }
 
 /// Generate Secrets, copy Secrets and ConfigMaps, and keep the copies like what they follow.
@@ -108,6 +113,7 @@ async fn provision(command: Command, context: Context, store: Store) -> Result<(
         progress: progress.clone(),
         liveness: context.liveness.clone(),
         restarts: Arc::default(),
+        modules: Vec::new(),
     };
     let settings = context.settings.clone();
     let targets = move |environment: &Environment| {
@@ -121,6 +127,8 @@ async fn provision(command: Command, context: Context, store: Store) -> Result<(
                 follow::directory(store, telling.clone());
             }
             Store::Kubernetes(store) if follows => {
+                let modules = referenced::specs(environment).into_iter().map(|spec| spec.module);
+                let telling = Telling { modules: modules.collect(), ..telling.clone() };
                 follow::kubernetes(store, &spec::specs(environment), &telling);
                 if restarts {
                     restart::keep(store, environment, settings.resync, &progress, &telling.restarts);

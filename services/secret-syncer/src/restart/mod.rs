@@ -26,6 +26,7 @@ use crate::world::{Error, Kubernetes};
 use plan::{Decision, Memory, Outcome};
 use world::{Namespace, Observed};
 
+pub(crate) use world::name;
 pub use world::{annotation, record_name};
 
 /// Whatever happens, nothing is looked at again sooner: many changes are one look.

@@ -1,47 +1,54 @@
-//! The rights that restart sets need: a Role of their own in each namespace, so that its owner sees what may be restarted.
+//! The rights that workloads are read and restarted with: a Role of their own in each namespace, so that its owner sees what may
+//! be restarted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lifecycle::document::{Environment, WorkloadKind};
+use lifecycle::document::{Environment, Workload};
 use serde_json::{Value, json};
 
-use super::spec::{Spec, specs};
+use super::spec::specs;
 use super::world::{name, record_name};
 use crate::rbac::{Account, binding};
+use crate::referenced;
 
-/// The Roles and RoleBindings that let an account restart what an environment's documents name, and nothing else.
+/// The Roles and RoleBindings that let an account restart the workloads of restart sets, and read those from which modules take
+/// their keys.
 pub fn manifests(environment: &Environment, account: &Account) -> Vec<Value> {
     let identity = environment.identity();
     let uid = identity.uid.simple().to_string();
-    let role = format!("rollcall-secret-syncer-{}-{}-restart", identity.name, &uid[uid.len() - 8..]);
-    let of = |(namespace, specs): (&String, &Vec<Spec>)| {
-        let rules = rules(specs, &record_name(identity.uid));
+    let role = format!("rollcall-secret-syncer-{}-{}-workloads", identity.name, &uid[uid.len() - 8..]);
+    // By workload, whether it is restarted.
+    let mut namespaces: BTreeMap<String, BTreeMap<Workload, bool>> = BTreeMap::new();
+    let restarts = specs(environment);
+    for spec in restarts.values().flatten() {
+        let namespace = namespaces.entry(spec.workload.namespace.clone()).or_default();
+        namespace.insert(spec.workload.clone(), spec.rolls());
+    }
+    for workload in referenced::specs(environment).into_iter().flat_map(|spec| spec.workloads) {
+        namespaces.entry(workload.namespace.clone()).or_default().entry(workload).or_insert(false);
+    }
+    let of = |(namespace, workloads): (&String, &BTreeMap<Workload, bool>)| {
+        let record = restarts.contains_key(namespace).then(|| record_name(identity.uid));
         let metadata = json!({"name": role, "namespace": namespace});
         let manifest = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules,
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules(workloads, record),
         });
         [manifest, binding(&role, namespace, account)]
     };
-    specs(environment).iter().flat_map(of).collect()
+    namespaces.iter().flat_map(of).collect()
 }
 
-fn rules(specs: &[Spec], record: &str) -> Vec<Value> {
-    let mut rules: BTreeMap<(WorkloadKind, bool), BTreeSet<&str>> = BTreeMap::new();
-    for spec in specs {
-        rules.entry((spec.workload.kind, spec.rolls())).or_default().insert(&spec.workload.name);
+fn rules(workloads: &BTreeMap<Workload, bool>, record: Option<String>) -> Vec<Value> {
+    let mut rules: BTreeMap<(&str, bool), BTreeSet<&str>> = BTreeMap::new();
+    for (workload, rolls) in workloads {
+        rules.entry((name(workload).resource.plural(), *rolls)).or_default().insert(&workload.name);
     }
-    let secrets = json!({
-        "apiGroups": [""], "resources": ["secrets"], "resourceNames": [record], "verbs": ["get", "create", "patch"],
+    let record = record.map(|record| {
+        json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [record], "verbs": ["get", "create", "patch"]})
     });
-    let workloads = rules.iter().filter_map(|((kind, rolls), names)| {
-        let resource = specs
-            .iter()
-            .find(|spec| spec.workload.kind == *kind)
-            .map(|spec| name(&spec.workload).resource)?;
+    let workloads = rules.iter().map(|((resource, rolls), names)| {
         let verbs: &[&str] = if *rolls { &["get", "patch"] } else { &["get"] };
-        Some(json!({
-            "apiGroups": ["apps"], "resources": [resource.plural()], "resourceNames": names, "verbs": verbs,
-        }))
+        json!({"apiGroups": ["apps"], "resources": [resource], "resourceNames": names, "verbs": verbs})
     });
-    [secrets].into_iter().chain(workloads).collect()
+    record.into_iter().chain(workloads).collect()
 }

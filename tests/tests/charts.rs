@@ -58,6 +58,8 @@ secrets:
   spread: {copy: {from: vault-ca, to: [one, two]}, restart: {workloads: [deployment/one/x, daemonset/two/y], mode: announce}}
   far/seen: {external: true, restart: {workloads: [deployment/far/z, deployment/far/w]}}
   mute: {external: true, restart: {workloads: [deployment/a, deployment/c], mode: announce}}
+modules:
+  a: {keys: referenced, workloads: [deployment/a, deployment/elsewhere/d], ready: {tcp: {address: 'a:1'}}}
 configmaps:
   settings: {external: true, restart: {workloads: [statefulset/b]}}
 ",

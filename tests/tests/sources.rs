@@ -185,7 +185,7 @@ async fn a_folder_gets_the_same_and_a_waiter_sees_its_clients_by_it(stage: &Stag
     assert!(output.status.success(), "{}", text(&output));
     say_nothing(&output, "the waiter");
     std::fs::write(app.join("portal/password"), "another").unwrap();
-    let output = wait("1s");
+    let output = wait("5s");
     assert_eq!(output.status.code(), Some(124), "{}", text(&output));
     let said = text(&output);
     assert!(said.contains("does not let client `portal` in") && said.contains("invalid_client"), "{said}");

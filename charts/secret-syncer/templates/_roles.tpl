@@ -95,7 +95,7 @@ in a dict by namespace, role, resource and name, with the most that anything ask
 {{- end -}}
 {{- end -}}
 
-{{/* Notes the restart set of one object. Give: restarts, fragment, name, spec. A workload is restarted if any object asks for it. */}}
+{{/* Notes the restart set of one object, and where it is noted what pods have. Give: workloads, records, fragment, name, spec. A workload is restarted if any object asks for it. */}}
 {{- define "rollcall.secret-syncer.restart" -}}
 {{- $own := .fragment.fragment.namespace -}}
 {{- if contains "/" .name -}}{{- $own = first (splitList "/" .name) -}}{{- end -}}
@@ -104,15 +104,17 @@ in a dict by namespace, role, resource and name, with the most that anything ask
 {{- if not (or $to (dig "copy" "namespace_selector" "" .spec)) -}}{{- $to = list $own -}}{{- end -}}
 {{- $reports := eq (dig "policy" "mode" "enforce" .fragment) "report" -}}
 {{- $rolls := and (not $reports) (ne (.spec.restart.mode | default "roll") "announce") -}}
-{{- $restarts := .restarts -}}
+{{- $workloads := .workloads -}}
+{{- $records := .records -}}
 {{- range .spec.restart.workloads -}}
   {{- $parts := splitList "/" . -}}
   {{- range $to -}}
     {{- if or (eq (len $parts) 2) (eq . (index $parts 1)) -}}
-      {{- $of := get $restarts . | default dict -}}
+      {{- $of := get $workloads . | default dict -}}
       {{- $id := printf "%ss/%s" (first $parts) (last $parts) -}}
       {{- $_ := set $of $id (or $rolls (get $of $id | default false)) -}}
-      {{- $_ := set $restarts . $of -}}
+      {{- $_ := set $workloads . $of -}}
+      {{- $_ := set $records . true -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
@@ -146,19 +148,39 @@ subjects:
   - {kind: ServiceAccount, name: {{ include "rollcall.serviceAccountName" $root }}, namespace: {{ $root.Release.Namespace }}}
 {{- end -}}
 
+{{/* Notes the workloads from which the modules of one fragment take their keys. Give: workloads, fragment. */}}
+{{- define "rollcall.secret-syncer.referenced" -}}
+{{- $own := .fragment.fragment.namespace -}}
+{{- $workloads := .workloads -}}
+{{- range $_, $module := .fragment.modules -}}
+  {{- if and (kindIs "string" $module.keys) $module.workloads -}}
+    {{- range $module.workloads -}}
+      {{- $parts := splitList "/" . -}}
+      {{- $namespace := ternary (index $parts 1) $own (eq (len $parts) 3) -}}
+      {{- $of := get $workloads $namespace | default dict -}}
+      {{- $id := printf "%ss/%s" (first $parts) (last $parts) -}}
+      {{- $_ := set $of $id (get $of $id | default false) -}}
+      {{- $_ := set $workloads $namespace $of -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "rollcall.secret-syncer.roles" -}}
 {{- if and .Values.roles.create .Values.fragments -}}
 {{- $root := . -}}
 {{- $uses := dict -}}
-{{- $restarts := dict -}}
+{{- $workloads := dict -}}
+{{- $records := dict -}}
 {{- $environment := dict -}}
 {{- range $_, $fragment := .Values.fragments -}}
   {{- $environment = $fragment.environment -}}
   {{- include "rollcall.secret-syncer.fragment" (dict "uses" $uses "fragment" $fragment) -}}
+  {{- include "rollcall.secret-syncer.referenced" (dict "workloads" $workloads "fragment" $fragment) -}}
   {{- range list $fragment.secrets $fragment.configmaps -}}
     {{- range $name, $spec := . -}}
       {{- if $spec.restart -}}
-        {{- include "rollcall.secret-syncer.restart" (dict "restarts" $restarts "fragment" $fragment "name" $name "spec" $spec) -}}
+        {{- include "rollcall.secret-syncer.restart" (dict "workloads" $workloads "records" $records "fragment" $fragment "name" $name "spec" $spec) -}}
       {{- end -}}
     {{- end -}}
   {{- end -}}
@@ -179,13 +201,16 @@ subjects:
   {{- $new := dict "apiGroups" (list "") "resources" (list (index $parts 3)) "resourceNames" $names "verbs" (index $verbs (int (index $parts 4))) -}}
   {{- $_ := set $roles $role (append (get $roles $role | default list) $new) -}}
 {{- end -}}
-{{- range $namespace, $workloads := $restarts -}}
-  {{- $record := printf "rollcall-restarts-%s" $environment.uid -}}
-  {{- $rules := list (dict "apiGroups" (list "") "resources" (list "secrets") "resourceNames" (list $record) "verbs" (list "get" "create" "patch")) -}}
+{{- range $namespace, $restarted := $workloads -}}
+  {{- $rules := list -}}
+  {{- if hasKey $records $namespace -}}
+    {{- $record := printf "rollcall-restarts-%s" $environment.uid -}}
+    {{- $rules = list (dict "apiGroups" (list "") "resources" (list "secrets") "resourceNames" (list $record) "verbs" (list "get" "create" "patch")) -}}
+  {{- end -}}
   {{- range $resource := list "deployments" "statefulsets" "daemonsets" -}}
     {{- range $rolls := list true false -}}
       {{- $names := list -}}
-      {{- range $id, $is := $workloads -}}
+      {{- range $id, $is := $restarted -}}
         {{- if and (eq $is $rolls) (hasPrefix (printf "%s/" $resource) $id) -}}
           {{- $names = append $names (last (splitList "/" $id)) -}}
         {{- end -}}
@@ -195,7 +220,7 @@ subjects:
       {{- end -}}
     {{- end -}}
   {{- end -}}
-  {{- $_ := set $roles (printf "%s/%s-restart" $namespace $prefix) $rules -}}
+  {{- $_ := set $roles (printf "%s/%s-workloads" $namespace $prefix) $rules -}}
 {{- end -}}
 {{- range $role, $rules := $roles -}}
 {{- $namespace := first (splitList "/" $role) -}}

@@ -98,7 +98,7 @@ impl Graph {
                     Edge { need: Need { component, ..need.clone() }, implied: false },
                 );
             }
-            for value in &module.spec.keys {
+            for value in module.spec.keys.listed() {
                 if let Some(object) = value.component(&module.source.document.fragment.namespace) {
                     graph.imply(&module.component, object);
                 }

@@ -131,6 +131,12 @@ fn mistakes_within_one_document_are_named() {
             json!({"configmaps": {"c": {"external": true, "restart": {"workloads": ["deployment/x"], "window": "2days"}}}}),
             "configmaps.c.restart.window: is not between 1ms and 24h",
         ),
+        (json!({"modules": {"m": {"keys": "referenced"}}}), "modules.m.workloads: is empty"),
+        (json!({"modules": {"m": {"workloads": ["deployment/m"]}}}), "with `keys: referenced` only"),
+        (
+            json!({"modules": {"m": {"keys": "referenced", "workloads": ["deployment/kube-system/dns"]}}}),
+            "in a namespace of Kubernetes itself",
+        ),
         (json!({"modules": {"m": {"ready": {}}}}), "modules.m.ready: says nothing"),
         (
             json!({"modules": {"m": {"ready": {"tcp": {"address": "h:1"}, "http": {"url": "http://h"}}}}}),

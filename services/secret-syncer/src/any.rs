@@ -1,4 +1,5 @@
-//! Whatever a document asks secret-syncer to make, as one kind of target: an object in the store, or a client of Keycloak.
+//! Whatever a document asks of secret-syncer, as one kind of target: an object in the store, a client of Keycloak, or the keys
+//! that a module's pods refer to.
 
 use std::fmt;
 
@@ -7,7 +8,7 @@ use lifecycle::{Component, Evidence};
 
 use crate::keycloak::{self, KeycloakTarget};
 use crate::world::{self, Backend, InStore, Target};
-use crate::{plan, spec};
+use crate::{plan, referenced, spec};
 
 /// What makes either.
 #[derive(Debug)]
@@ -16,6 +17,13 @@ pub enum Maker<B> {
     Object(Target<B>),
     /// A client of Keycloak.
     Client(KeycloakTarget<InStore<B>>),
+    /// What looks at the keys that pods refer to.
+    Keys {
+        /// Where objects are.
+        store: B,
+        /// Where workloads are.
+        cluster: Option<kubernetes::Cluster>,
+    },
 }
 
 /// What should be, of either.
@@ -25,6 +33,8 @@ pub enum Spec {
     Object(Box<spec::Spec>),
     /// A client.
     Client(Box<keycloak::Spec>),
+    /// The keys of a module.
+    Keys(Box<referenced::Spec>),
 }
 
 /// What is, of either.
@@ -34,6 +44,8 @@ pub enum World {
     Object(Box<plan::World>),
     /// Of a client.
     Client(Box<keycloak::World>),
+    /// Of a module's keys.
+    Keys(Box<referenced::World>),
 }
 
 /// One change of either.
@@ -64,6 +76,7 @@ impl Spec {
         match self {
             Spec::Object(spec) => &spec.object,
             Spec::Client(spec) => &spec.component,
+            Spec::Keys(spec) => &spec.module,
         }
     }
 }
@@ -124,6 +137,8 @@ impl<B: Backend> Reconcile for Maker<B> {
         match spec {
             Spec::Object(spec) => Target::<B>::reports_only(spec, component),
             Spec::Client(spec) => OfClient::<B>::reports_only(spec, component),
+            // Nothing is ever done to it.
+            Spec::Keys(_) => false,
         }
     }
 
@@ -131,6 +146,7 @@ impl<B: Backend> Reconcile for Maker<B> {
         match spec {
             Spec::Object(spec) => World::Object(Box::new(Target::<B>::nothing(spec))),
             Spec::Client(spec) => World::Client(Box::new(OfClient::<B>::nothing(spec))),
+            Spec::Keys(_) => World::Keys(Box::default()),
         }
     }
 
@@ -142,6 +158,9 @@ impl<B: Backend> Reconcile for Maker<B> {
             (Maker::Client(target), Spec::Client(spec)) => {
                 Ok(World::Client(Box::new(target.observe(spec).await?)))
             }
+            (Maker::Keys { store, cluster }, Spec::Keys(spec)) => {
+                Ok(World::Keys(Box::new(referenced::observe(store, cluster.as_ref(), spec).await?)))
+            }
             _ => Err(Error::Mixed(spec.component().clone())),
         }
     }
@@ -152,6 +171,7 @@ impl<B: Backend> Reconcile for Maker<B> {
             (Spec::Client(spec), World::Client(world)) => {
                 of(OfClient::<B>::plan(spec, world), |step| Step::Client(Box::new(step)))
             }
+            (Spec::Keys(spec), World::Keys(world)) => referenced::plan::plan(spec, world),
             _ => Plan {
                 refusals: vec![Note::new(spec.component(), Error::Mixed(spec.component().clone()))],
                 ..Plan::default()
@@ -175,6 +195,7 @@ impl<B: Backend> Reconcile for Maker<B> {
         match (spec, world) {
             (Spec::Object(spec), World::Object(world)) => Target::<B>::evidence(spec, world, component),
             (Spec::Client(spec), World::Client(world)) => OfClient::<B>::evidence(spec, world, component),
+            (Spec::Keys(_), World::Keys(_)) => referenced::evidence(),
             _ => Evidence::default(),
         }
     }
@@ -183,6 +204,7 @@ impl<B: Backend> Reconcile for Maker<B> {
         match self {
             Maker::Object(target) => target.told(component, standing),
             Maker::Client(target) => target.told(component, standing),
+            Maker::Keys { .. } => {}
         }
     }
 
@@ -190,6 +212,7 @@ impl<B: Backend> Reconcile for Maker<B> {
         match self {
             Maker::Object(target) => target.left(component),
             Maker::Client(target) => target.left(component),
+            Maker::Keys { .. } => {}
         }
     }
 

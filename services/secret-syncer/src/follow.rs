@@ -59,6 +59,8 @@ pub(crate) struct Telling {
     pub(crate) liveness: Liveness,
     /// Wakes whoever keeps restart sets.
     pub(crate) restarts: Arc<Notify>,
+    /// The modules whose pods may refer to what changes.
+    pub(crate) modules: Vec<Component>,
 }
 
 impl Telling {
@@ -91,10 +93,10 @@ impl Following {
         Following { telling, watches }
     }
 
-    /// Follows what these are made from, and nothing else any more.
-    pub(crate) fn of_these(&self, specs: &[Spec]) {
+    /// Follows what these are made from, for them and for modules whose pods may refer to it, and nothing else any more.
+    pub(crate) fn of_these(&self, specs: &[Spec], modules: Vec<Component>) {
         if let Some(watches) = &self.watches {
-            watches.are(specs, &self.telling);
+            watches.are(specs, &Telling { modules, ..self.telling.clone() });
         }
     }
 }
@@ -192,6 +194,7 @@ impl Watch {
                     }
                     // To pods, what we have written is news as well.
                     self.telling.restarts.notify_waiters();
+                    self.telling.modules.iter().for_each(|module| self.telling.nudges.one(module));
                 })
                 .await;
             // One that ends as soon as it begins would otherwise be asked for without end, however it ends.

@@ -14,6 +14,7 @@ pub mod keycloak;
 pub mod plan;
 mod progress;
 pub mod rbac;
+pub mod referenced;
 pub mod restart;
 pub mod sops;
 pub mod spec;
@@ -56,7 +57,7 @@ pub fn targets<B: Backend + Clone>(
     specs.into_iter().map(|spec| (spec.object.clone(), target(), spec)).collect()
 }
 
-/// Everything that is to be made: clients of Keycloak, and the objects.
+/// Everything that is to be made or looked at: clients of Keycloak, the objects, and the keys that pods refer to.
 fn everything(
     environment: &Environment,
     settings: &Settings,
@@ -72,7 +73,11 @@ fn everything(
     let objects = objects
         .into_iter()
         .map(|(name, target, spec)| (name, Maker::Object(target), any::Spec::Object(Box::new(spec))));
-    clients.chain(objects).collect()
+    let keys = referenced::specs(environment).into_iter().map(|spec| {
+        let maker = Maker::Keys { store: store.clone(), cluster: referenced::cluster(store) };
+        (spec.module.clone(), maker, any::Spec::Keys(Box::new(spec)))
+    });
+    clients.chain(objects).chain(keys).collect()
 }
 
 /// Generate Secrets, copy Secrets and ConfigMaps, and keep the copies like what they follow.
@@ -123,6 +128,7 @@ async fn provision(
         progress: progress.clone(),
         liveness: context.liveness.clone(),
         restarts: Arc::default(),
+        modules: Vec::new(),
     };
     let settings = context.settings.clone();
     let keepers =
@@ -134,7 +140,8 @@ async fn provision(
     let targets = move |environment: &Environment| {
         let environment = central.resolve(environment)?;
         if let Some(following) = &following {
-            following.of_these(&spec::specs(&environment));
+            let modules = referenced::specs(&environment).into_iter().map(|spec| spec.module);
+            following.of_these(&spec::specs(&environment), modules.collect());
         }
         if let Some(keepers) = &keepers {
             keepers.are(&environment);

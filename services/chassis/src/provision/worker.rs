@@ -238,9 +238,9 @@ impl<R: Reconcile> Worker<R> {
     }
 }
 
-/// A server is looked at here and not made: how it is, the hub alone tells the others.
+/// A server or module is looked at here and not made: how it is, the hub alone tells the others.
 fn is_made_here(component: &Component) -> bool {
-    !matches!(component.kind(), Kind::Postgres | Kind::Kafka)
+    !matches!(component.kind(), Kind::Postgres | Kind::Kafka | Kind::Module)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Ready, SecretRef, ValueRef};
+use super::{ModuleKeys, Ready, SecretRef, WorkloadName};
 use crate::Need;
 
 /// A database with its roles.
@@ -178,8 +178,11 @@ pub struct Module {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Need>,
     /// The keys of Secrets and ConfigMaps that it reads: it starts when each is there and is neither empty nor a placeholder.
+    #[serde(skip_serializing_if = "ModuleKeys::is_empty")]
+    pub keys: ModuleKeys,
+    /// What runs its pods: with `keys: referenced` these say which keys it reads.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<ValueRef>,
+    pub workloads: Vec<WorkloadName>,
     /// How to see that it is ready. Without it nobody may need the module.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,

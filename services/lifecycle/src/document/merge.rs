@@ -278,7 +278,7 @@ fn followed(document: &Document) -> Vec<(Component, String)> {
     let templates = document.secrets.values().filter_map(|secret| secret.template.as_ref());
     let values = templates.flat_map(|template| template.values.values());
     let values = values.filter_map(|value| Some((value.component(namespace)?, value.key.clone())));
-    let read = document.modules.values().flat_map(|module| &module.keys);
+    let read = document.modules.values().flat_map(|module| module.keys.listed());
     let read = read.filter_map(|value| Some((value.component(namespace)?, value.key.clone())));
     by_copy.chain(values).chain(read).collect()
 }

@@ -12,6 +12,7 @@ mod generate;
 mod items;
 mod keycloak;
 mod keycloak_check;
+mod keys;
 mod merge;
 mod naming;
 mod object;
@@ -42,6 +43,7 @@ pub use keycloak::{
     Client, Existing, Keycloak, KeycloakLogin, KeycloakTls, KeycloakTlsMode, Mapper, Realm,
     ServiceAccountRoles, Truth,
 };
+pub use keys::ModuleKeys;
 pub use merge::{Declared, Environment, Merged, Problem, Source};
 pub use naming::{Naming, NamingError, Place, folded, observer_role};
 pub use object::{ObjectName, SecretKey, SecretRef};

@@ -21,6 +21,10 @@ pub enum WorkloadKind {
 }
 
 impl WorkloadKind {
+    /// Every kind.
+    pub const ALL: [WorkloadKind; 3] =
+        [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet];
+
     /// As `kubectl` writes it before a slash.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -96,12 +100,7 @@ impl FromStr for WorkloadName {
             [kind, namespace, name] => (kind, Some(namespace), name),
             _ => ("", None, ""),
         };
-        let kind = match kind {
-            "deployment" => Some(WorkloadKind::Deployment),
-            "statefulset" => Some(WorkloadKind::StatefulSet),
-            "daemonset" => Some(WorkloadKind::DaemonSet),
-            _ => None,
-        };
+        let kind = WorkloadKind::ALL.into_iter().find(|known| known.as_str() == kind);
         let is_named = is_name(name) && !name.contains('_') && namespace.is_none_or(is_dns_label);
         match kind {
             Some(kind) if is_named => {

@@ -9,14 +9,20 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::document::Environment;
+use crate::document::{Environment, ModuleKeys, Workload, WorkloadKind};
 use crate::{Component, Kind};
 
+pub use provided::flaw;
 use provided::{Keys, provided};
 pub use references::{Reference, Wanted, references};
 
 /// ConfigMaps that Kubernetes itself makes in every namespace.
 const ALWAYS: [&str; 1] = ["kube-root-ca.crt"];
+
+/// Whether Kubernetes itself makes an object in every namespace.
+pub fn is_always(component: &Component) -> bool {
+    component.kind() == Kind::ConfigMap && ALWAYS.contains(&component.name())
+}
 
 /// A reference that would keep a container from starting, or start it with what is no value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +64,7 @@ pub fn unresolved(objects: &[Value], namespace: &str, environment: Option<&Envir
         .flat_map(|object| references(object, namespace))
         .filter(|reference| !reference.optional)
         .flat_map(|reference| judge(&reference, &known))
+        .chain(environment.map(|environment| workloads(&objects, namespace, environment)).unwrap_or_default())
         .collect();
     found.sort();
     found.dedup();
@@ -82,7 +89,7 @@ fn judge(reference: &Reference, known: &BTreeMap<Component, Keys>) -> Vec<Unreso
         why,
     };
     let component = &reference.component;
-    if component.kind() == Kind::ConfigMap && ALWAYS.contains(&component.name()) {
+    if is_always(component) {
         return Vec::new();
     }
     let Some(keys) = known.get(component) else {
@@ -98,6 +105,42 @@ fn judge(reference: &Reference, known: &BTreeMap<Component, Keys>) -> Vec<Unreso
         Wanted::Keys(keys) => keys.iter().map(String::as_str).collect(),
     };
     wanted.into_iter().filter_map(|key| keys.wrong(key).map(|why| unresolved(key, why))).collect()
+}
+
+/// The workloads that a module with `keys: referenced` names and that are not in `objects`, where something of it is: others of
+/// its workloads, or one of that name and another kind. Of a module of which nothing is there, another chart has them.
+fn workloads(objects: &[&Value], namespace: &str, environment: &Environment) -> Vec<Unresolved> {
+    let there = |kind: Option<&str>, of: &str, name: &str| {
+        objects.iter().any(|object| {
+            let metadata = &object["metadata"];
+            let is_kind = match (kind, object["kind"].as_str()) {
+                (Some(kind), found) => found == Some(kind),
+                (None, found) => WorkloadKind::ALL.iter().any(|kind| found == Some(kind.kind())),
+            };
+            is_kind
+                && metadata["name"].as_str() == Some(name)
+                && metadata["namespace"].as_str().unwrap_or(namespace) == of
+        })
+    };
+    let mut missing = Vec::new();
+    for module in environment.modules().filter(|module| module.spec.keys == ModuleKeys::Referenced) {
+        let named: Vec<Workload> =
+            module.spec.workloads.iter().map(|name| name.in_namespace(module.namespace())).collect();
+        if !named.iter().any(|workload| there(None, &workload.namespace, &workload.name)) {
+            continue;
+        }
+        for workload in named {
+            if !there(Some(workload.kind.kind()), &workload.namespace, &workload.name) {
+                missing.push(Unresolved {
+                    by: module.source.file.clone(),
+                    component: module.component.clone(),
+                    key: String::new(),
+                    why: format!("takes its keys from {workload}, which is not among the manifests; correct `workloads`"),
+                });
+            }
+        }
+    }
+    missing
 }
 
 /// What the documents' Secrets and ConfigMaps will hold.

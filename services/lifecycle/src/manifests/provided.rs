@@ -129,6 +129,15 @@ fn decoded(value: &Value) -> String {
     bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or(text)
 }
 
+/// What is wrong with a value of a Secret or ConfigMap, as it is held. Configuration may well be empty.
+pub fn flaw(component: &Component, key: &str, value: &[u8]) -> Option<&'static str> {
+    if component.kind() == Kind::Secret {
+        return placeholder(key, value);
+    }
+    let is_angled = std::str::from_utf8(value).is_ok_and(|text| is_angled(text.trim()));
+    is_angled.then_some("is a placeholder in angle brackets")
+}
+
 /// What is wrong with a secret value: it is empty, or stands for one.
 fn state(key: &str, value: &str) -> Option<String> {
     placeholder(key, value.as_bytes()).map(|what| format!("{what}; give it a value of its own"))

@@ -199,3 +199,46 @@ fn documents_make_secrets_too_and_namespaces_keep_apart() {
     let whole = json!({"kind": "Secret", "metadata": {"name": "outside", "namespace": "dev"}, "stringData": {"one": "value"}});
     assert_eq!(unresolved(&[pod, whole], "dev", Some(&environment)).len(), 1);
 }
+
+#[test]
+fn a_module_takes_its_keys_from_the_workloads_it_names() {
+    let document: Document = serde_json::from_value(json!({
+        "rollcall": "v1",
+        "environment": {"name": "dev", "uid": uuid::Uuid::from_u128(7)},
+        "fragment": {"name": "base", "namespace": "dev"},
+        "secrets": {"db": {"external": true}},
+        "modules": {"web": {"keys": "referenced", "workloads": ["deployment/web", "statefulset/store"]}},
+    }))
+    .unwrap();
+    let merged = Environment::merge([Source { file: "base.yaml".to_owned(), document }]);
+    assert_eq!(merged.problems, []);
+    let environment = merged.environment.unwrap();
+    let wrong = |objects: &[Value]| -> Vec<String> {
+        unresolved(objects, "dev", Some(&environment)).iter().map(ToString::to_string).collect()
+    };
+    let named = |kind: &str, name: &str| json!({"kind": kind, "metadata": {"name": name}, "spec": {"template": {"spec": reads("password")}}});
+    assert_eq!(wrong(&[named("Deployment", "web"), named("StatefulSet", "store")]), [""; 0]);
+    assert_eq!(wrong(&[named("Deployment", "other")]), [""; 0], "another chart's");
+    for objects in
+        [vec![named("Deployment", "web")], vec![named("Deployment", "web"), named("Deployment", "store")]]
+    {
+        let found = wrong(&objects);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains(
+                "module/web takes its keys from statefulset/dev/store, which is not among the manifests"
+            ),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_value_is_judged_by_what_holds_it() {
+    let flaw = |component: &str, value: &str| flaw(&component.parse().unwrap(), "password", value.as_bytes());
+    assert_eq!(flaw("secret/dev/s", ""), Some("is empty"));
+    assert!(flaw("secret/dev/s", "changeme").is_some() && flaw("secret/dev/s", "<password>").is_some());
+    assert_eq!(flaw("secret/dev/s", "b7HkQ2"), None);
+    assert_eq!((flaw("configmap/dev/m", ""), flaw("configmap/dev/m", "changeme")), (None, None));
+    assert!(flaw("configmap/dev/m", " <host> ").is_some());
+}

@@ -1,9 +1,13 @@
-//! The rights that restart sets need: by name, on workloads and on the Secret in which it is noted what their pods have.
+//! The rights that workloads are read and restarted with: by name, on them and on the Secret in which it is noted what their
+//! pods have.
 
-use lifecycle::document::Environment;
+use std::collections::BTreeMap;
+
+use lifecycle::document::{Environment, Workload};
 
 use super::spec::specs;
 use super::world::{name, record_name};
+use crate::referenced;
 
 /// What is done with one object of a cluster that is no component.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,27 +24,30 @@ pub struct Right {
     pub verbs: &'static [&'static str],
 }
 
-/// What an environment's restart sets need.
+/// What it takes to restart the workloads of restart sets, and to read those from which modules take their keys.
 pub fn rights(environment: &Environment) -> Vec<Right> {
-    let record = record_name(environment.identity().uid);
     let mut rights = Vec::new();
+    // By workload, whether it is restarted.
+    let mut workloads: BTreeMap<Workload, bool> = BTreeMap::new();
     for (namespace, specs) in specs(environment) {
         rights.push(Right {
             group: "",
             resource: "secrets",
-            namespace: namespace.clone(),
-            name: record.clone(),
+            namespace,
+            name: record_name(environment.identity().uid),
             verbs: &["get", "create", "patch"],
         });
-        for spec in specs {
-            rights.push(Right {
-                group: "apps",
-                resource: name(&spec.workload).resource.plural(),
-                namespace: namespace.clone(),
-                verbs: if spec.rolls() { &["get", "patch"] } else { &["get"] },
-                name: spec.workload.name,
-            });
-        }
+        workloads.extend(specs.into_iter().map(|spec| (spec.workload.clone(), spec.rolls())));
     }
+    for workload in referenced::specs(environment).into_iter().flat_map(|spec| spec.workloads) {
+        workloads.entry(workload).or_insert(false);
+    }
+    rights.extend(workloads.into_iter().map(|(workload, restarts)| Right {
+        group: "apps",
+        resource: name(&workload).resource.plural(),
+        namespace: workload.namespace,
+        name: workload.name,
+        verbs: if restarts { &["get", "patch"] } else { &["get"] },
+    }));
     rights
 }

@@ -237,7 +237,7 @@ impl Namespace {
 }
 
 /// The name of a workload in the cluster.
-pub(super) fn name(workload: &Workload) -> Name {
+pub(crate) fn name(workload: &Workload) -> Name {
     let resource = match workload.kind {
         WorkloadKind::Deployment => Resource::Deployment,
         WorkloadKind::StatefulSet => Resource::StatefulSet,

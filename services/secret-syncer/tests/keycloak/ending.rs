@@ -130,7 +130,7 @@ pub(crate) fn a_missing_client_ends_a_run_soon_and_after_the_rest(scene: &Scene)
 
 pub(crate) async fn a_deadline_or_a_service_waits_for_it(scene: &Scene) {
     let run = Run::new(scene, DOCUMENT);
-    let (code, text) = run.apply(&[("ROLLCALL_DEADLINE", "2s")]);
+    let (code, text) = run.apply(&[("ROLLCALL_DEADLINE", "5s")]);
     assert_eq!(code, Some(124), "{text}");
     assert!(text.contains("client `lost` of realm `read` does not exist"), "{text}");
     let secret = || run.read("lost/secret");

@@ -22,7 +22,7 @@ type Rules<'a> = BTreeMap<(&'static str, &'static str, Verbs), BTreeSet<&'a str>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     Read,
-    Restart,
+    Workloads,
     Write,
 }
 
@@ -41,7 +41,7 @@ impl Part {
     fn as_str(self) -> &'static str {
         match self {
             Part::Read => "read",
-            Part::Restart => "restart",
+            Part::Workloads => "workloads",
             Part::Write => "write",
         }
     }
@@ -123,7 +123,7 @@ mod tests {
             object("configmap/app/a", &["get", "patch"]),
             object("secret/app/gone", &["get", "patch", "delete"]),
             object("secret/app/origin", &["get"]),
-            ((Part::Restart, web), &["get", "patch"]),
+            ((Part::Workloads, web), &["get", "patch"]),
         ]
         .into();
         let identity = Identity { name: "dev".to_owned(), uid: uuid::Uuid::from_u128(0xAB) };
@@ -153,8 +153,8 @@ mod tests {
             [
                 "Role app rollcall-secret-syncer-dev-000000ab-read: [get] [secrets] [origin]",
                 "RoleBinding app rollcall-secret-syncer-dev-000000ab-read: ",
-                "Role app rollcall-secret-syncer-dev-000000ab-restart: [get,patch] [deployments] [web]",
-                "RoleBinding app rollcall-secret-syncer-dev-000000ab-restart: ",
+                "Role app rollcall-secret-syncer-dev-000000ab-workloads: [get,patch] [deployments] [web]",
+                "RoleBinding app rollcall-secret-syncer-dev-000000ab-workloads: ",
                 "Role app rollcall-secret-syncer-dev-000000ab-write: [get,patch] [configmaps] [a]; \
                  [get,patch] [secrets] [a,b]; [get,patch,delete] [secrets] [gone]",
                 "RoleBinding app rollcall-secret-syncer-dev-000000ab-write: ",

@@ -121,7 +121,7 @@ fn rights(environment: &Environment, process: Process<'_>) -> Result<Rights, Fai
                     resource: right.resource,
                     name: right.name,
                 };
-                ((Part::Restart, object), right.verbs)
+                ((Part::Workloads, object), right.verbs)
             });
             return Ok(uses
                 .iter()

@@ -258,18 +258,7 @@ fn modules(document: &Document, found: &mut Found) {
         if let Some(ready) = &module.ready {
             found.ready(&format!("{key}.ready"), ready);
         }
-        for (i, value) in module.keys.iter().enumerate() {
-            let at = format!("{key}.keys");
-            if value.component(&document.fragment.namespace).is_none() {
-                found.say(&at, "give exactly one of secret, configmap in each entry");
-            }
-            if !is_key(&value.key) {
-                found.say(&at, format!("`{}` is no key of a Secret", value.key));
-            }
-            if module.keys[..i].contains(value) {
-                found.say(&at, format!("`{}` stands twice", value.key));
-            }
-        }
+        workloads::module(&key, module, &document.fragment.namespace, found);
         for (i, need) in module.needs.iter().enumerate() {
             if module.needs[..i].iter().any(|earlier| earlier.component == need.component) {
                 found.say(format!("{key}.needs"), format!("{} stands twice", need.component));

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Found;
+use super::{Found, is_key};
 use crate::Component;
-use crate::document::{Restart, WorkloadName};
+use crate::document::{Module, ModuleKeys, Restart, WorkloadName};
 
 /// A restart that waits longer than this for further changes is none.
 const WINDOW_MAX: Duration = Duration::from_hours(24);
@@ -39,6 +39,41 @@ pub(super) fn restart(key: &str, restart: &Restart, stands: &[Component], found:
     twice(&at, &restart.workloads, namespaces.first().copied().unwrap_or_default(), found);
     if restart.window < Duration::from_millis(1) || restart.window > WINDOW_MAX {
         found.say(format!("{key}.window"), "is not between 1ms and 24h");
+    }
+}
+
+/// A module's keys, listed or referred to by the workloads that it names.
+pub(super) fn module(key: &str, module: &Module, namespace: &str, found: &mut Found) {
+    let (at, listed) = (format!("{key}.keys"), module.keys.listed());
+    for (i, value) in listed.iter().enumerate() {
+        if value.component(namespace).is_none() {
+            found.say(&at, "give exactly one of secret, configmap in each entry");
+        }
+        if !is_key(&value.key) {
+            found.say(&at, format!("`{}` is no key of a Secret", value.key));
+        }
+        if listed[..i].contains(value) {
+            found.say(&at, format!("`{}` stands twice", value.key));
+        }
+    }
+    let at = format!("{key}.workloads");
+    match (&module.keys, module.workloads.is_empty()) {
+        (ModuleKeys::Referenced, true) => {
+            found.say(&at, "is empty, and `keys: referenced` takes the keys from them; name at least one");
+        }
+        (ModuleKeys::Listed(_), false) => {
+            found.say(&at, "are looked at with `keys: referenced` only; say that, or leave them out");
+        }
+        _ => {}
+    }
+    twice(&at, &module.workloads, namespace, found);
+    for name in &module.workloads {
+        if name.in_namespace(namespace).namespace.starts_with("kube-") {
+            found.say(
+                &at,
+                format!("{name} is in a namespace of Kubernetes itself, where Rollcall does not look"),
+            );
+        }
     }
 }
 

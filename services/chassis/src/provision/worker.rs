@@ -126,10 +126,13 @@ impl<R: Reconcile> Worker<R> {
                 info!(component = %step.component(), "{step}");
                 if locked(&begun).insert(step.component().clone()) {
                     let reason = step.to_string();
+                    // What went wrong the last time is what to know while it is tried again, however long that takes.
+                    let error = locked(&self.said).get(step.component()).map(|(last, _)| last.clone());
+                    let evidence = Evidence { error: error.unwrap_or_default(), ..Evidence::default() };
                     if is_made_here(step.component()) {
-                        self.announcer.attempt(step.component(), Phase::Working, reason, Evidence::default());
+                        self.announcer.attempt(step.component(), Phase::Working, reason, evidence);
                     } else {
-                        self.say(step.component(), Phase::Working, reason, Evidence::default());
+                        self.say(step.component(), Phase::Working, reason, evidence);
                     }
                 }
             }

@@ -380,12 +380,13 @@ fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
 }
 
 fn named(client: &Client, kind: &str, namespace: &str) -> Api<DynamicObject> {
-    let kind = match kind {
-        "configmap" => "ConfigMap",
-        "secret" => "Secret",
+    let (version, kind) = match kind {
+        "configmap" => ("v1", "ConfigMap"),
+        "secret" => ("v1", "Secret"),
+        "deployment" => ("apps/v1", "Deployment"),
         other => panic!("{other}"),
     };
-    api(client, &json!({"apiVersion": "v1", "kind": kind, "metadata": {"namespace": namespace}}))
+    api(client, &json!({"apiVersion": version, "kind": kind, "metadata": {"namespace": namespace}}))
 }
 
 async fn client(kubeconfig: &Path) -> Client {

@@ -70,6 +70,19 @@ async fn the_central_one_carries_what_was_given_into_the_namespaces_that_labels_
     let documents = folder(&cluster.dir().join("documents"), 7, &[("base", BASE)]);
     give(&cluster, "trust", "one").await;
 
+    // The central one does nothing by which it could be made to carry out what nobody gave.
+    for beyond in [
+        "vault: {main: {url: 'https://v:8200', login: {token: {secret: trust, key: ca.crt}}}}",
+        "secrets: {trust: {external: true}, x: {copy: {from: {sops: a.yaml}}}}",
+        "secrets: {trust: {external: true, restart: {workloads: [deployment/web]}}}",
+    ] {
+        let documents = folder(&cluster.dir().join("beyond"), 7, &[("base", beyond)]);
+        let output = cluster.program(&central, &documents, &["--central", "apply"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("give to one of the environment's own: base: "), "{said}");
+    }
+
     // One that is not central cannot look, and says what to do instead.
     let plain = cluster.program(&central, &documents, &["apply"]).output().unwrap();
     let said = String::from_utf8_lossy(&plain.stderr).into_owned();
@@ -188,6 +201,34 @@ async fn the_fence_holds_whatever_rights_somebody_gave() {
     let deleted = syncer.delete("secret", "app", "theirs").await.unwrap_err();
     assert!(matches!(&deleted, kube::Error::Api(status) if status.code == 403), "{deleted:?}");
     assert_eq!(text(&cluster, "secret/app/theirs", "a").await, "theirs");
+    // Pods are restarted, and nothing else of them is changed.
+    let labels = json!({"app": "web"});
+    cluster
+        .apply(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "app"},
+            "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {
+                "metadata": {"labels": labels, "annotations": {"theirs": "a"}},
+                "spec": {"containers": [{"name": "web", "image": "web:1"}]},
+            }},
+        }))
+        .await;
+    let edit =
+        async |patch: Value| syncer.edit("deployment", "app", "web", patch).await.map(|()| Value::Null);
+    let template = |part: Value| json!({"spec": {"template": part}});
+    edit(template(json!({"metadata": {"annotations": {"rollcall/restarted-for-x": "1"}}}))).await.unwrap();
+    edit(template(json!({"metadata": {"annotations": {"rollcall/restarted-for-x": "2"}}}))).await.unwrap();
+    for patch in [
+        template(json!({"spec": {"serviceAccountName": "power"}})),
+        template(json!({"spec": {"containers": [{"name": "web", "image": "evil:1"}]}})),
+        template(json!({"metadata": {"annotations": {"theirs": "b"}}})),
+        template(json!({"metadata": {"annotations": {"other": "x", "rollcall/restarted-for-x": "3"}}})),
+        template(json!({"metadata": {"labels": {"more": "x"}}})),
+        json!({"spec": {"replicas": 5}}),
+    ] {
+        fenced(edit(patch).await, "restarts pods and changes nothing else");
+    }
+    let deleted = syncer.delete("deployment", "app", "web").await.unwrap_err();
+    assert!(matches!(&deleted, kube::Error::Api(status) if status.code == 403), "{deleted:?}");
     // Others are not fenced in.
     cluster.apply(secret("kube-system", "an-operators", &[("a", "b")])).await;
     cluster.stop().await;

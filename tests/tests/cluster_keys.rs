@@ -30,6 +30,14 @@ async fn what_pods_refer_to_is_waited_for_by_name() {
     let cluster = Cluster::start(&[&environment(7, &FRAGMENTS)]).await;
     let syncer = cluster.syncer().await;
     let documents = folder(&cluster.dir().join("documents"), 7, &FRAGMENTS);
+    // Who makes Secrets once, before the workloads that use them are there, does not wait for these.
+    cluster.secret("app", "db", &[("user", "ann")]).await;
+    cluster.configmap("app", "settings", &[("empty", "")]).await;
+    let output = cluster.program(&syncer, &documents, &["apply"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    cluster.admin().delete("secret", "app", "db").await.unwrap();
+    cluster.admin().delete("configmap", "app", "settings").await.unwrap();
+
     let service = cluster.serve(&syncer, &documents, "syncer", &[("ROLLCALL_RESYNC", "2s")]).await;
     service.answers().await;
     let says = async |text: &str| service.says("module/web", Phase::Waiting, text).await;

@@ -38,7 +38,7 @@ in a dict by namespace, role, resource and name, with the most that anything ask
 {{- define "rollcall.secret-syncer.fragment" -}}
 {{- $uses := .uses -}}
 {{- $namespace := .fragment.fragment.namespace -}}
-{{- $record := printf "rollcall-generated-%s" .fragment.environment.uid -}}
+{{- $record := printf "rollcall-generated-%s" (lower .fragment.environment.uid) -}}
 {{- $secret := dict "uses" $uses "resource" "secrets" "namespace" $namespace -}}
 {{- $configmap := dict "uses" $uses "resource" "configmaps" "namespace" $namespace -}}
 {{- range $name, $spec := .fragment.secrets -}}
@@ -114,7 +114,7 @@ in a dict by namespace, role, resource and name, with the most that anything ask
       {{- $id := printf "%ss/%s" (first $parts) (last $parts) -}}
       {{- $_ := set $of $id (or $rolls (get $of $id | default false)) -}}
       {{- $_ := set $workloads . $of -}}
-      {{- $_ := set $records . true -}}
+      {{- if not $reports -}}{{- $_ := set $records . true -}}{{- end -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
@@ -185,7 +185,7 @@ subjects:
     {{- end -}}
   {{- end -}}
 {{- end -}}
-{{- $prefix := printf "rollcall-secret-syncer-%s-%s" $environment.name ($environment.uid | toString | replace "-" "" | trunc -8) -}}
+{{- $prefix := printf "rollcall-secret-syncer-%s-%s" $environment.name ($environment.uid | lower | replace "-" "" | trunc -8) -}}
 {{- $roles := dict -}}
 {{- $verbs := list (list "get" "watch") (list "get" "watch" "create" "patch") (list "get" "watch" "create" "patch" "delete") -}}
 {{- $named := dict -}}
@@ -204,7 +204,7 @@ subjects:
 {{- range $namespace, $restarted := $workloads -}}
   {{- $rules := list -}}
   {{- if hasKey $records $namespace -}}
-    {{- $record := printf "rollcall-restarts-%s" $environment.uid -}}
+    {{- $record := printf "rollcall-restarts-%s" (lower $environment.uid) -}}
     {{- $rules = list (dict "apiGroups" (list "") "resources" (list "secrets") "resourceNames" (list $record) "verbs" (list "get" "create" "patch")) -}}
   {{- end -}}
   {{- range $resource := list "deployments" "statefulsets" "daemonsets" -}}

@@ -1,6 +1,7 @@
 //! Calls to the API server: each with a deadline, none repeated here, and answers judged by code and reason.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
@@ -17,7 +18,8 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 use zeroize::Zeroizing;
 
-use crate::{Desired, Error, Name, Object, connect};
+use crate::connect::{self, Watching};
+use crate::{Desired, Error, Name, Object};
 
 /// One call takes at most this long.
 pub(crate) const REQUEST: Duration = Duration::from_secs(10);
@@ -28,6 +30,7 @@ const ANSWER: usize = 8 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Cluster {
     pub(crate) client: Client,
+    pub(crate) watching: Arc<Watching>,
     /// Where it is.
     pub(crate) address: String,
 }
@@ -67,7 +70,8 @@ impl Cluster {
             )));
         }
         let address = config.cluster_url.to_string();
-        Ok(Cluster { client: connect::client(config)?, address })
+        let client = connect::client(config.clone())?;
+        Ok(Cluster { client, watching: Arc::new(Watching::new(config)), address })
     }
 
     /// Reads a Secret or ConfigMap; none when it is not there.

@@ -1,6 +1,7 @@
-//! The connection to an API server: one, over which all calls and watches go side by side (HTTP/2), as the API server's own
-//! clients do it. kube's own client opens one for each watch, at some 90 KiB apiece.
+//! The connections to an API server: one for calls, which go over it side by side (HTTP/2), and one for every so many watches.
+//! kube's own client opens one for each watch, at some 90 KiB apiece.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
@@ -9,6 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{BoxError, ServiceBuilder};
 
 use crate::Error;
@@ -18,8 +20,39 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// A connection over which nothing has come for so long is asked whether it still is one, and is dead without an answer within
 /// the second: what client-go does (ReadIdleTimeout and PingTimeout in k8s.io/apimachinery/pkg/util/net/http.go).
 const ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15));
+/// So many watches share a connection. An API server allows 100 streams by default (MaxConcurrentStreams in
+/// k8s.io/apiserver/pkg/server/secure_serving.go), and whatever is asked beyond that waits until one ends.
+const WATCHES: usize = 80;
 /// The largest headers of an answer that are kept, in bytes.
 const HEADERS: u32 = 16 * 1024;
+
+/// Connections for watches, made as they are needed.
+pub(crate) struct Watching {
+    config: Config,
+    open: Mutex<Vec<(Client, Arc<Semaphore>)>>,
+}
+
+impl Watching {
+    pub(crate) fn new(config: Config) -> Self {
+        Watching { config, open: Mutex::default() }
+    }
+
+    /// A connection with a place for one more watch, which is taken for as long as the permit lives.
+    pub(crate) fn place(&self) -> Result<(Client, OwnedSemaphorePermit), Error> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = |(client, places): &(Client, Arc<Semaphore>)| {
+            Some((client.clone(), Arc::clone(places).try_acquire_owned().ok()?))
+        };
+        if let Some(found) = open.iter().find_map(free) {
+            return Ok(found);
+        }
+        let new = (client(self.config.clone())?, Arc::new(Semaphore::new(WATCHES)));
+        let found = free(&new);
+        open.push(new);
+        // A new one has free places.
+        found.ok_or_else(|| Error::Unconfigured("no watch fits on a connection".to_owned()))
+    }
+}
 
 /// A client whose calls are tried once and logged nowhere: whoever calls decides when to try again, and what is an error.
 pub(crate) fn client(config: Config) -> Result<Client, Error> {

@@ -73,7 +73,8 @@ impl Cluster {
         let failed = |error: &kube::Error| watched.judged(Refusal::of(error));
         let lost = |reason: String| Error::Unreachable { what: watched.to_string(), reason };
         // As with every call, the client itself logs nothing.
-        let opening = self.client.request_events::<PartialObjectMeta<()>>(request);
+        let (client, _place) = self.watching.place()?;
+        let opening = client.request_events::<PartialObjectMeta<()>>(request);
         let opening = opening.with_subscriber(Dispatch::none());
         let events = tokio::time::timeout(crate::client::REQUEST, opening)
             .await

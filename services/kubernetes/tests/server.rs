@@ -39,6 +39,7 @@ async fn the_api_server_is_used_as_it_should() {
     only_the_one_that_was_seen_is_deleted(&server).await;
     a_token_is_its_bearers_for_its_audience(&server).await;
     a_pod_is_told(&server).await;
+    many_watches_leave_room_for_calls_and_for_one_another(&server).await;
     a_watch_ends_with_the_server_and_begins_anew(&server).await;
     server.stop().await;
 }
@@ -228,6 +229,26 @@ async fn a_watch_ends_with_the_server_and_begins_anew(server: &Server) {
     let following = followed(&server.admin, &db, &woken);
     tokio::time::timeout(PATIENCE, woken.notified()).await.expect("it is followed again");
     following.abort();
+}
+
+/// More than the streams that an API server allows on a connection by default.
+async fn many_watches_leave_room_for_calls_and_for_one_another(server: &Server) {
+    server.namespace("many").await;
+    let names: Vec<Name> = (0..250).map(|number| secret("many", &format!("s{number}"))).collect();
+    let woken: Vec<Arc<Notify>> = names.iter().map(|_| Arc::default()).collect();
+    let following: Vec<_> =
+        names.iter().zip(&woken).map(|(name, woken)| followed(&server.admin, name, woken)).collect();
+    for woken in &woken {
+        tokio::time::timeout(PATIENCE, woken.notified()).await.expect("each is followed");
+    }
+    for name in [&names[0], &names[249]] {
+        server.admin.apply(name, "a", &keys(&[("k", "v")]), false).await.unwrap();
+        assert!(server.admin.get(name).await.unwrap().is_some());
+    }
+    for woken in [&woken[0], &woken[249]] {
+        tokio::time::timeout(PATIENCE, woken.notified()).await.expect("a change wakes");
+    }
+    following.into_iter().for_each(|watch| watch.abort());
 }
 
 /// Follows in the background, and tells of each change.

@@ -10,8 +10,9 @@ use chassis::backoff::Backoff;
 use chassis::settings::Settings;
 use chassis::{Exit, Failure};
 use kubernetes::Cluster;
-use lifecycle::document::{Environment, Namespaces};
+use lifecycle::document::{Environment, ModuleKeys, Namespaces, Origin};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::Store;
@@ -32,7 +33,11 @@ struct Seen {
 impl Central {
     /// Looks at the namespaces of the store's cluster, which may take until a deadline.
     pub(crate) async fn open(store: &Store, settings: &Settings) -> Result<Self, Failure> {
-        let Store::Kubernetes(store) = store else { return Ok(Central::default()) };
+        let Store::Kubernetes(store) = store else {
+            return Err(Failure::usage(
+                "--central chooses namespaces of a cluster, so there is no offline plan for it; leave out --offline",
+            ));
+        };
         let cluster = store.cluster().clone();
         let looking = first_look(&cluster);
         let namespaces = match settings.deadline {
@@ -47,7 +52,18 @@ impl Central {
     /// The environment with each chosen namespace spelled out.
     pub(crate) fn resolve(&self, environment: &Environment) -> Result<Environment, Failure> {
         if let Some(seen) = &self.0 {
-            return Ok(environment.choose(&seen.namespaces()));
+            let beyond = beyond(environment);
+            if !beyond.is_empty() {
+                return Err(Failure::usage(format!(
+                    "the central secret-syncer generates and copies Secrets and ConfigMaps and does nothing else, because its rights span the cluster; give to one of the environment's own: {}",
+                    beyond.join(", ")
+                )));
+            }
+            let (resolved, contested) = environment.choose(&seen.namespaces());
+            for object in contested {
+                warn!(%object, "is chosen by several, and made by none of them; let their labels choose apart");
+            }
+            return Ok(resolved);
         }
         let choosing = environment.choosing();
         if choosing.is_empty() {
@@ -67,8 +83,11 @@ impl Central {
         tokio::spawn(async move {
             let mut backoff = Backoff::new(Duration::from_millis(100), AGAIN);
             loop {
+                let begun = Instant::now();
                 match stirred.follow_namespaces(lasts, || wake.notify_one()).await {
-                    Ok(()) => backoff.reset(),
+                    // One that ends as soon as it begins would otherwise be asked for without end.
+                    Ok(()) if begun.elapsed() >= lasts / 2 => backoff.reset(),
+                    Ok(()) => {}
                     Err(error) => warn!("new namespaces are noticed late: {}", chassis::exit::chain(&error)),
                 }
                 tokio::time::sleep(backoff.next_delay()).await;
@@ -90,6 +109,32 @@ impl Central {
             }
         });
     }
+}
+
+/// What documents ask for besides objects made of objects. Before each of those is read the API server is asked who was given it;
+/// nobody could be asked about what is read to log in elsewhere, or comes from there.
+fn beyond(environment: &Environment) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in environment.sources() {
+        let (document, fragment) = (&source.document, &source.document.fragment.name);
+        let named = [
+            ("vault", document.vault.is_empty()),
+            ("keycloak", document.keycloak.is_empty()),
+            ("clients", document.clients.is_empty()),
+        ];
+        let named = named.into_iter().filter(|(_, is_empty)| !is_empty);
+        found.extend(named.map(|(key, _)| format!("{fragment}: {key}")));
+        for (name, secret) in &document.secrets {
+            let copy = secret.copy.as_ref().filter(|copy| !matches!(copy.from, Origin::Object(_)));
+            found.extend(copy.map(|_| format!("{fragment}: secrets.{name}.copy.from")));
+            found.extend(secret.restart.as_ref().map(|_| format!("{fragment}: secrets.{name}.restart")));
+        }
+        let restarts = document.configmaps.iter().filter(|(_, configmap)| configmap.restart.is_some());
+        found.extend(restarts.map(|(name, _)| format!("{fragment}: configmaps.{name}.restart")));
+        let modules = document.modules.iter().filter(|(_, module)| module.keys == ModuleKeys::Referenced);
+        found.extend(modules.map(|(name, _)| format!("{fragment}: modules.{name}.keys")));
+    }
+    found
 }
 
 impl Seen {

@@ -22,7 +22,7 @@ use crate::progress::Progress;
 use crate::spec::Spec;
 use crate::world::{Directory, Error, Kubernetes};
 
-/// So many objects are watched, sources first; the others are looked at now and then. Each watch is a connection.
+/// So many objects are watched, sources first; the others are looked at now and then. Each watch costs the API server memory.
 const WATCHES: usize = 200;
 /// A watch that broke off, or ended before its time, begins again after 100 ms, growing to this.
 const AGAIN: Duration = Duration::from_secs(10);

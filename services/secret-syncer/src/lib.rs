@@ -57,7 +57,7 @@ pub fn targets<B: Backend + Clone>(
     specs.into_iter().map(|spec| (spec.object.clone(), target(), spec)).collect()
 }
 
-/// Everything that is to be made or looked at: clients of Keycloak, the objects, and the keys that pods refer to.
+/// Everything that is to be made: clients of Keycloak, and the objects.
 fn everything(
     environment: &Environment,
     settings: &Settings,
@@ -73,11 +73,16 @@ fn everything(
     let objects = objects
         .into_iter()
         .map(|(name, target, spec)| (name, Maker::Object(target), any::Spec::Object(Box::new(spec))));
+    clients.chain(objects).collect()
+}
+
+/// The keys that pods refer to, as something to look at. Who ends does not wait for pods: they may be what comes next.
+fn referred(environment: &Environment, store: &Store) -> Vec<(Component, Maker<Store>, any::Spec)> {
     let keys = referenced::specs(environment).into_iter().map(|spec| {
         let maker = Maker::Keys { store: store.clone(), cluster: referenced::cluster(store) };
         (spec.module.clone(), maker, any::Spec::Keys(Box::new(spec)))
     });
-    clients.chain(objects).chain(keys).collect()
+    keys.collect()
 }
 
 /// Generate Secrets, copy Secrets and ConfigMaps, and keep the copies like what they follow.
@@ -122,6 +127,7 @@ async fn provision(
     let follows = !matches!(command, Command::Plan { .. });
     // Who ends before pods are ready cannot see a restart through; what it changed is noticed by whoever serves.
     let restarts = matches!(command, Command::Serve { .. });
+    let ends = matches!(command, Command::Apply { .. });
     let progress = Progress::new(&context.metrics, around.known.clone());
     let telling = Telling {
         nudges: around.nudges.clone(),
@@ -146,7 +152,11 @@ async fn provision(
         if let Some(keepers) = &keepers {
             keepers.are(&environment);
         }
-        Ok(everything(&environment, &settings, &store, &progress))
+        let mut targets = everything(&environment, &settings, &store, &progress);
+        if !ends {
+            targets.extend(referred(&environment, &store));
+        }
+        Ok(targets)
     };
     Box::pin(chassis::provision::run(command, context, targets, around)).await
 }
@@ -178,6 +188,10 @@ pub async fn plan(
 ) -> Result<Vec<Planned>, Failure> {
     let store = if offline { Store::nothing() } else { Store::open(&context.settings, false).await? };
     let progress = Progress::new(&context.metrics, Known::default());
-    let targets = everything(environment, &context.settings, &store, &progress);
+    for copy in environment.choosing() {
+        tracing::warn!("{copy}: which namespaces its labels choose is for the central secret-syncer to say");
+    }
+    let mut targets = everything(environment, &context.settings, &store, &progress);
+    targets.extend(referred(environment, &store));
     Ok(chassis::provision::plans(&targets, offline).await)
 }

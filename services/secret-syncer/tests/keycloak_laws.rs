@@ -111,7 +111,7 @@ fn clients() -> impl Strategy<Value = Client> {
         |(marker, settings, secret, (roles, mappers, realm_roles, client_roles), saml, disabled)| Client {
             uid: "1".to_owned(),
             marker,
-            adopted: saml == 1,
+            made: saml == 1,
             protocol: if saml == 0 { "saml" } else { "openid-connect" }.to_owned(),
             disabled,
             settings,
@@ -303,7 +303,7 @@ proptest! {
         let plan = teardown(&spec, &world);
         let made = world.client.as_ref().is_some_and(|client| {
             let ours = matches!(&client.marker, Marker::Of(owner) if owner.is(&spec.owner));
-            ours && !client.adopted && matches!(spec.wish, Wish::Made(_))
+            ours && client.made && matches!(spec.wish, Wish::Made(_))
         });
         let steps: Vec<&Action> = plan.steps.iter().map(|step| &step.action).collect();
         prop_assert_eq!(steps, if made { vec![&Action::Delete] } else { vec![] });

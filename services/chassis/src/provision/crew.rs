@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lifecycle::{Component, Evidence, Phase};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::Target;
 use super::worker::{Wakes, Worker};
@@ -48,7 +48,7 @@ pub(super) struct Crew<R: Reconcile> {
     announcer: Announcer,
     wakes: Box<dyn Fn(&Component) -> Wakes + Send + Sync>,
     targets: Targets<R>,
-    at_work: BTreeMap<Component, AbortHandle>,
+    at_work: BTreeMap<Component, JoinHandle<()>>,
 }
 
 impl<R> Crew<R>
@@ -97,30 +97,32 @@ where
         self.targets.set(targets);
     }
 
-    fn hire(&self, target: &Arc<Target<R>>) -> AbortHandle {
+    fn hire(&self, target: &Arc<Target<R>>) -> JoinHandle<()> {
         let wakes = (self.wakes)(&target.0);
         let mut worker = Worker::new(Arc::clone(target), &self.announcer, wakes, &self.settings);
         let (resync, shutdown) = (self.settings.resync, self.shutdown.clone());
-        let work = tokio::spawn(async move {
+        tokio::spawn(async move {
             tokio::select! {
                 () = worker.keep(resync) => {}
                 () = shutdown.requested() => {}
             }
-        });
-        work.abort_handle()
+        })
     }
 
     fn leave(&mut self, name: &Component) {
-        if let Some(worker) = self.at_work.remove(name) {
-            worker.abort();
-        }
-        if let Some(target) = self.targets.all().iter().find(|target| target.0 == *name) {
-            let (_, reconcile, spec) = &**target;
+        let Some(worker) = self.at_work.remove(name) else { return };
+        worker.abort();
+        let Some(target) = self.targets.all().into_iter().find(|target| target.0 == *name) else { return };
+        let announcer = self.announcer.clone();
+        tokio::spawn(async move {
+            // What it may still say comes before.
+            let _ = worker.await;
+            let (_, reconcile, spec) = &*target;
             for component in R::components(spec) {
                 reconcile.left(&component);
                 let reason = "it is not asked for any more; it was left as it is";
-                self.announcer.announce(&component, Phase::Removed, reason, Evidence::default());
+                announcer.announce(&component, Phase::Removed, reason, Evidence::default());
             }
-        }
+        });
     }
 }

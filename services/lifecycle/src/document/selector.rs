@@ -45,10 +45,9 @@ impl Environment {
     }
 
     /// The environment in which each chosen namespace is spelled out under `to`. A name that is declared for a namespace
-    /// already stays with whoever declares it; one that two choose for a namespace is nobody's there. Namespaces of Kubernetes
-    /// itself and that of the original are never chosen.
-    #[must_use]
-    pub fn choose(&self, namespaces: &Namespaces) -> Environment {
+    /// already stays with whoever declares it; one that two choose for a namespace is nobody's there, and comes with it. Namespaces of
+    /// Kubernetes itself and that of the original are never chosen.
+    pub fn choose(&self, namespaces: &Namespaces) -> (Environment, Vec<Component>) {
         let declared: BTreeSet<Component> = self
             .secrets()
             .map(|secret| secret.component)
@@ -65,7 +64,8 @@ impl Environment {
                 place(document, &component);
             }
         });
-        resolved
+        let contested = chosen.into_iter().filter(|(_, times)| *times > 1).map(|(component, _)| component);
+        (resolved, contested.collect())
     }
 
     /// Tells of each object that a selector asks for: the fragment, and the object.
@@ -180,23 +180,26 @@ mod tests {
         let environment = environment(&[trust()]);
         assert_eq!(environment.choosing(), ["f0: secrets.trust"]);
         assert_eq!(stand(&environment), ["secret/base/ca"], "nowhere until it is resolved");
-        let resolved = environment.choose(&cluster());
+        let (resolved, contested) = environment.choose(&cluster());
+        assert_eq!(contested, []);
         assert_eq!(stand(&resolved), ["secret/base/ca", "secret/app/trust", "secret/two/trust"]);
-        assert_eq!(stand(&environment.choose(&Namespaces::new())), ["secret/base/ca"]);
+        assert_eq!(stand(&environment.choose(&Namespaces::new()).0), ["secret/base/ca"]);
     }
 
     #[test]
     fn what_is_declared_comes_first_and_what_two_choose_is_nobodys() {
         let explicit =
             environment(&[trust(), json!({"app/trust": {"generate": {"a": {"kind": "password"}}}})]);
-        let all = stand(&explicit.choose(&cluster()));
+        let all = stand(&explicit.choose(&cluster()).0);
         assert_eq!(all.iter().filter(|name| *name == "secret/app/trust").count(), 1, "{all:?}");
         assert!(all.contains(&"secret/two/trust".to_owned()));
         let both = environment(&[
             trust(),
             json!({"trust": by(&json!({"sops": "x.yaml"}), &json!({"tier": "app"}))}),
         ]);
-        let all = stand(&both.choose(&cluster()));
+        let (resolved, contested) = both.choose(&cluster());
+        let all = stand(&resolved);
+        assert_eq!(contested, ["secret/app/trust".parse().unwrap()]);
         assert!(!all.contains(&"secret/app/trust".to_owned()), "{all:?}");
         assert!(all.contains(&"secret/two/trust".to_owned()));
     }

@@ -19,8 +19,8 @@ const ENVIRONMENT: &str = "rollcall.environment";
 const NAME: &str = "rollcall.environment-name";
 /// The attribute that says which fragment made a thing.
 const FRAGMENT: &str = "rollcall.fragment";
-/// The attribute that says that a client was taken over: somebody else made it.
-const ADOPTED: &str = "rollcall.adopted";
+/// The attribute of a client that we made. One that was taken over has our mark, and not this.
+const MADE: &str = "rollcall.made";
 /// Attributes that Keycloak keeps about a client's secret, the one before it among them.
 const OF_SECRET: &str = "client.secret.";
 
@@ -93,6 +93,9 @@ impl Representation {
         new.insert("protocolMappers".to_owned(), mappers.into());
         let mut new = Representation(new);
         new.set(&made.settings, owner);
+        if let Some(Value::Object(attributes)) = new.0.get_mut("attributes") {
+            attributes.insert(MADE.to_owned(), "true".into());
+        }
         new
     }
 
@@ -102,13 +105,6 @@ impl Representation {
         self.set(settings, owner);
         self.0.remove("protocolMappers");
         self.forget_secret();
-    }
-
-    /// Notes that somebody else made it.
-    pub(super) fn adopt(&mut self) {
-        if let Some(Value::Object(attributes)) = self.0.get_mut("attributes") {
-            attributes.insert(ADOPTED.to_owned(), "true".into());
-        }
     }
 
     /// Gives it a secret; what is written back changes nothing else.
@@ -187,9 +183,9 @@ impl Representation {
         marker(self.0.get("attributes").and_then(Value::as_object))
     }
 
-    /// Whether somebody else made it.
-    pub(super) fn adopted(&self) -> bool {
-        self.0.get("attributes").and_then(Value::as_object).is_some_and(|map| map.contains_key(ADOPTED))
+    /// Whether we made it, and did not take it over.
+    pub(super) fn is_made(&self) -> bool {
+        self.0.get("attributes").and_then(Value::as_object).is_some_and(|map| map.contains_key(MADE))
     }
 
     /// The settings that documents speak of.
@@ -269,9 +265,7 @@ mod tests {
         let written = String::from_utf8(client.json().unwrap().to_vec()).unwrap();
         assert!(!written.contains("hunter") && written.contains("kept") && written.contains("\"x\":\"y\""));
         assert_eq!(client.marker(), Marker::Of(owner()));
-        assert!(client.settings().direct_access && !client.adopted());
-        client.adopt();
-        assert!(client.adopted() && client.marker() == Marker::Of(owner()));
+        assert!(client.settings().direct_access && !client.is_made(), "taken over");
         client.update_secret("hunter3");
         assert!(String::from_utf8(client.json().unwrap().to_vec()).unwrap().contains("hunter3"));
     }

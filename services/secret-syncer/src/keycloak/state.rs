@@ -41,8 +41,8 @@ pub struct Client {
     pub uid: String,
     /// Whose it is.
     pub marker: Marker,
-    /// It was there before it was ours.
-    pub adopted: bool,
+    /// We made it; otherwise it was there before it was ours.
+    pub made: bool,
     /// What it speaks, as Keycloak calls it.
     pub protocol: String,
     /// Nobody can use it.

@@ -16,12 +16,12 @@ pub fn teardown(spec: &Spec, world: &World) -> Plan {
     if matches!(spec.wish, Wish::External { .. }) {
         return plan;
     }
-    if client.adopted {
+    if client.made {
+        plan.steps.push(Step { component: spec.component.clone(), action: Action::Delete });
+    } else {
         let says =
             format!("{} was there before Rollcall took it over, and stays; delete it by hand", spec.called());
         plan.drift.push(Note::new(&spec.component, says));
-    } else {
-        plan.steps.push(Step { component: spec.component.clone(), action: Action::Delete });
     }
     plan
 }

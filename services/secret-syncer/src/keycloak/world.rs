@@ -317,9 +317,6 @@ impl<V: Values> Reconcile for KeycloakTarget<V> {
             Action::Update { adopt, .. } => {
                 let mut client = self.ours(spec, *adopt).await?;
                 client.update(&made.settings, &spec.owner);
-                if *adopt {
-                    client.adopt();
-                }
                 self.put(spec, &client, None).await
             }
             Action::Delete => {
@@ -356,7 +353,7 @@ fn seen(client: &Representation) -> Client {
     Client {
         uid: client.uuid().to_owned(),
         marker: client.marker(),
-        adopted: client.adopted(),
+        made: client.is_made(),
         protocol: client.protocol().to_owned(),
         disabled: client.disabled(),
         settings: client.settings(),

@@ -70,6 +70,7 @@ impl Keepers {
             let stays = wanted.get(namespace) == Some(specs);
             if !stays {
                 keeper.abort();
+                self.progress.lag(namespace, BTreeMap::new());
             }
             stays
         });
@@ -166,6 +167,9 @@ impl Keeper {
         now: u64,
         says: &mut BTreeMap<(Workload, Component), String>,
     ) {
+        if decision.elsewhere {
+            self.memory.begun.push(now);
+        }
         if decision.roll {
             match self.namespace.restart(workload, observed).await {
                 Ok(()) => {

@@ -39,7 +39,7 @@ pub fn plan(
     for spec in order {
         let Some(world) = worlds.get(&spec.workload) else { continue };
         let decision = decide(spec, world, memory.pending.get(&spec.workload), now, free > 0);
-        free -= usize::from(decision.roll);
+        free = free.saturating_sub(usize::from(decision.roll || decision.elsewhere));
         decisions.insert(spec.workload.clone(), decision);
     }
     decisions
@@ -79,6 +79,7 @@ fn decide(spec: &Spec, world: &World, pending: Option<&Pending>, now: u64, may: 
     } else if world.due.is_some() && there.restarted == world.due {
         // By a process that ended before it could note it, or by another that is about to.
         open.settles(&mut decision, noted.rolls + 1);
+        decision.elsewhere = true;
     } else {
         let pending = open.remembered(pending, now);
         if there.pods == Pods::Ready && pending.template != there.template {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use lifecycle::document::{Environment, Workload};
 
 use super::spec::specs;
-use super::world::{name, record_name};
+use super::world::{name, record_name, reports};
 use crate::referenced;
 
 /// What is done with one object of a cluster that is no component.
@@ -30,13 +30,15 @@ pub fn rights(environment: &Environment) -> Vec<Right> {
     // By workload, whether it is restarted.
     let mut workloads: BTreeMap<Workload, bool> = BTreeMap::new();
     for (namespace, specs) in specs(environment) {
-        rights.push(Right {
-            group: "",
-            resource: "secrets",
-            namespace,
-            name: record_name(environment.identity().uid),
-            verbs: &["get", "create", "patch"],
-        });
+        if !reports(&specs) {
+            rights.push(Right {
+                group: "",
+                resource: "secrets",
+                namespace,
+                name: record_name(environment.identity().uid),
+                verbs: &["get", "create", "patch"],
+            });
+        }
         workloads.extend(specs.into_iter().map(|spec| (spec.workload.clone(), spec.rolls())));
     }
     for workload in referenced::specs(environment).into_iter().flat_map(|spec| spec.workloads) {

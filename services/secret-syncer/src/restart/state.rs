@@ -143,6 +143,8 @@ impl Outcome {
 pub struct Decision {
     /// It is restarted for [`World::due`]. Only if that succeeds, `note` holds.
     pub roll: bool,
+    /// It was restarted for that already, by another process: that counts as well.
+    pub elsewhere: bool,
     /// What is to be noted, where it is not noted yet.
     pub note: Option<Noted>,
     /// What is to be remembered; for one that is restarted, if that fails.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::plan::{self, Noted, Pods, There, Values, World};
-use super::spec::Spec;
+use super::spec::{Mode, Spec};
 use crate::plan::Fingerprint;
 use crate::world::{Backend, Error, Kubernetes, hex, salt};
 
@@ -40,6 +40,17 @@ pub(super) struct Namespace {
     environment: Uuid,
     name: String,
     specs: Vec<Spec>,
+    /// What would be noted where nothing but a report is asked for.
+    kept: Option<Recalled>,
+}
+
+/// What is noted of the pods of a namespace.
+#[derive(Clone, Default)]
+struct Recalled {
+    salt: Option<Zeroizing<String>>,
+    /// The state of the record; none when there is none.
+    version: Option<String>,
+    noted: BTreeMap<String, Noted>,
 }
 
 /// What is, in one namespace.
@@ -80,7 +91,7 @@ impl Salt {
 
 impl Namespace {
     pub(super) fn new(store: Kubernetes, environment: Uuid, name: String, specs: Vec<Spec>) -> Self {
-        Namespace { store, environment, name, specs }
+        Namespace { store, environment, name, specs, kept: None }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -105,6 +116,26 @@ impl Namespace {
 
     /// Looks. Fails when the record cannot be read: without it nobody knows what pods have.
     pub(super) async fn observe(&self) -> Result<Observed, Error> {
+        let recalled = if reports(&self.specs) {
+            self.kept.clone().unwrap_or_default()
+        } else {
+            self.recalled().await?
+        };
+        let mut observed = Observed {
+            // Whatever was noted under another salt says nothing any more: it is all noted anew.
+            salt: Salt(recalled.salt.unwrap_or_else(|| Zeroizing::new(salt()))),
+            version: recalled.version,
+            before: recalled.noted.clone(),
+            noted: recalled.noted,
+            worlds: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            unseen: Vec::new(),
+        };
+        self.look_around(&mut observed).await;
+        Ok(observed)
+    }
+
+    async fn recalled(&self) -> Result<Recalled, Error> {
         let record = self.store.cluster().get(&self.record()).await?;
         let salt_of = |found: &kubernetes::Object| found.data.get(SALT)?.expose_text().map(str::to_owned);
         let mut noted = BTreeMap::new();
@@ -120,16 +151,10 @@ impl Namespace {
                 ),
             })?;
         }
-        let mut observed = Observed {
-            // Whatever was noted under another salt says nothing any more: it is all noted anew.
-            salt: Salt(Zeroizing::new(known.unwrap_or_else(salt))),
-            version: record.map(|found| found.version),
-            before: noted.clone(),
-            noted,
-            worlds: BTreeMap::new(),
-            seen: BTreeMap::new(),
-            unseen: Vec::new(),
-        };
+        Ok(Recalled { salt: known.map(Zeroizing::new), version: record.map(|found| found.version), noted })
+    }
+
+    async fn look_around(&self, observed: &mut Observed) {
         // Objects first: pods of a template that is found after a value was have that value.
         let mut values: BTreeMap<Component, Read> = BTreeMap::new();
         for object in self.specs.iter().flat_map(|spec| spec.objects.keys()) {
@@ -140,12 +165,11 @@ impl Namespace {
             }
         }
         for spec in &self.specs {
-            match self.look(spec, &values, &mut observed).await {
+            match self.look(spec, &values, observed).await {
                 Ok(world) => drop(observed.worlds.insert(spec.workload.clone(), world)),
                 Err(why) => observed.unseen.push((spec.workload.clone(), why)),
             }
         }
-        Ok(observed)
     }
 
     async fn look(
@@ -204,7 +228,12 @@ impl Namespace {
     }
 
     /// Notes what is not noted yet, in the state of the record that was looked at.
-    pub(super) async fn note(&self, observed: Observed) -> Result<(), Error> {
+    pub(super) async fn note(&mut self, observed: Observed) -> Result<(), Error> {
+        if reports(&self.specs) {
+            let salt = Some(observed.salt.0);
+            self.kept = Some(Recalled { salt, version: None, noted: observed.noted });
+            return Ok(());
+        }
         if observed.noted == observed.before {
             return Ok(());
         }
@@ -234,6 +263,11 @@ impl Namespace {
     fn manager(&self) -> String {
         format!("rollcall/{}/restarts", self.environment)
     }
+}
+
+/// Whether nothing but a report is asked for: then nothing is written, not even what pods have.
+pub(super) fn reports(specs: &[Spec]) -> bool {
+    specs.iter().flat_map(|spec| spec.objects.values()).all(|mode| *mode == Mode::Report)
 }
 
 /// The name of a workload in the cluster.

@@ -248,7 +248,9 @@ async fn many_watches_leave_room_for_calls_and_for_one_another(server: &Server) 
     for woken in [&woken[0], &woken[249]] {
         tokio::time::timeout(PATIENCE, woken.notified()).await.expect("a change wakes");
     }
-    following.into_iter().for_each(|watch| watch.abort());
+    for watch in following {
+        watch.abort();
+    }
 }
 
 /// Follows in the background, and tells of each change.

@@ -10,7 +10,7 @@ pub mod spec;
 mod state;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ impl Keepers {
                     memory: Memory::default(),
                     said: BTreeMap::new(),
                     failing: None,
-                    is_stuck: false,
+                    stuck: BTreeSet::new(),
                 };
                 (specs, tokio::spawn(keeper.run(Arc::clone(&self.wakes))).abort_handle())
             });
@@ -102,8 +102,8 @@ struct Keeper {
     memory: Memory,
     said: BTreeMap<(Workload, Component), String>,
     failing: Option<String>,
-    /// A restart was not possible: it is tried again with everything else.
-    is_stuck: bool,
+    /// Those that could not be restarted: they are tried again when everything is looked at.
+    stuck: BTreeSet<Workload>,
 }
 
 impl Keeper {
@@ -144,7 +144,7 @@ impl Keeper {
         let mut observed = self.namespace.observe().await?;
         let now = self.now();
         let decisions = plan::plan(self.namespace.specs(), &observed.worlds, &self.memory, now);
-        self.is_stuck = false;
+        self.stuck.clear();
         let mut says = BTreeMap::new();
         for (workload, decision) in decisions {
             self.follow(&workload, decision, &mut observed, now, &mut says).await;
@@ -180,7 +180,9 @@ impl Keeper {
                 Err(error) => {
                     decision.note = None;
                     decision.outcome = (!error.is_race()).then_some(Outcome::Failed);
-                    self.is_stuck |= !error.is_race();
+                    if !error.is_race() {
+                        self.stuck.insert(workload.clone());
+                    }
                     let text = format!("{workload} cannot be restarted for a change: {}", chain(&error));
                     let objects = self.namespace.objects(workload);
                     decision.says.extend(objects.map(|object| (object.clone(), text.clone())));
@@ -217,11 +219,9 @@ impl Keeper {
 
     /// How long until there is something to decide, if nothing wakes it.
     fn pause(&self) -> Duration {
-        if self.is_stuck {
-            return self.resync;
-        }
         let now = self.now();
-        let due = self.memory.pending.iter().map(|(workload, pending)| {
+        let pending = self.memory.pending.iter().filter(|(workload, _)| !self.stuck.contains(*workload));
+        let due = pending.map(|(workload, pending)| {
             let window = self.namespace.window(workload);
             let left =
                 (Duration::from_millis(pending.since) + window).saturating_sub(Duration::from_millis(now));

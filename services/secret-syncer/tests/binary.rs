@@ -32,6 +32,13 @@ fn command(dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// The same over a document of the test's own.
+fn over(dir: &Path, document: &str, arguments: &[&str]) -> std::process::Output {
+    let mut command = command(dir, arguments);
+    std::fs::write(dir.join("app.yaml"), document).unwrap();
+    command.env("ROLLCALL_DEADLINE", "20s").output().unwrap()
+}
+
 fn write(dir: &Path, path: &str, value: &str) {
     let path = dir.join("store").join(path);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -108,4 +115,29 @@ fn plan_touches_nothing_and_offline_needs_no_store() {
     let output = lost.env_remove("ROLLCALL_SECRETS_ROOT").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("ROLLCALL_SECRETS_ROOT"));
+}
+
+#[test]
+fn what_follows_has_the_new_value_when_a_run_that_made_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = DOCUMENT.split_once("secrets:").unwrap().0;
+    for serial in 1..=5 {
+        // Each is looked at beside the others, so one may look before what it follows is made.
+        let document = format!(
+            "{head}secrets:
+  a: {{generate: {{p: {{kind: password}}}}, rotate: {{serial: {serial}}}}}
+  b: {{copy: {{from: a}}}}
+  c: {{copy: {{from: b}}}}
+  d: {{copy: {{from: c}}}}
+  url: {{template: {{keys: {{url: 'x:{{p}}'}}, values: {{p: {{secret: d, key: p}}}}}}}}
+"
+        );
+        let applied = over(dir.path(), &document, &["apply"]);
+        assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+        let value = read(dir.path(), "app/a/p").unwrap();
+        assert_eq!(read(dir.path(), "app/url/url").unwrap(), format!("x:{value}"), "rotation {serial}");
+        let planned = over(dir.path(), &document, &["plan"]);
+        let text = String::from_utf8(planned.stdout).unwrap();
+        assert!(planned.status.success() && !text.contains("\n+"), "{text}");
+    }
 }

@@ -50,6 +50,11 @@ impl Board {
         Board { verdicts: Mutex::new(verdicts), patient, changed: Notify::new() }
     }
 
+    /// A pass begins: nobody has looked yet.
+    pub(super) fn begin(&self) {
+        self.verdicts().values_mut().for_each(|verdict| *verdict = None);
+    }
+
     /// A target stands so now.
     pub(super) fn stands(&self, target: &Component, verdict: Verdict) {
         self.verdicts().insert(target.clone(), Some(verdict));

@@ -150,10 +150,19 @@ where
     // Whoever sets a deadline says how long what others make is waited for; without one that could be for ever.
     let board = Board::new(names, context.settings.deadline.is_some());
     let settle = async {
-        let each = workers.iter_mut().map(|worker| worker.until_settled(context.settings.resync, &board));
-        tokio::select! {
-            _ = futures_util::future::join_all(each) => {}
-            () = board.is_stuck() => {}
+        // What one makes may be what another had looked at a moment before, and so on along a chain of them: it is done when
+        // a pass finds nothing to do. Somebody who undoes it all the while does not keep it from ending.
+        for _ in 0..=workers.len() {
+            board.begin();
+            let each = workers.iter_mut().map(|worker| worker.until_settled(context.settings.resync, &board));
+            tokio::select! {
+                _ = futures_util::future::join_all(each) => {}
+                () = board.is_stuck() => {}
+            }
+            let changed = workers.iter_mut().filter_map(|worker| worker.changed().then_some(())).count();
+            if changed == 0 {
+                break;
+            }
         }
     };
     let deadline = async {

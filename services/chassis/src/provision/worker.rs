@@ -1,6 +1,7 @@
 //! One target being made as it should be: converge, announce, wait for a reason to look again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(super) struct Worker<R: Reconcile> {
     polling: bool,
     backoff: Backoff,
     hopeless: u32,
+    /// Something was made to be as it should be.
+    changed: bool,
     /// What was said to be wrong with components, and when.
     said: Mutex<BTreeMap<Component, (String, Instant)>>,
 }
@@ -60,6 +63,7 @@ impl<R: Reconcile> Worker<R> {
             polling: settings.polling,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             hopeless: 0,
+            changed: false,
             said: Mutex::default(),
         }
     }
@@ -72,6 +76,11 @@ impl<R: Reconcile> Worker<R> {
             !verdict.is_open()
         };
         while self.look(resync, told).await.is_open() {}
+    }
+
+    /// Whether anything was made since this was asked last.
+    pub(super) fn changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// Works for ever: what is open is tried again, what is settled is looked at again every `resync`.
@@ -121,6 +130,7 @@ impl<R: Reconcile> Worker<R> {
         let (name, reconcile, spec) = &*target;
         let verdict = Mutex::new(Verdict::default());
         let begun = Mutex::new(BTreeSet::new());
+        let made_ready = AtomicBool::new(false);
         let made = converge(reconcile, spec, name, &|told| match told {
             Told::Step(step) => {
                 info!(component = %step.component(), "{step}");
@@ -138,10 +148,14 @@ impl<R: Reconcile> Worker<R> {
             }
             Told::Standing(component, standing) => {
                 reconcile.told(&component, &standing);
+                if matches!(standing, Standing::Ready { .. }) && locked(&begun).contains(&component) {
+                    made_ready.store(true, Ordering::Relaxed);
+                }
                 self.announce(&component, standing, &mut locked(&verdict));
             }
         })
         .await;
+        self.changed |= made_ready.into_inner();
         match made {
             Ok(()) => {
                 self.hopeless = 0;

@@ -51,7 +51,6 @@ secrets:
   vault-ca: {external: true}
   from-vault: {copy: {from: {vault: main, path: a/b}, to: [one, two]}}
   from-sops: {copy: {from: {sops: x.yaml}}}
-  chosen: {copy: {from: elsewhere/original, namespace_selector: {match_labels: {a: b}}}}
   far/generated: {generate: {p: {kind: password}}}
   portal: {generate: {secret: {kind: password}}}
   both: {copy: {from: vault-ca, source_gone: delete}, restart: {workloads: [deployment/a, statefulset/b]}}
@@ -99,6 +98,15 @@ async fn charts_lint_and_say_what_is_wrong_with_values() {
         let said = String::from_utf8_lossy(&linted.stdout);
         assert!(linted.status.success(), "{said}");
     }
+    let mut two = fragments(&sample::dev());
+    two["odd"] = fragments(&unusual())["odd"].clone();
+    let chosen = environment(
+        7,
+        &[(
+            "base",
+            "secrets: {a: {external: true}, b: {copy: {from: a, namespace_selector: {match_labels: {x: y}}}}}",
+        )],
+    );
     for (chart, values, words) in [
         ("secret-syncer", json!({"fragment": {}}), "fragment"),
         ("secret-syncer", json!({"fragments": {"a": "text"}}), "fragments"),
@@ -108,6 +116,15 @@ async fn charts_lint_and_say_what_is_wrong_with_values() {
             json!({"fragments": fragments(&sample::dev()), "serviceAccount": {"create": false}}),
             "serviceAccount.name: give the account",
         ),
+        ("secret-syncer", json!({"fragments": {"a/b": fragments(&sample::dev())["app"]}}), "a/b"),
+        (
+            "secret-syncer",
+            json!({"fragments": fragments(&sample::dev()), "settings": {"ROLLCALL_DOCUMENTS": "/x"}}),
+            "ROLLCALL_DOCUMENTS",
+        ),
+        ("secret-syncer", json!({"fragments": two}), "several environments"),
+        ("secret-syncer", json!({"fragments": fragments(&chosen)}), "under `to`"),
+        ("cluster", json!({"fragments": fragments(&chosen)}), "set central.enabled"),
         ("cluster", json!({"policy": {"account": []}}), "account"),
         ("cluster", json!({"central": {"enabled": true}}), "fragments: give at least one"),
     ] {

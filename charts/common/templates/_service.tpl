@@ -8,6 +8,13 @@ Give a dict: `root`, the chart's own context, and `args`, what the program is as
 {{- if not .Values.fragments -}}
 {{- fail "fragments: give at least one document, by a name of its own; what to write in it says the README" -}}
 {{- end -}}
+{{- $uids := list -}}
+{{- range .Values.fragments -}}
+{{- $uids = append $uids (lower .environment.uid) -}}
+{{- end -}}
+{{- if gt (len (uniq $uids)) 1 -}}
+{{- fail "fragments: they are of several environments; install one release for each" -}}
+{{- end -}}
 {{- if .Values.serviceAccount.create }}
 apiVersion: v1
 kind: ServiceAccount

@@ -13,13 +13,15 @@ in a dict by namespace, role, resource and name, with the most that anything ask
 
 {{/* Notes what a copy reads and writes. Give: uses, resource, name, namespace, copy. */}}
 {{- define "rollcall.secret-syncer.copy" -}}
+{{- if .copy.namespace_selector -}}
+{{- fail (printf "%s: namespace_selector is for the central secret-syncer of chart `cluster`; name the namespaces under `to`" .name) -}}
+{{- end -}}
 {{- $use := omit . "copy" "name" -}}
-{{- /* What labels choose is for the central one alone, whose rights are not by name. */ -}}
-{{- if and (kindIs "string" .copy.from) (or .copy.to (not .copy.namespace_selector)) -}}
+{{- if kindIs "string" .copy.from -}}
 {{- include "rollcall.secret-syncer.use" (merge (dict "name" .copy.from "level" 0) $use) -}}
 {{- end -}}
 {{- $level := ternary 2 1 (eq (default "retain" .copy.source_gone) "delete") -}}
-{{- include "rollcall.secret-syncer.stands" (merge (dict "name" .name "to" .copy.to "selects" (hasKey .copy "namespace_selector") "level" $level) $use) -}}
+{{- include "rollcall.secret-syncer.stands" (merge (dict "name" .name "to" .copy.to "level" $level) $use) -}}
 {{- end -}}
 
 {{/* Notes that an object is written in each namespace in which it stands. Give: uses, resource, name, namespace, to, level. */}}
@@ -29,7 +31,7 @@ in a dict by namespace, role, resource and name, with the most that anything ask
 {{- range .to -}}
 {{- include "rollcall.secret-syncer.use" (merge (dict "name" (printf "%s/%s" . $name)) $use) -}}
 {{- end -}}
-{{- if not (or .to .selects) -}}
+{{- if not .to -}}
 {{- include "rollcall.secret-syncer.use" (merge (dict "name" .name) $use) -}}
 {{- end -}}
 {{- end -}}
@@ -101,7 +103,7 @@ in a dict by namespace, role, resource and name, with the most that anything ask
 {{- if contains "/" .name -}}{{- $own = first (splitList "/" .name) -}}{{- end -}}
 {{- $to := dig "copy" "to" list .spec -}}
 {{- if .spec.template -}}{{- $to = .spec.template.to | default list -}}{{- end -}}
-{{- if not (or $to (dig "copy" "namespace_selector" "" .spec)) -}}{{- $to = list $own -}}{{- end -}}
+{{- if not $to -}}{{- $to = list $own -}}{{- end -}}
 {{- $reports := eq (dig "policy" "mode" "enforce" .fragment) "report" -}}
 {{- $rolls := and (not $reports) (ne (.spec.restart.mode | default "roll") "announce") -}}
 {{- $workloads := .workloads -}}

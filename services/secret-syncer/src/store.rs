@@ -28,6 +28,18 @@ impl Store {
                     "--central is for a cluster: a directory knows neither namespaces' labels nor who may read what; leave out ROLLCALL_SECRETS_ROOT",
                 ));
             }
+            if root.exists() && !root.is_dir() {
+                return Err(Failure::usage(format!(
+                    "ROLLCALL_SECRETS_ROOT: {} is no folder",
+                    root.display()
+                )));
+            }
+            if !root.exists() {
+                tracing::warn!(
+                    "ROLLCALL_SECRETS_ROOT: {} is not there yet: nothing was made in it before",
+                    root.display()
+                );
+            }
             return Ok(Store::Directory(Directory::new(root)));
         }
         match Cluster::infer().await {

@@ -99,7 +99,7 @@ impl Deciding<'_> {
             .collect();
         if !gone.is_empty() {
             self.refuse(format!(
-                "{} was generated once and is gone; another value would lock out whoever uses the old one: restore it from a backup, or, when nothing uses it any more, run `secret-syncer forget {object}` to have it made anew",
+                "{} was generated once and is gone; another value would lock out whoever uses the old one: restore it from a backup, or, when nothing uses it any more, run `secret-syncer forget {object} DOCUMENTS` to have it made anew",
                 list(gone)
             ));
         } else if !absent.is_empty() && !known.is_empty() {

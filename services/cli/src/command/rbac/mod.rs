@@ -82,7 +82,9 @@ pub enum Process<'a> {
 /// Prints the manifests, as YAML for `kubectl apply -f -`, or as a JSON list.
 pub fn run(args: &Rbac) -> Result<(), Failure> {
     let environment = chassis::documents::load_complete(&args.documents.paths)?;
-    let process = args.module.as_deref().map_or(Process::Service(args.service), Process::Waiter);
+    // As it is called everywhere else.
+    let module = args.module.as_deref().map(|module| module.strip_prefix("module/").unwrap_or(module));
+    let process = module.map_or(Process::Service(args.service), Process::Waiter);
     let mut manifests = manifests(&environment, process, &args.account)?;
     if let Some(namespace) = &args.namespace {
         manifests.retain(|manifest| manifest["metadata"]["namespace"] == namespace.as_str());

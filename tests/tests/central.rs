@@ -181,6 +181,12 @@ async fn the_fence_holds_whatever_rights_somebody_gave() {
     assert_eq!(text(&cluster, "secret/app/whole", "user").await, "eve");
 
     let apply = async |object: Value| syncer.apply("try", true, object).await;
+    // So do its own records, and what it takes away where it may no longer write.
+    apply(secret("app", "rollcall-restarts-x", &[("a", "b")])).await.unwrap();
+    apply(marked("three", "leaving")).await.unwrap();
+    label(&cluster, "three", json!({})).await;
+    fenced(apply(marked("three", "x")).await, "only in namespaces labelled rollcall=on");
+    syncer.delete("secret", "three", "leaving").await.unwrap();
     fenced(apply(marked("kube-system", "x")).await, "in a namespace of Kubernetes itself");
     fenced(apply(marked("rollcall", "x")).await, "only in namespaces labelled rollcall=on");
     fenced(apply(secret("app", "x", &[("a", "b")])).await, "only what carries its mark");

@@ -29,13 +29,8 @@ impl Cluster {
                 },
             },
         });
-        let what = "subjectaccessreviews";
-        let request = http::Request::post("/apis/authorization.k8s.io/v1/subjectaccessreviews")
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(review.to_string().into_bytes());
-        let request =
-            request.map_err(|error| Error::Unaskable { what: what.to_owned(), reason: error.to_string() })?;
-        let review: Review = self.plain(what, request).await?;
+        let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let review: Review = self.create("subjectaccessreviews", path, &review).await?;
         Ok(review.status.allowed)
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::RETRY_AFTER;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions, ValidationDirective};
@@ -14,6 +14,7 @@ use kube::core::request::Request as Api;
 use kube::core::response::Status;
 use kube::{Client, Config};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 use zeroize::Zeroizing;
@@ -120,6 +121,20 @@ impl Cluster {
             Err(Refusal::Status(status)) if is_missing(&status) => Ok(()),
             Err(refusal) => Err(judged("delete", name, refusal)),
         }
+    }
+
+    /// Makes an object that is neither Secret nor ConfigMap and holds no value, or asks for a review, and reads the answer.
+    pub(crate) async fn create<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        path: &str,
+        object: &Value,
+    ) -> Result<T, Error> {
+        let request = http::Request::post(path)
+            .header(CONTENT_TYPE, "application/json")
+            .body(object.to_string().into_bytes())
+            .map_err(|error| Error::Unaskable { what: what.to_owned(), reason: error.to_string() })?;
+        self.plain(what, request).await
     }
 
     /// A call about something that is neither Secret nor ConfigMap and holds no value.

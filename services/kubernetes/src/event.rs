@@ -37,12 +37,7 @@ impl Cluster {
             "reportingController": "rollcall", "reportingInstance": reporter,
         });
         let what = format!("events in namespace {}", pod.namespace);
-        let request =
-            http::Request::post(format!("/apis/events.k8s.io/v1/namespaces/{}/events", pod.namespace))
-                .header(http::header::CONTENT_TYPE, "application/json")
-                .body(event.to_string().into_bytes());
-        let request =
-            request.map_err(|error| Error::Unaskable { what: what.clone(), reason: error.to_string() })?;
-        self.plain::<Value>(&what, request).await.map(drop)
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", pod.namespace);
+        self.create::<Value>(&what, &path, &event).await.map(drop)
     }
 }

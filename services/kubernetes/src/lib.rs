@@ -1,8 +1,8 @@
 //! What needs an API server of Kubernetes: a Secret or ConfigMap by name, applied field by field and watched by name, a
 //! pod's Event, what runs pods, whose a service-account token is, and who may read what.
 //!
-//! Every call about a Secret or ConfigMap names it: nothing here lists what it was not told of. What we keep of a value is wiped when it is
-//! dropped; copies that are made while a request is encoded, sent and received are not.
+//! Every call about a Secret or ConfigMap names it: nothing here lists what it was not told of. What we keep of a value is
+//! wiped when it is dropped; copies that are made while a request is encoded, sent and received are not.
 
 mod access;
 mod client;

@@ -49,13 +49,8 @@ impl Cluster {
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
             "spec": {"token": token, "audiences": [audience]},
         });
-        let request = http::Request::post("/apis/authentication.k8s.io/v1/tokenreviews")
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(review.to_string().into_bytes());
-        let what = "tokenreviews";
-        let request =
-            request.map_err(|error| Error::Unaskable { what: what.to_owned(), reason: error.to_string() })?;
-        let review: Review = self.plain(what, request).await?;
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        let review: Review = self.create("tokenreviews", path, &review).await?;
         let status = review.status;
         // A server that does not know audiences answers without them; such a token is for everybody, so for nobody.
         let is_for_us = status.authenticated && status.audiences.iter().any(|known| known == audience);

@@ -10,7 +10,7 @@ use crate::keycloak::{self, KeycloakTarget};
 use crate::world::{self, Backend, InStore, Target};
 use crate::{plan, referenced, spec};
 
-/// What makes either.
+/// What makes any of them.
 #[derive(Debug)]
 pub enum Maker<B> {
     /// An object in the store.
@@ -26,7 +26,7 @@ pub enum Maker<B> {
     },
 }
 
-/// What should be, of either.
+/// What should be.
 #[derive(Debug, Clone)]
 pub enum Spec {
     /// An object.
@@ -37,7 +37,7 @@ pub enum Spec {
     Keys(Box<referenced::Spec>),
 }
 
-/// What is, of either.
+/// What is.
 #[derive(Debug)]
 pub enum World {
     /// Of an object.
@@ -48,7 +48,7 @@ pub enum World {
     Keys(Box<referenced::World>),
 }
 
-/// One change of either.
+/// One change.
 #[derive(Debug)]
 pub enum Step {
     /// Of an object.
@@ -57,7 +57,7 @@ pub enum Step {
     Client(Box<keycloak::Step>),
 }
 
-/// What goes wrong with either.
+/// What goes wrong with any of them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// With an object.

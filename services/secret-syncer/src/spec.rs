@@ -13,7 +13,7 @@ use lifecycle::{Component, Kind};
 use uuid::Uuid;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// One declared Secret or ConfigMap.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -115,6 +115,10 @@ fn plan_touches_nothing_and_offline_needs_no_store() {
     let output = lost.env_remove("ROLLCALL_SECRETS_ROOT").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("ROLLCALL_SECRETS_ROOT"));
+    std::fs::write(dir.path().join("store"), "").unwrap();
+    let output = command(dir.path(), &["apply"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("store is no folder"));
 }
 
 #[test]

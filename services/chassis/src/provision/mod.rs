@@ -159,8 +159,11 @@ where
                 _ = futures_util::future::join_all(each) => {}
                 () = board.is_stuck() => {}
             }
-            let changed = workers.iter_mut().filter_map(|worker| worker.changed().then_some(())).count();
-            if changed == 0 {
+            let mut changed = false;
+            for worker in &mut workers {
+                changed |= worker.changed();
+            }
+            if !changed {
                 break;
             }
         }

@@ -203,20 +203,8 @@ pub(super) fn sorted(mut texts: Vec<String>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use lifecycle::document::Source;
-
     use super::*;
-
-    fn environment(fragments: &[&str]) -> Environment {
-        let head = "rollcall: v1\nenvironment: {name: dev, uid: 6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06}\n";
-        let sources = fragments.iter().enumerate().map(|(i, text)| {
-            let file = format!("{i}.yaml");
-            Source { document: chassis::documents::parse(&file, &format!("{head}{text}")).unwrap(), file }
-        });
-        let merged = Environment::merge(sources);
-        assert_eq!(merged.problems, []);
-        merged.environment.unwrap()
-    }
+    use crate::spec::tests::environment;
 
     #[test]
     fn a_client_knows_its_server_and_its_realm_from_whichever_fragment_declares_them() {

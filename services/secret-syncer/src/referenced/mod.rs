@@ -9,8 +9,7 @@ use lifecycle::manifests::{flaw, references};
 use lifecycle::{Component, Evidence};
 
 use crate::Store;
-use crate::restart::name;
-use crate::world::{Backend, Error};
+use crate::world::{Backend, Error, workload_name};
 pub use plan::World;
 
 /// One module that takes its keys from its workloads.
@@ -51,7 +50,7 @@ pub(crate) async fn observe<B: Backend>(
     let mut workloads = BTreeMap::new();
     let mut objects = BTreeMap::new();
     for workload in &spec.workloads {
-        let found = cluster.workload(&name(workload)).await?;
+        let found = cluster.workload(&workload_name(workload)).await?;
         let found = found.map(|found| references(&found.object, &workload.namespace));
         for reference in found.iter().flatten().filter(|reference| !reference.optional) {
             let object = &reference.component;

@@ -30,7 +30,6 @@ use spec::Spec;
 use world::{Namespace, Observed};
 
 pub use rights::{Right, rights};
-pub(crate) use world::name;
 pub use world::{annotation, record_name};
 
 /// Whatever happens, nothing is looked at again sooner: many changes are one look.

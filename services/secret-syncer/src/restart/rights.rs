@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use lifecycle::document::{Environment, Workload};
 
 use super::spec::specs;
-use super::world::{name, record_name, reports};
+use super::world::{record_name, reports};
 use crate::referenced;
+use crate::world::workload_name;
 
 /// What is done with one object of a cluster that is no component.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,10 +47,50 @@ pub fn rights(environment: &Environment) -> Vec<Right> {
     }
     rights.extend(workloads.into_iter().map(|(workload, restarts)| Right {
         group: "apps",
-        resource: name(&workload).resource.plural(),
+        resource: workload_name(&workload).resource.plural(),
         namespace: workload.namespace,
         name: workload.name,
         verbs: if restarts { &["get", "patch"] } else { &["get"] },
     }));
     rights
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::tests::environment;
+
+    #[test]
+    fn who_only_reports_writes_nothing_and_who_only_announces_restarts_nothing() {
+        let environment = environment(&[
+            "
+fragment: {name: app, namespace: app}
+secrets:
+  db: {external: true, restart: {workloads: [deployment/web]}}
+  told: {external: true, restart: {workloads: [statefulset/store], mode: announce}}
+modules: {web: {keys: referenced, workloads: [daemonset/agent]}}
+",
+            "
+fragment: {name: quiet, namespace: quiet}
+policy: {mode: report}
+secrets: {db: {external: true, restart: {workloads: [deployment/web]}}}
+",
+        ]);
+        let shown: Vec<String> = rights(&environment)
+            .iter()
+            .map(|right| {
+                format!("{} {}/{}: {}", right.resource, right.namespace, right.name, right.verbs.join(" "))
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "secrets app/rollcall-restarts-6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06: get create patch",
+                "deployments app/web: get patch",
+                "deployments quiet/web: get",
+                "statefulsets app/store: get",
+                "daemonsets app/agent: get",
+            ]
+        );
+    }
 }

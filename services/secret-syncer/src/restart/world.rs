@@ -7,7 +7,7 @@ use chassis::SecretValue;
 use chassis::exit::chain;
 use hmac::{Hmac, Mac};
 use kubernetes::{Desired, Name, Resource, Rollout};
-use lifecycle::document::{Workload, WorkloadKind};
+use lifecycle::document::Workload;
 use lifecycle::manifests::references;
 use lifecycle::{Component, Kind};
 use sha2::Sha256;
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::plan::{self, Noted, Pods, There, Values, World};
 use super::spec::{Mode, Spec};
 use crate::plan::Fingerprint;
-use crate::world::{Backend, Error, Kubernetes, hex, salt};
+use crate::world::{Backend, Error, Kubernetes, hex, salt, workload_name};
 
 /// The key of the record that holds what fingerprints are made with.
 const SALT: &str = "salt";
@@ -186,7 +186,7 @@ impl Namespace {
                 Some(Err(why)) => return Err(why.clone()),
             }
         }
-        let found = self.store.cluster().workload(&name(&spec.workload)).await;
+        let found = self.store.cluster().workload(&workload_name(&spec.workload)).await;
         let found = found.map_err(|error| chain(&error))?;
         let noted = observed.noted.get(&spec.workload.to_string()).cloned();
         let there = found.as_ref().map(|found| self.there(&observed.salt, found));
@@ -223,7 +223,8 @@ impl Namespace {
     pub(super) async fn restart(&self, workload: &Workload, observed: &Observed) -> Result<(), Error> {
         let due = observed.worlds.get(workload).and_then(|world| world.due.as_deref());
         let Some((seen, due)) = observed.seen.get(workload).zip(due) else { return Ok(()) };
-        let (name, manager, annotation) = (name(workload), self.manager(), annotation(self.environment));
+        let (name, manager, annotation) =
+            (workload_name(workload), self.manager(), annotation(self.environment));
         Ok(self.store.cluster().restart(&name, seen, &manager, (&annotation, due)).await?)
     }
 
@@ -268,16 +269,6 @@ impl Namespace {
 /// Whether nothing but a report is asked for: then nothing is written, not even what pods have.
 pub(super) fn reports(specs: &[Spec]) -> bool {
     specs.iter().flat_map(|spec| spec.objects.values()).all(|mode| *mode == Mode::Report)
-}
-
-/// The name of a workload in the cluster.
-pub(crate) fn name(workload: &Workload) -> Name {
-    let resource = match workload.kind {
-        WorkloadKind::Deployment => Resource::Deployment,
-        WorkloadKind::StatefulSet => Resource::StatefulSet,
-        WorkloadKind::DaemonSet => Resource::DaemonSet,
-    };
-    Name { resource, namespace: workload.namespace.clone(), name: workload.name.clone() }
 }
 
 /// The fingerprints of an object's values: equal ones of two objects or keys have different ones.

@@ -6,7 +6,8 @@ use super::*;
 
 const HEAD: &str = "rollcall: v1\nenvironment: {name: dev, uid: 6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06}\n";
 
-fn environment(fragments: &[&str]) -> Environment {
+/// An environment of these fragments, whose documents may leave out what they have in common.
+pub(crate) fn environment(fragments: &[&str]) -> Environment {
     let sources = fragments.iter().enumerate().map(|(i, text)| {
         let file = format!("{i}.yaml");
         DocumentSource { document: chassis::documents::parse(&file, &format!("{HEAD}{text}")).unwrap(), file }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubernetes::{Cluster, Desired, Name, Object, Resource};
+use lifecycle::document::{Workload, WorkloadKind};
 use lifecycle::{Component, Kind};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -300,6 +301,16 @@ pub(crate) fn name(object: &Component) -> Name {
         namespace: object.namespace().unwrap_or_default().to_owned(),
         name: object.name().to_owned(),
     }
+}
+
+/// The name of a workload in the cluster.
+pub(crate) fn workload_name(workload: &Workload) -> Name {
+    let resource = match workload.kind {
+        WorkloadKind::Deployment => Resource::Deployment,
+        WorkloadKind::StatefulSet => Resource::StatefulSet,
+        WorkloadKind::DaemonSet => Resource::DaemonSet,
+    };
+    Name { resource, namespace: workload.namespace.clone(), name: workload.name.clone() }
 }
 
 /// How the field managers of one object of one owner begin. The server allows 128 bytes, too few for a full name.

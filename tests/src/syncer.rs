@@ -1,6 +1,7 @@
 //! What secret-syncer, as a process over a cluster, says of itself, and that no value is in anything it says or leaves.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rollcall_proto::diagnostics::v1::diagnostics_client::DiagnosticsClient;
 use rollcall_proto::diagnostics::v1::{ComponentState, GetPlanRequest, GetStatusRequest};
@@ -12,7 +13,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::cluster::{Cluster, Service};
 use crate::traces::{Forms, files};
-use crate::{ask, until};
+use crate::{PATIENCE, ask, until};
 
 impl Service {
     /// Waits until it answers.
@@ -64,7 +65,16 @@ impl Service {
 
     /// Waits until so many objects stand so.
     pub async fn counts(&self, state: &str, objects: usize) {
-        until(&format!("{objects} are {state}"), async || self.targets(state).await == objects).await;
+        let started = std::time::Instant::now();
+        while self.targets(state).await != objects {
+            if started.elapsed() > PATIENCE {
+                let metrics = self.metrics().await;
+                let counts: Vec<&str> =
+                    metrics.lines().filter(|line| line.starts_with("rollcall_secret_targets{")).collect();
+                panic!("{objects} are not {state}: {counts:#?}\n{}", self.text());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Whether it says that it is live.

@@ -39,14 +39,14 @@ async fn every_call_names_one_object_whatever_it_is_asked_to_do() {
     let relay = Relay::start(&syncer.kubeconfig).await;
     let relayed = syncer.by_way_of(relay.kubeconfig(&syncer.kubeconfig));
     let documents = folder(&cluster.dir().join("documents"), 7, &[BASE, APP]);
-    // To take down what it made is not among its rights.
+    // To take down is among its rights only where the document says that a copy goes with its source.
     for (args, exit) in [(&["plan"][..], 0), (&["apply"], 0), (&["plan"], 0), (&["teardown", "--yes"], 65)] {
         let output = run(&cluster, &relayed, &documents, args);
         assert_eq!(output.status.code(), Some(exit), "{args:?}: {}", said(&output));
     }
     let service = cluster.serve(&relayed, &documents, "syncer", &[]).await;
     service.answers().await;
-    service.counts("synced", 11).await;
+    service.counts("synced", 12).await;
     let calls = relay.calls();
     assert!(calls.len() > 50 && calls.iter().any(|call| call.verb == "watch"), "{calls:?}");
     for call in calls {

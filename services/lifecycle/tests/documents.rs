@@ -104,6 +104,22 @@ fn mistakes_within_one_document_are_named() {
         ),
         (json!({"secrets": {"s": {"copy": {"from": "s"}}}}), "is this Secret itself"),
         (
+            json!({"secrets": {"s": {"generate": {"ca.crt": {"kind": "ca", "common_name": "a", "private": "ca.key"}}, "rotate": {"serial": 1}}}}),
+            "secrets.s.rotate.previous: `ca.crt` is an authority's certificate, and what it signed is still in use",
+        ),
+        (
+            json!({"secrets": {"s": {"generate": {"a": {"kind": "password"}}, "rotate": {"serial": 1, "previous": {"b": "c"}}}}}),
+            "secrets.s.rotate.previous.b: `b` is not generated",
+        ),
+        (
+            json!({"secrets": {"s": {"generate": {"a": {"kind": "password"}}, "rotate": {"serial": 1, "previous": {"a": "a"}}}}}),
+            "`a` is no key of its own for an old value",
+        ),
+        (
+            json!({"secrets": {"s": {"external": true, "rotate": {"serial": 1}}}}),
+            "only what is generated can be rotated",
+        ),
+        (
             json!({"secrets": {"s": {"copy": {"from": "db", "namespace_selector": {"match_labels": {}}}}}}),
             "secrets.s.copy.namespace_selector.match_labels: chooses every namespace",
         ),

@@ -1,5 +1,6 @@
 //! Deciding: what an object lacks, and what must not be done to it. Sees fingerprints, never values.
 
+mod certificates;
 mod followed;
 mod generated;
 mod seen;
@@ -14,7 +15,7 @@ use lifecycle::document::{Generator, forbidden_type};
 
 use crate::spec::{Origin, Recipe, Source, Spec};
 
-pub use seen::{Fingerprint, Keys, Marker, Recorded, Seen, There, Value, World};
+pub use seen::{Certificate, Fingerprint, Keys, Marker, Recorded, Seen, Signer, There, Value, World};
 pub use teardown::teardown;
 
 /// One change to one object, made in one write where the store can.
@@ -70,8 +71,10 @@ pub struct Rotation {
     pub generator: Generator,
     /// Where old values are kept, by key.
     pub previous: BTreeMap<String, String>,
-    /// Which rotation this is.
+    /// Which rotation this is; a certificate that is renewed in its time counts for none.
     pub serial: u32,
+    /// Why, unless somebody asked for it.
+    pub because: Option<String>,
 }
 
 /// What happens to a key that follows something.
@@ -130,8 +133,13 @@ impl fmt::Display for Step {
         match &self.action {
             Action::Generate { absent, rotate, .. } => {
                 let made = (!absent.is_empty()).then(|| format!("generate {}", list(absent.keys())));
-                let rotated = (!rotate.is_empty()).then(|| format!("rotate {}", list(rotate.keys())));
-                f.write_str(&made.into_iter().chain(rotated).collect::<Vec<_>>().join("; "))?;
+                let asked = rotate.iter().filter(|(_, rotation)| rotation.because.is_none());
+                let asked: Vec<&String> = asked.map(|(key, _)| key).collect();
+                let rotated = (!asked.is_empty()).then(|| format!("rotate {}", list(asked)));
+                let renewed = rotate.iter().filter_map(|(key, rotation)| {
+                    Some(format!("renew `{key}`, because {}", rotation.because.as_ref()?))
+                });
+                f.write_str(&made.into_iter().chain(rotated).chain(renewed).collect::<Vec<_>>().join("; "))?;
                 let mut kept = rotate.values().flat_map(|rotation| &rotation.previous);
                 kept.try_for_each(|(key, previous)| write!(f, ", the old `{key}` is kept as `{previous}`"))
             }

@@ -1,6 +1,6 @@
 //! How it goes: what was corrected lately, what is known of others, and what is counted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::time::Instant;
 
+use crate::plan::Certificate;
 use crate::restart::plan::Outcome;
 use crate::world::Error;
 
@@ -24,6 +25,12 @@ const LATELY: Duration = Duration::from_mins(10);
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByResult {
     result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKey {
+    component: String,
+    key: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,6 +66,7 @@ struct Inner {
     watch_event: Gauge,
     watch_restarts: Family<ByReason, Counter>,
     workload_restarts: Family<ByOutcome, Counter>,
+    certificate_ends: Family<ByKey, Gauge>,
     known: Known,
     now: Mutex<Now>,
 }
@@ -69,6 +77,7 @@ struct Now {
     woken: BTreeMap<Component, Instant>,
     states: BTreeMap<Component, &'static str>,
     restarts: BTreeMap<Component, Vec<String>>,
+    certificates: BTreeMap<Component, BTreeSet<String>>,
 }
 
 impl Progress {
@@ -85,6 +94,7 @@ impl Progress {
             watch_event: Gauge::default(),
             watch_restarts: Family::default(),
             workload_restarts: Family::default(),
+            certificate_ends: Family::default(),
             known,
             now: Mutex::default(),
         };
@@ -134,6 +144,11 @@ impl Progress {
                 "What became of changes for the workloads that use what changed",
                 inner.workload_restarts.clone(),
             );
+            registry.register(
+                "secret_certificate_expiry_timestamp_seconds",
+                "When a certificate that was generated expires",
+                inner.certificate_ends.clone(),
+            );
         });
         Progress(Arc::new(inner))
     }
@@ -156,6 +171,24 @@ impl Progress {
     /// Whether it is known that a component exists.
     pub(crate) fn is_known(&self, component: &Component) -> bool {
         self.0.known.exists(component)
+    }
+
+    /// How the certificates of an object stand.
+    pub(crate) fn certificates(&self, object: &Component, certificates: &BTreeMap<String, Certificate>) {
+        for (key, certificate) in certificates {
+            let by = ByKey { component: object.to_string(), key: key.clone() };
+            self.0.certificate_ends.get_or_create(&by).set(certificate.ends);
+        }
+        let mut now = self.now();
+        let known = if certificates.is_empty() {
+            now.certificates.remove(object)
+        } else {
+            now.certificates.insert(object.clone(), certificates.keys().cloned().collect())
+        };
+        drop(now);
+        for key in known.unwrap_or_default().into_iter().filter(|key| !certificates.contains_key(key)) {
+            self.0.certificate_ends.remove(&ByKey { component: object.to_string(), key });
+        }
     }
 
     /// How often somebody else's change of an object was corrected lately.
@@ -223,6 +256,7 @@ impl Progress {
         now.corrections.remove(object);
         now.woken.remove(object);
         drop(now);
+        self.certificates(object, &BTreeMap::new());
         self.count();
     }
 

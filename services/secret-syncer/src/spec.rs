@@ -12,6 +12,9 @@ use lifecycle::document::{
 use lifecycle::{Component, Kind};
 use uuid::Uuid;
 
+use retired::Retired;
+
+mod retired;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -57,8 +60,8 @@ pub enum Origin {
 pub struct Generated {
     /// How keys are made: a generator stands under its own key, and may write more.
     pub keys: BTreeMap<String, Generator>,
-    /// The Secrets that hold the authorities by which certificates are signed, by the generator's own key.
-    pub authorities: BTreeMap<String, Component>,
+    /// The authorities by which certificates are signed, by the generator's own key.
+    pub authorities: BTreeMap<String, Authority>,
     /// The Kubernetes type; `Opaque` when none.
     pub kind: Option<String>,
     /// What would be locked out by another value.
@@ -69,6 +72,15 @@ pub struct Generated {
     pub previous: BTreeMap<String, String>,
     /// For whom a copy of the values is sealed: an age recipient.
     pub escrow: Option<String>,
+}
+
+/// Who signs certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// The Secret that holds its certificate and its private key.
+    pub secret: Component,
+    /// Under which key the certificate of the one before it is kept there.
+    pub previous: Option<String>,
 }
 
 /// What follows something else.
@@ -101,7 +113,12 @@ pub enum Recipe {
     /// Text with values in it.
     Text(Vec<Part>),
     /// Certificates, one after the other.
-    Bundle(Vec<Place>),
+    Bundle {
+        /// Those of the authorities of today.
+        of: Vec<Place>,
+        /// Those of the authorities before them, each where there is one: what they signed is still in use.
+        previous: Vec<Place>,
+    },
 }
 
 /// A part of a text.
@@ -167,11 +184,11 @@ impl fmt::Display for Source {
 }
 
 impl Recipe {
-    /// The values it is made of.
+    /// The values without which it is not made.
     pub fn places(&self) -> Vec<&Place> {
         match self {
             Recipe::Same(place) => vec![place],
-            Recipe::Bundle(places) => places.iter().collect(),
+            Recipe::Bundle { of, .. } => of.iter().collect(),
             Recipe::Text(parts) => parts.iter().filter_map(Part::place).collect(),
         }
     }
@@ -202,7 +219,8 @@ impl Spec {
     pub fn reads(&self) -> BTreeSet<Source> {
         let mut reads = self.sources();
         if let Origin::Generated(generated) = &self.origin {
-            reads.extend(generated.authorities.values().cloned().map(Source::Object));
+            let authorities = generated.authorities.values();
+            reads.extend(authorities.map(|authority| Source::Object(authority.secret.clone())));
         }
         reads
     }
@@ -218,7 +236,7 @@ impl Spec {
 
 /// The Secrets and ConfigMaps that an environment's documents declare; what follows stands after what it follows.
 pub fn specs(environment: &Environment) -> Vec<Spec> {
-    let read = keys_read(environment);
+    let (read, retired) = (keys_read(environment), Retired::of(environment));
     let identity = environment.identity();
     let spec = |object: &Component, source: &document::Source, origin: Origin| Spec {
         owner: Owner {
@@ -232,11 +250,11 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
         object: object.clone(),
     };
     let secrets = environment.secrets().map(|declared| {
-        let origin = secret(&declared).unwrap_or(Origin::External);
+        let origin = secret(&declared, &retired).unwrap_or(Origin::External);
         spec(&declared.component, declared.source, origin)
     });
     let configmaps = environment.configmaps().map(|declared| {
-        let origin = configmap(&declared).unwrap_or(Origin::External);
+        let origin = configmap(&declared, &retired).unwrap_or(Origin::External);
         spec(&declared.component, declared.source, origin)
     });
     let mut specs: Vec<Spec> = secrets.chain(configmaps).collect();
@@ -247,7 +265,7 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
 }
 
 /// Where a Secret's values come from; none when somebody else makes it.
-fn secret(declared: &Declared<'_, Secret>) -> Option<Origin> {
+fn secret(declared: &Declared<'_, Secret>, retired: &Retired) -> Option<Origin> {
     let (secret, namespace) = (declared.spec, declared.namespace());
     if let Some(copy) = &secret.copy {
         return Some(copied(copy, Kind::Secret, &declared.source.document));
@@ -261,8 +279,12 @@ fn secret(declared: &Declared<'_, Secret>) -> Option<Origin> {
         };
         return Some(Origin::Followed(followed));
     }
-    let authority =
-        |(key, generator): (&String, &Generator)| Some((key.clone(), generator.needs()?.secret(namespace)));
+    let authority = |(key, generator): (&String, &Generator)| {
+        let ca = generator.ca()?;
+        let secret = ca.secret.secret(namespace);
+        let previous = retired.key(&secret, &ca.certificate).map(str::to_owned);
+        Some((key.clone(), Authority { secret, previous }))
+    };
     (!secret.external).then(|| {
         Origin::Generated(Generated {
             keys: secret.generate.clone(),
@@ -277,7 +299,7 @@ fn secret(declared: &Declared<'_, Secret>) -> Option<Origin> {
 }
 
 /// Where a ConfigMap's values come from; none when somebody else makes it.
-fn configmap(declared: &Declared<'_, ConfigMap>) -> Option<Origin> {
+fn configmap(declared: &Declared<'_, ConfigMap>, retired: &Retired) -> Option<Origin> {
     let (configmap, namespace) = (declared.spec, declared.namespace());
     if let Some(copy) = &configmap.copy {
         return Some(copied(copy, Kind::ConfigMap, &declared.source.document));
@@ -286,7 +308,10 @@ fn configmap(declared: &Declared<'_, ConfigMap>) -> Option<Origin> {
         source: Source::Object(value.secret.secret(namespace)),
         key: value.key.clone(),
     };
-    let bundle = |values: &Vec<SecretRef>| Recipe::Bundle(values.iter().map(place).collect());
+    let bundle = |values: &Vec<SecretRef>| {
+        let of: Vec<Place> = values.iter().map(place).collect();
+        Recipe::Bundle { previous: of.iter().filter_map(|place| retired.place(place)).collect(), of }
+    };
     (!configmap.external).then(|| {
         Origin::Followed(Followed {
             wanted: Wanted::Keys(

@@ -1,6 +1,7 @@
 //! Looking and changing: one object in a store and what it is made from, whatever both are made of.
 
 mod backend;
+mod certificates;
 mod credentials;
 mod directory;
 mod error;
@@ -30,7 +31,7 @@ pub use outside::{Nowhere, Outside};
 pub use watch::Wakes;
 
 use crate::escrow;
-use crate::generate::{self, CaMaterial};
+use crate::generate;
 use crate::plan::{self, Action, Keys, Marker, Reason, Recorded, Seen, Step, There, Value, World};
 use crate::progress::{Progress, seconds_since_1970};
 use crate::spec::{Origin, Source, Spec};
@@ -132,24 +133,6 @@ impl<B: Backend> Target<B> {
         values.map_err(|error| unmade(error.to_string()))
     }
 
-    /// What signs a generator's certificate, if it makes one.
-    async fn authority(
-        &self,
-        spec: &Spec,
-        own: &str,
-        generator: &Generator,
-    ) -> Result<Option<CaMaterial>, Error> {
-        let Origin::Generated(generated) = &spec.origin else { return Ok(None) };
-        let Some((ca, object)) = generator.ca().zip(generated.authorities.get(own)) else { return Ok(None) };
-        let contents = self.backend.read(object).await?.unwrap_or_default();
-        let value = |key: String| {
-            let from = Source::Object(object.clone());
-            contents.keys.get(&key).cloned().ok_or(Error::SourceGone { from, key })
-        };
-        let (certificate, private) = (value(ca.certificate().key)?, value(ca.private().key)?);
-        Ok(Some(CaMaterial { certificate, private }))
-    }
-
     /// Notes what was generated, and seals it for whoever is to restore it.
     async fn remember(
         &self,
@@ -249,6 +232,8 @@ impl<B: Backend> Reconcile for Target<B> {
             keys: record.keys,
             sealed: record.escrow.map(|escrow| (escrow.recipient, escrow.serial)),
         };
+        world.now = seconds_since_1970();
+        self.progress.certificates(&spec.object, &world.certificates);
         world.corrections = self.progress.corrections(&spec.object);
         world.restarts = self.progress.lagging(&spec.object);
         if let Origin::Generated(generated) = &spec.origin {
@@ -324,9 +309,11 @@ fn world(spec: &Spec, contents: Option<Contents>, sources: &Sources) -> World {
         let made = values::compose(recipe, sources)?;
         Some((key.clone(), made.map(|value| salted.fingerprint(&value))))
     });
+    let certificates = contents.as_ref().map(|contents| certificates::states(spec, contents, sources));
     let seen = |contents: &Contents| Seen { keys: keys(&contents.keys), kind: contents.kind.clone() };
     World {
         composed: composed.collect(),
+        certificates: certificates.unwrap_or_default(),
         sources: sources
             .iter()
             .map(|(source, contents)| (source.clone(), contents.as_ref().map(seen)))

@@ -38,7 +38,11 @@ fn authority_of(more: Value, now: i64) -> CaMaterial {
     let mut spec = json!({"kind": "ca", "common_name": "test", "private": "key"});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let mut made = make(&generator(spec), "crt", None, now).unwrap();
-    CaMaterial { certificate: made.remove("crt").unwrap(), private: made.remove("key").unwrap() }
+    CaMaterial {
+        certificate: made.remove("crt").unwrap(),
+        private: made.remove("key").unwrap(),
+        previous: None,
+    }
 }
 
 fn authority() -> CaMaterial {
@@ -216,6 +220,7 @@ fn odd(
     CaMaterial {
         certificate: SecretValue::new(certificate.unwrap().pem()),
         private: SecretValue::new(key.serialize_pem()),
+        previous: None,
     }
 }
 
@@ -242,6 +247,7 @@ fn directory_style() -> CaMaterial {
     CaMaterial {
         certificate: SecretValue::new(certificate.build().to_pem().unwrap()),
         private: SecretValue::new(key.private_key_to_pem_pkcs8().unwrap()),
+        previous: None,
     }
 }
 
@@ -288,7 +294,7 @@ fn what_is_no_authority_signs_nothing_and_is_not_shown() {
         (&past.certificate, &past.private, "has expired"),
         (&future.certificate, &future.private, "is not good yet"),
     ] {
-        let ca = CaMaterial { certificate: certificate.clone(), private: private.clone() };
+        let ca = CaMaterial { certificate: certificate.clone(), private: private.clone(), previous: None };
         let error = make(&spec(json!({})), "crt", Some(&ca), now()).unwrap_err();
         let shown = format!("{error} {error:?}");
         assert!(shown.contains(says), "{shown}, not {says}");

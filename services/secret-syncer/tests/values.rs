@@ -30,7 +30,11 @@ fn text<'a>(values: &'a BTreeMap<String, SecretValue>, key: &str) -> &'a str {
 
 fn authority() -> CaMaterial {
     let mut values = made(json!({"kind": "ca", "common_name": "test", "private": "key"}), None);
-    CaMaterial { certificate: values.remove("own").unwrap(), private: values.remove("key").unwrap() }
+    CaMaterial {
+        certificate: values.remove("own").unwrap(),
+        private: values.remove("key").unwrap(),
+        previous: None,
+    }
 }
 
 #[test]

@@ -145,6 +145,10 @@ pub struct Certificate {
     /// Which side of a connection it is for.
     #[serde(default)]
     pub usage: Usage,
+    /// It is made anew, with a new private key and by the same authority, when a third of its time is left. Otherwise it is
+    /// only said that it is due, and `rotate.serial` asks for it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub renew: bool,
 }
 
 fn one_year() -> u16 {
@@ -216,6 +220,11 @@ impl Generator {
             Generator::Certificate(certificate) => Some(&certificate.ca),
             Generator::Password(_) | Generator::Hmac(_) | Generator::PrivateKey(_) | Generator::Ca(_) => None,
         }
+    }
+
+    /// Whether what it makes is made anew before it expires, without being asked.
+    pub fn renews(&self) -> bool {
+        matches!(self, Generator::Certificate(Certificate { renew: true, .. }))
     }
 
     /// The Secret that must be there before it can make anything.

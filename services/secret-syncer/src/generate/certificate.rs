@@ -15,6 +15,7 @@ use super::{CaMaterial, GenerateError, key, trust};
 /// Certificates are good from a little before they are made: clocks of machines differ.
 const BACKDATED: i64 = 300;
 const DAY: i64 = 86_400;
+const UNREADABLE: &str = "cannot be read; give one certificate as a PEM block of type CERTIFICATE";
 
 /// An authority's certificate and its private key.
 pub(super) fn authority(spec: &Ca, now: i64) -> Result<Vec<SecretValue>, GenerateError> {
@@ -26,7 +27,7 @@ pub(super) fn authority(spec: &Ca, now: i64) -> Result<Vec<SecretValue>, Generat
     Ok(vec![SecretValue::new(made.pem()), private])
 }
 
-/// A certificate, its private key, and the certificate of its authority when asked for.
+/// A certificate, its private key, and the certificates of its authority and of the one before it when asked for.
 ///
 /// An authority that another one signed is sent along after the leaf, so that who trusts that other one can verify it.
 pub(super) fn leaf(spec: &Certificate, ca: &CaMaterial, now: i64) -> Result<Vec<SecretValue>, GenerateError> {
@@ -58,7 +59,9 @@ pub(super) fn leaf(spec: &Certificate, ca: &CaMaterial, now: i64) -> Result<Vec<
     }
     let mut values = vec![SecretValue::new(chain), private];
     if spec.bundle.is_some() {
-        values.push(SecretValue::new(trust::pem(signer.certificate.clone())));
+        let all: Vec<SecretValue> = std::iter::once(&ca.certificate).chain(&ca.previous).cloned().collect();
+        let unreadable = |_| GenerateError::Ca { part: "previous certificate", problem: UNREADABLE };
+        values.push(trust::bundle(&all).map_err(unreadable)?);
     }
     Ok(values)
 }
@@ -84,10 +87,7 @@ fn signer(ca: &CaMaterial) -> Result<Signer, GenerateError> {
 }
 
 fn unreadable() -> GenerateError {
-    GenerateError::Ca {
-        part: "certificate",
-        problem: "cannot be read; give one certificate as a PEM block of type CERTIFICATE",
-    }
+    GenerateError::Ca { part: "certificate", problem: UNREADABLE }
 }
 
 /// Whether what it signs now would be believed.

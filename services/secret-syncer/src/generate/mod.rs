@@ -5,6 +5,7 @@
 
 mod certificate;
 mod key;
+mod state;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use rand::Rng;
 use rand::distr::{Alphanumeric, SampleString};
 use zeroize::Zeroizing;
 
+pub use state::state;
 pub use trust::{TrustError, bundle, expiry};
 
 /// An authority as its Secret holds it: what signs certificates.
@@ -26,6 +28,8 @@ pub struct CaMaterial {
     pub certificate: SecretValue,
     /// The private key of that certificate, PKCS#8 as PEM.
     pub private: SecretValue,
+    /// The certificate of the authority before it, which is handed out beside its own.
+    pub previous: Option<SecretValue>,
 }
 
 /// Why a value cannot be made. Never holds a value.

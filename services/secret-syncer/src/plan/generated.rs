@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle::document::Generator;
 
+use super::certificates::Due;
 use super::{Action, Deciding, Keys, Marker, Rotation, list};
 use crate::spec::{Generated, Source};
 
@@ -14,7 +15,11 @@ impl Deciding<'_> {
         }
         let there = self.keys();
         let rotated = match self.marker() {
-            Marker::None if !there.is_empty() => return self.found(&spec.keys, &there),
+            Marker::None if !there.is_empty() => {
+                self.found(&spec.keys, &there);
+                spec.keys.iter().for_each(|(own, generator)| drop(self.renewal(own, generator, false)));
+                return;
+            }
             Marker::Of { rotated, .. } => rotated.clone(),
             Marker::None | Marker::Unreadable(_) => BTreeMap::new(),
         };
@@ -35,9 +40,16 @@ impl Deciding<'_> {
                 absent.insert(own.clone(), generator.clone());
             } else if keys.iter().any(|key| rotated.get(*key).copied().unwrap_or(0) < spec.serial) {
                 let (previous, serial) = (spec.previous.clone(), spec.serial);
-                rotate.insert(own.clone(), Rotation { generator: generator.clone(), previous, serial });
+                let rotation = Rotation { generator: generator.clone(), previous, serial, because: None };
+                rotate.insert(own.clone(), rotation);
+            } else if let Some(because) = self.renewal(own, generator, true) {
+                // A key of it may have been rotated more often, by what an older document asks for now.
+                let serial = keys.iter().filter_map(|key| rotated.get(*key)).max().copied().unwrap_or(0);
+                let (generator, previous) = (generator.clone(), BTreeMap::new());
+                rotate.insert(own.clone(), Rotation { generator, previous, serial, because: Some(because) });
             }
         }
+        let renews = rotate.values().any(|rotation| rotation.because.is_some());
         if absent.is_empty() && rotate.is_empty() && !self.is_current() {
             self.step(Action::Claim);
         }
@@ -59,20 +71,32 @@ impl Deciding<'_> {
             .as_ref()
             .zip(seal.as_ref())
             .is_some_and(|((to, serial), (recipient, wanted))| to == recipient && serial >= wanted);
-        let seal = seal.filter(|_| !is_sealed || !keys.is_empty());
+        let seal = seal.filter(|_| !is_sealed || !keys.is_empty() || renews);
         if !keys.is_empty() || seal.is_some() {
             self.step(Action::Remember { keys, seal });
         }
+    }
+
+    /// Why a certificate is made anew, if it is; what else there is to say of it is said.
+    fn renewal(&mut self, own: &str, generator: &Generator, ours: bool) -> Option<String> {
+        let mut renews = None;
+        for due in self.due(own, generator, ours) {
+            match due {
+                Due::Renew(because) => renews = Some(because),
+                Due::Say(text) => self.drift(text),
+            }
+        }
+        renews
     }
 
     /// Waits for the authorities that sign what is to be made.
     fn unsigned<'a>(&mut self, spec: &Generated, keys: impl Iterator<Item = &'a String>) {
         let authorities = keys.filter_map(|key| Some((key, spec.authorities.get(key)?)));
         for (key, authority) in authorities {
-            let source = Source::Object(authority.clone());
+            let source = Source::Object(authority.secret.clone());
             if !self.world.sources.get(&source).is_some_and(Option::is_some) {
                 let says =
-                    format!("{authority} does not exist, which signs `{key}`; it is made as soon as that is");
+                    format!("{source} does not exist, which signs `{key}`; it is made as soon as that is");
                 self.wait_for(&source, says);
             }
         }

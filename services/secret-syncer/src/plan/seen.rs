@@ -36,10 +36,42 @@ pub struct World {
     pub recorded: Recorded,
     /// Those of the things it protects that are known to exist already.
     pub protected: BTreeSet<Component>,
+    /// Its certificates that are there and can be read, by the key of what makes them.
+    pub certificates: BTreeMap<String, Certificate>,
+    /// The time, in seconds since 1970.
+    pub now: i64,
     /// How often somebody else's change of it was corrected lately.
     pub corrections: u32,
     /// What is said of workloads that use it and do not have its present values.
     pub restarts: Vec<String>,
+}
+
+/// How a certificate stands. Times are in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Certificate {
+    /// From when it is good.
+    pub begins: i64,
+    /// Until when.
+    pub ends: i64,
+    /// The private key beside it is its own.
+    pub paired: bool,
+    /// Who signed it.
+    pub signer: Signer,
+    /// Until when the present authority is good, if there is one.
+    pub authority_ends: Option<i64>,
+}
+
+/// Who signed a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signer {
+    /// The authority of today.
+    Present,
+    /// The one before it.
+    Previous,
+    /// Neither of them.
+    Stranger,
+    /// There is no authority to compare with.
+    Unknown,
 }
 
 /// What is noted of an object's having been generated.

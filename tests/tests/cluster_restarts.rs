@@ -170,6 +170,12 @@ async fn a_change_restarts_those_that_use_it_once_and_nobody_else() {
     })
     .await;
     assert!(restarts(&service, "announced").await >= 1);
+    // How long a change took is found in its trace, and what was done in that trace in the log.
+    let metrics = service.metrics().await;
+    let exemplar = metrics.lines().find_map(|line| line.split_once("# {trace_id=\"")).unwrap();
+    assert!(exemplar.0.starts_with("rollcall_secret_propagation_seconds_bucket"), "{exemplar:?}");
+    let trace = exemplar.1.split('"').next().unwrap();
+    assert!(trace.len() == 32 && service.text().contains(trace), "{trace}");
     stands(&admin, "web", 1).await;
     stands(&admin, "store", 1).await;
     stands(&admin, "late", 1).await;

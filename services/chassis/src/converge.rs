@@ -8,6 +8,7 @@ use std::fmt;
 
 use futures_util::{StreamExt, TryStreamExt};
 use lifecycle::{Component, Evidence};
+use tracing::Instrument;
 
 /// One idempotent change to one component: applying it twice is applying it once.
 pub trait Step: fmt::Display + Send + Sync {
@@ -240,7 +241,9 @@ async fn make<R: Reconcile>(
     }
     for step in steps {
         tell(Told::Step(step));
-        if let Err(error) = target.apply(spec, step).await {
+        // In a one-shot a part of its trace, while serving the beginning of one.
+        let span = tracing::info_span!("apply", component = %step.component(), step = %step);
+        if let Err(error) = target.apply(spec, step).instrument(span).await {
             let failed = Standing::Failed {
                 error: format!("{step}: {}", crate::exit::chain(&error)),
                 code: error.code(),

@@ -130,6 +130,11 @@ pub fn traceparent() -> Option<String> {
     found.filter(|value| !value.is_empty())
 }
 
+/// The id of the trace that the current span belongs to, as W3C writes it: 32 hexadecimal digits.
+pub fn trace_id() -> Option<String> {
+    Some(traceparent()?.split('-').nth(1)?.to_owned())
+}
+
 /// Makes a new span the child of `traceparent`. Call it before the span is entered: later has no effect.
 pub fn continue_from(span: &Span, traceparent: &str) {
     let parent = extract(|name| (name == "traceparent").then(|| traceparent.to_owned()));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chassis::converge::{Fault, Standing};
 use chassis::metrics::Metrics;
@@ -10,9 +10,10 @@ use chassis::provision::Known;
 use lifecycle::Component;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::exponential_buckets;
 use tokio::time::Instant;
 
 use crate::plan::Certificate;
@@ -25,6 +26,12 @@ const LATELY: Duration = Duration::from_mins(10);
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByResult {
     result: &'static str,
+}
+
+/// In which trace something happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Trace {
+    trace_id: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,7 +64,7 @@ pub struct Progress(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    propagation: Histogram,
+    propagation: HistogramWithExemplars<Trace>,
     writes: Family<ByResult, Counter>,
     targets: Family<ByState, Gauge>,
     last_success: Gauge,
@@ -85,7 +92,7 @@ impl Progress {
     pub fn new(metrics: &Metrics, known: Known) -> Self {
         let inner = Inner {
             // 1 ms to 16 s.
-            propagation: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+            propagation: HistogramWithExemplars::new(exponential_buckets(0.001, 2.0, 15)),
             writes: Family::default(),
             targets: Family::default(),
             last_success: Gauge::default(),
@@ -209,7 +216,8 @@ impl Progress {
     /// What a source's change caused was written.
     pub(crate) fn propagated(&self, object: &Component) {
         if let Some(since) = self.now().woken.remove(object) {
-            self.0.propagation.observe(since.elapsed().as_secs_f64());
+            let trace = chassis::telemetry::trace_id().map(|trace_id| Trace { trace_id });
+            self.0.propagation.observe(since.elapsed().as_secs_f64(), trace, Some(SystemTime::now()));
         }
     }
 
@@ -310,4 +318,27 @@ fn reason(error: &Error) -> String {
 /// Now, as metrics and certificates have it.
 pub(crate) fn seconds_since_1970() -> i64 {
     i64::try_from(chassis::clock::now().0 / 1000).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_corrected_counts_for_ten_minutes() {
+        let progress = Progress::new(&Metrics::new("secret-syncer"), Known::default());
+        let object: Component = "secret/app/db".parse().unwrap();
+        for corrected in 1..=5 {
+            progress.corrected(&object);
+            assert_eq!(progress.corrections(&object), corrected);
+            tokio::time::advance(Duration::from_mins(1)).await;
+        }
+        assert_eq!(progress.corrections(&"secret/app/other".parse().unwrap()), 0);
+        tokio::time::advance(Duration::from_mins(5)).await;
+        assert_eq!(progress.corrections(&object), 5, "the first is ten minutes old");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(progress.corrections(&object), 4, "and one more is corrected again");
+        tokio::time::advance(Duration::from_mins(10)).await;
+        assert_eq!(progress.corrections(&object), 0);
+    }
 }

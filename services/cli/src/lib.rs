@@ -2,6 +2,7 @@
 
 mod client;
 pub mod command;
+mod in_cluster;
 pub mod output;
 pub mod rehearse;
 mod state;

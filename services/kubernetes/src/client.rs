@@ -51,6 +51,21 @@ impl Cluster {
         Cluster::over(Config::infer().await.map_err(unconfigured)?)
     }
 
+    /// The API server that a context of KUBECONFIG or `~/.kube/config` names, the current one without a name; without any
+    /// kubeconfig the one of the pod's service account. Also says which namespace that context means.
+    pub async fn of_context(context: Option<&str>) -> Result<(Self, String), Error> {
+        let config = match context {
+            None => Config::infer().await.map_err(unconfigured)?,
+            Some(context) => {
+                let options =
+                    KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+                Config::from_kubeconfig(&options).await.map_err(unconfigured)?
+            }
+        };
+        let namespace = config.default_namespace.clone();
+        Ok((Cluster::over(config)?, namespace))
+    }
+
     /// The API server that a kubeconfig's current context names.
     pub async fn of_kubeconfig(file: &Path) -> Result<Self, Error> {
         let kubeconfig = Kubeconfig::read_from(file).map_err(unconfigured)?;
@@ -71,7 +86,7 @@ impl Cluster {
             )));
         }
         let address = config.cluster_url.to_string();
-        let client = connect::client(config.clone())?;
+        let client = connect::calling(config.clone())?;
         Ok(Cluster { client, watching: Arc::new(Watching::new(config)), address })
     }
 

@@ -37,6 +37,11 @@ impl Watching {
         Watching { config, open: Mutex::default() }
     }
 
+    /// A client whose every call takes a connection over.
+    pub(crate) fn upgrading(&self) -> Result<Client, Error> {
+        client(self.config.clone(), Speaks::Http1)
+    }
+
     /// A connection with a place for one more watch, which is taken for as long as the permit lives.
     pub(crate) fn place(&self) -> Result<(Client, OwnedSemaphorePermit), Error> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +51,7 @@ impl Watching {
         if let Some(found) = open.iter().find_map(free) {
             return Ok(found);
         }
-        let new = (client(self.config.clone())?, Arc::new(Semaphore::new(WATCHES)));
+        let new = (client(self.config.clone(), Speaks::Any)?, Arc::new(Semaphore::new(WATCHES)));
         let found = free(&new);
         open.push(new);
         // A new one has free places.
@@ -54,8 +59,22 @@ impl Watching {
     }
 }
 
+/// Which versions of HTTP a connection may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    /// What the server prefers. What stands before an API server may not speak HTTP/2.
+    Any,
+    /// Only what a connection can be turned into another protocol from (RFC 9110 section 7.8).
+    Http1,
+}
+
+/// A client for calls.
+pub(crate) fn calling(config: Config) -> Result<Client, Error> {
+    client(config, Speaks::Any)
+}
+
 /// A client whose calls are tried once and logged nowhere: whoever calls decides when to try again, and what is an error.
-pub(crate) fn client(config: Config) -> Result<Client, Error> {
+fn client(config: Config, speaks: Speaks) -> Result<Client, Error> {
     if config.proxy_url.is_some() {
         return Err(Error::Unconfigured(
             "the API server is to be reached through a proxy, which Rollcall cannot; name it in NO_PROXY, or take proxy-url out of the kubeconfig".to_owned(),
@@ -80,8 +99,10 @@ pub(crate) fn client(config: Config) -> Result<Client, Error> {
         .http2_keep_alive_interval(ALIVE.0)
         .http2_keep_alive_timeout(ALIVE.1)
         .http2_max_header_list_size(HEADERS)
-        // What stands before an API server may not speak HTTP/2.
-        .build::<_, Body>(connector.enable_all_versions().wrap_connector(tcp));
+        .build::<_, Body>(match speaks {
+            Speaks::Any => connector.enable_all_versions().wrap_connector(tcp),
+            Speaks::Http1 => connector.enable_http1().wrap_connector(tcp),
+        });
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(unconfigured)?)

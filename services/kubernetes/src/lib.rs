@@ -1,5 +1,5 @@
 //! What needs an API server of Kubernetes: a Secret or ConfigMap by name, applied field by field and watched by name, a
-//! pod's Event, what runs pods, whose a service-account token is, and who may read what.
+//! pod's Event and ports, what runs pods, whose a service-account token is, and who may read what.
 //!
 //! Every call about a Secret or ConfigMap names it: nothing here lists what it was not told of. What we keep of a value is
 //! wiped when it is dropped; copies that are made while a request is encoded, sent and received are not.
@@ -9,6 +9,7 @@ mod client;
 mod connect;
 mod error;
 mod event;
+mod forward;
 mod namespace;
 mod object;
 mod secrets;
@@ -19,6 +20,7 @@ mod workload;
 pub use client::{Applied, Cluster};
 pub use error::Error;
 pub use event::PodReference;
+pub use forward::{Pod, Stream};
 pub use object::{Desired, Name, Object, Resource};
 pub use secrets::reader;
 pub use token::Identity;

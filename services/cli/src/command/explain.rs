@@ -6,7 +6,7 @@ use rollcall_proto::diagnostics::v1::hub_client::HubClient;
 use rollcall_proto::diagnostics::v1::{ExplainRequest, ExplainResponse};
 use serde_json::json;
 
-use crate::client::{Hub, connect, refused, request};
+use crate::client::{Hub, Reached, request};
 use crate::command::status::{is_undeclared, nobody};
 use crate::output::{Output, print};
 use crate::state::describe;
@@ -25,8 +25,8 @@ pub struct Explain {
 
 /// Asks the hub and prints the chain.
 pub async fn run(args: &Explain) -> Result<(), Failure> {
-    let url = &args.hub.hub;
-    let answer = ask(url, &args.component).await?;
+    args.component.parse::<lifecycle::Component>().map_err(Failure::usage)?;
+    let answer = ask(&args.hub.reach().await?, &args.component).await?;
     let value = json!({
         "chain": answer.chain.iter().map(|link| json!({
             "state": link.state.as_ref().map(describe),
@@ -54,9 +54,8 @@ pub async fn run(args: &Explain) -> Result<(), Failure> {
 }
 
 /// The hub's explanation of one component.
-pub async fn ask(url: &str, component: &str) -> Result<ExplainResponse, Failure> {
-    component.parse::<lifecycle::Component>().map_err(Failure::usage)?;
-    let mut client = HubClient::new(connect(url).await?);
+pub(crate) async fn ask(hub: &Reached, component: &str) -> Result<ExplainResponse, Failure> {
+    let mut client = HubClient::new(hub.channel.clone());
     let question = ExplainRequest { component: component.to_owned() };
-    Ok(client.explain(request(question)).await.map_err(|s| refused(url, &s))?.into_inner())
+    Ok(client.explain(request(question)).await.map_err(|s| hub.refused(&s))?.into_inner())
 }

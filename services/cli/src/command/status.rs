@@ -10,7 +10,7 @@ use rollcall_proto::diagnostics::v1::{ComponentState, Mode, WatchRequest};
 use serde_json::json;
 use wait_for_dependency::hub::decide::NOBODY;
 
-use crate::client::{Hub, connect, refused, request};
+use crate::client::{Hub, Reached, request};
 use crate::output::{Output, print};
 use crate::state::{age, describe, phase_of};
 
@@ -28,7 +28,7 @@ pub struct Status {
 
 /// Prints the states the hub knows now.
 pub async fn run(args: &Status) -> Result<(), Failure> {
-    let (states, mode, generation) = snapshot(&args.hub.hub, &args.components).await?;
+    let (states, mode, generation) = snapshot(&args.hub.reach().await?, &args.components).await?;
     let value = json!({
         "mode": mode,
         "generation": generation,
@@ -64,19 +64,19 @@ pub(super) fn is_undeclared(state: &ComponentState) -> bool {
 }
 
 /// What the hub knows now: states, mode, generation.
-pub async fn snapshot(
-    url: &str,
+pub(crate) async fn snapshot(
+    hub: &Reached,
     components: &[String],
 ) -> Result<(Vec<ComponentState>, String, u64), Failure> {
-    let mut client = HubClient::new(connect(url).await?);
+    let mut client = HubClient::new(hub.channel.clone());
     let watch = WatchRequest {
         components: components.to_vec(),
         source: "rollcall".to_owned(),
         ..WatchRequest::default()
     };
-    let mut updates = client.watch(request(watch)).await.map_err(|s| refused(url, &s))?.into_inner();
+    let mut updates = client.watch(request(watch)).await.map_err(|s| hub.refused(&s))?.into_inner();
     let mut states = Vec::new();
-    while let Some(response) = updates.message().await.map_err(|s| refused(url, &s))? {
+    while let Some(response) = updates.message().await.map_err(|s| hub.refused(&s))? {
         match response.update {
             Some(Update::State(state)) => states.push(state),
             Some(Update::CaughtUp(caught_up)) => {
@@ -91,5 +91,8 @@ pub async fn snapshot(
             None => {}
         }
     }
-    Err(Failure::new(Exit::TryAgain, format!("{url} ended the answer before it was complete; ask again")))
+    Err(Failure::new(
+        Exit::TryAgain,
+        format!("{} ended the answer before it was complete; ask again", hub.place),
+    ))
 }

@@ -10,15 +10,14 @@ use rollcall_proto::diagnostics::v1::timeline_client::TimelineClient;
 use rollcall_proto::diagnostics::v1::{GetTimelineRequest, GetTimelineResponse, TimelineEntry};
 use serde_json::json;
 
-use crate::client::{connect, refused, request};
+use crate::client::{Exporter, Reached, request};
 use crate::output::{Output, print};
 
 /// Show the story of a bring-up.
 #[derive(Debug, Args)]
 pub struct Timeline {
-    /// The exporter's address.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7070")]
-    exporter: String,
+    #[command(flatten)]
+    exporter: Exporter,
     /// Which bring-up; the latest when absent.
     #[arg(long, default_value_t = 0)]
     generation: u64,
@@ -29,15 +28,19 @@ pub struct Timeline {
 
 /// Asks the exporter and prints the timeline.
 pub async fn run(args: &Timeline) -> Result<(), Failure> {
-    let story = ask(&args.exporter, args.generation).await?;
+    let story = told(&args.exporter.reach().await?, args.generation).await?;
     print(args.output, &value(&story), || text(&story))
 }
 
-/// The exporter's timeline of one generation; 0 for the latest.
+/// The timeline of one generation by the exporter at an address; 0 for the latest.
 pub async fn ask(url: &str, generation: u64) -> Result<GetTimelineResponse, Failure> {
-    let mut client = TimelineClient::new(connect(url).await?);
+    told(&Reached::at(url).await?, generation).await
+}
+
+async fn told(exporter: &Reached, generation: u64) -> Result<GetTimelineResponse, Failure> {
+    let mut client = TimelineClient::new(exporter.channel.clone());
     let question = GetTimelineRequest { generation };
-    Ok(client.get_timeline(request(question)).await.map_err(|s| refused(url, &s))?.into_inner())
+    Ok(client.get_timeline(request(question)).await.map_err(|s| exporter.refused(&s))?.into_inner())
 }
 
 /// A timeline as JSON. Times are seconds from the start of the bring-up.

@@ -6,7 +6,7 @@ use rollcall_proto::diagnostics::v1::WatchRequest;
 use rollcall_proto::diagnostics::v1::hub_client::HubClient;
 use rollcall_proto::diagnostics::v1::watch_response::Update;
 
-use crate::client::{Hub, connect, refused};
+use crate::client::Hub;
 use crate::output::{Output, line, phase};
 use crate::state::{describe, phase_of};
 
@@ -24,21 +24,24 @@ pub struct Watch {
 
 /// Prints each state now, then each change.
 pub async fn run(args: &Watch, context: &Context) -> Result<(), Failure> {
-    let url = &args.hub.hub;
-    let mut client = HubClient::new(connect(url).await?);
+    let hub = args.hub.reach().await?;
+    let mut client = HubClient::new(hub.channel.clone());
     let watch = WatchRequest {
         components: args.components.clone(),
         source: "rollcall".to_owned(),
         ..WatchRequest::default()
     };
-    let mut updates = client.watch(watch).await.map_err(|s| refused(url, &s))?.into_inner();
+    let mut updates = client.watch(watch).await.map_err(|s| hub.refused(&s))?.into_inner();
     loop {
         let response = tokio::select! {
             () = context.shutdown.requested() => return Ok(()),
-            response = updates.message() => response.map_err(|s| refused(url, &s))?,
+            response = updates.message() => response.map_err(|s| hub.refused(&s))?,
         };
         let Some(response) = response else {
-            return Err(Failure::new(Exit::TryAgain, format!("{url} ended the news; start the watch again")));
+            return Err(Failure::new(
+                Exit::TryAgain,
+                format!("{} ended the news; start the watch again", hub.place),
+            ));
         };
         if let Some(Update::State(state)) = response.update {
             match args.output {

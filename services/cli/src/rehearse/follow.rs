@@ -11,7 +11,7 @@ use rollcall_proto::diagnostics::v1::{ComponentState, WatchRequest};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::client::connect;
+use crate::client::Reached;
 use crate::state::phase_of;
 
 /// How long to wait before the hub is asked again after its stream was lost: it is killed on purpose at times.
@@ -44,7 +44,7 @@ impl Follower {
 }
 
 async fn stream(url: &str, sender: &mpsc::Sender<ComponentState>) -> Option<()> {
-    let mut client = HubClient::new(connect(url).await.ok()?);
+    let mut client = HubClient::new(Reached::at(url).await.ok()?.channel);
     let watch = WatchRequest { source: "rehearse".to_owned(), ..WatchRequest::default() };
     let mut updates = client.watch(watch).await.ok()?.into_inner();
     while let Some(response) = updates.message().await.ok()? {

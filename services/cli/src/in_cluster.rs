@@ -55,10 +55,10 @@ impl InCluster {
 
     /// A connection to it: through the API server, by whatever the kubeconfig's user may.
     pub(crate) async fn reach(&self, asked: Part) -> Result<Reached, Failure> {
-        let (cluster, namespace) = Cluster::of_context(self.context.as_deref())
+        let cluster = Cluster::of_context(self.context.as_deref())
             .await
             .map_err(|error| failed(&error, "give a kubeconfig that says where the cluster is"))?;
-        let namespace = self.namespace.clone().unwrap_or(namespace);
+        let namespace = self.namespace.clone().unwrap_or_else(|| cluster.default_namespace().to_owned());
         let pods = cluster
             .pods(&namespace, &format!("{LABELS}={}", asked.component()))
             .await

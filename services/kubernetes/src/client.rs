@@ -52,8 +52,8 @@ impl Cluster {
     }
 
     /// The API server that a context of KUBECONFIG or `~/.kube/config` names, the current one without a name; without any
-    /// kubeconfig the one of the pod's service account. Also says which namespace that context means.
-    pub async fn of_context(context: Option<&str>) -> Result<(Self, String), Error> {
+    /// kubeconfig the one of the pod's service account.
+    pub async fn of_context(context: Option<&str>) -> Result<Self, Error> {
         let config = match context {
             None => Config::infer().await.map_err(unconfigured)?,
             Some(context) => {
@@ -62,8 +62,12 @@ impl Cluster {
                 Config::from_kubeconfig(&options).await.map_err(unconfigured)?
             }
         };
-        let namespace = config.default_namespace.clone();
-        Ok((Cluster::over(config)?, namespace))
+        Cluster::over(config)
+    }
+
+    /// The namespace that the kubeconfig's context means, or that the pod is in.
+    pub fn default_namespace(&self) -> &str {
+        self.client.default_namespace()
     }
 
     /// The API server that a kubeconfig's current context names.

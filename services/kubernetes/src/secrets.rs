@@ -94,7 +94,7 @@ impl SecretReader for Cluster {
     }
 
     fn namespace(&self) -> BoxFuture<'_, Option<String>> {
-        std::future::ready(Some(self.client.default_namespace().to_owned())).boxed()
+        std::future::ready(Some(self.default_namespace().to_owned())).boxed()
     }
 }
 

@@ -1,59 +1,256 @@
-//! Whose a service-account token is: asked of the API server (TokenReview), never read out of the token.
+//! Whose a service-account token is: by the signature of the cluster that issued it, and for one audience only.
+//!
+//! The issuer's keys are read from the API server, which shows them to every service account
+//! (`system:service-account-issuer-discovery`), so whoever verifies needs no right over the whole cluster, as a `TokenReview`
+//! would. What is not seen this way is that a token's pod or account was deleted; a token ends by itself within the hour.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
-use serde_json::json;
+use tokio::time::Instant;
 
-use crate::{Cluster, Error};
+use crate::{Cluster, Error, PodReference};
+
+/// For whom the tokens are that Rollcall's processes show each other.
+pub const AUDIENCE: &str = "rollcall";
+/// Keys are read again after this: one that the cluster has withdrawn is believed for no longer.
+const FRESH: Duration = Duration::from_mins(10);
+/// A token with a key that is not known has them read again, but no more often than this.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Who showed a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// `system:serviceaccount:<namespace>:<name>` for a service account.
-    pub user: String,
-    /// Its groups.
-    pub groups: Vec<String>,
+    /// The service account's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub account: String,
+    /// The pod that the token was made for, if for one.
+    pub pod: Option<PodReference>,
 }
 
-impl Identity {
-    /// The service account's namespace and name; none for anybody else.
-    pub fn service_account(&self) -> Option<(&str, &str)> {
-        self.user.strip_prefix("system:serviceaccount:")?.split_once(':')
-    }
+/// Why it is not known whose a token is. Never holds it.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// It is nobody's, or not for us.
+    #[error("the service-account token {0}")]
+    Invalid(&'static str),
+    /// The issuer's keys cannot be read.
+    #[error("the keys of the cluster's token issuer are not known: {0}")]
+    Keys(#[from] Error),
+}
+
+/// Verifies tokens of one cluster for one audience.
+#[derive(Debug)]
+pub struct Tokens {
+    cluster: Cluster,
+    audience: &'static str,
+    known: Mutex<Option<(Instant, Arc<Issuer>)>>,
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// Who issues tokens, and by which keys they are known.
+#[derive(Debug, Clone)]
+struct Issuer {
+    name: String,
+    keys: JwkSet,
 }
 
 #[derive(Deserialize)]
-struct Review {
-    #[serde(default)]
-    status: ReviewStatus,
+struct Discovery {
+    issuer: String,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ReviewStatus {
-    authenticated: bool,
-    user: User,
-    audiences: Vec<String>,
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(rename = "kubernetes.io")]
+    kubernetes: Bound,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct User {
-    username: String,
-    groups: Vec<String>,
+#[derive(Deserialize)]
+struct Bound {
+    namespace: String,
+    serviceaccount: Named,
+    pod: Option<Named>,
 }
 
-impl Cluster {
-    /// Whose a token is, if it is valid and made for `audience`; none otherwise. The right to create `tokenreviews` is needed.
-    pub async fn whose(&self, token: &str, audience: &str) -> Result<Option<Identity>, Error> {
-        let review = json!({
-            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
-            "spec": {"token": token, "audiences": [audience]},
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    uid: String,
+}
+
+impl Tokens {
+    /// For tokens of this cluster that are made for `audience`.
+    pub fn new(cluster: Cluster, audience: &'static str) -> Self {
+        Tokens { cluster, audience, known: Mutex::default(), reading: tokio::sync::Mutex::default() }
+    }
+
+    /// Whose a token is.
+    pub async fn identity(&self, token: &str) -> Result<Identity, TokenError> {
+        if let Some(seen) = self.seen(token) {
+            return seen;
+        }
+        // One reads for all; who shows a token with a known key is not kept waiting by who does not.
+        let _reading = self.reading.lock().await;
+        if let Some(seen) = self.seen(token) {
+            return seen;
+        }
+        let issuer = self.issuer().await?;
+        let seen = issuer.identity(token, self.audience);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::new(issuer)));
+        seen
+    }
+
+    /// Whose a token is by the keys that are known; none when they are to be read again first.
+    fn seen(&self, token: &str) -> Option<Result<Identity, TokenError>> {
+        let (read, issuer) = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let age = read.elapsed();
+        let is_fresh = age < AGAIN || age < FRESH && issuer.has_key_of(token);
+        is_fresh.then(|| issuer.identity(token, self.audience))
+    }
+
+    async fn issuer(&self) -> Result<Issuer, Error> {
+        let get = |what: &'static str, path: &str| {
+            let request = http::Request::get(path).body(Vec::new());
+            request
+                .map_err(|error| Error::Unaskable { what: what.to_owned(), reason: error.to_string() })
+                .map(|request| (what, request))
+        };
+        let (what, request) = get("the token issuer's name", "/.well-known/openid-configuration")?;
+        let discovery: Discovery = self.cluster.plain(what, request).await?;
+        let (what, request) = get("the token issuer's keys", "/openid/v1/jwks")?;
+        let keys = self.cluster.plain(what, request).await?;
+        Ok(Issuer { name: discovery.issuer, keys })
+    }
+}
+
+impl Issuer {
+    fn has_key_of(&self, token: &str) -> bool {
+        // Without a key's name another set of keys does not help either.
+        let kid = decode_header(token).ok().and_then(|header| header.kid);
+        kid.is_none_or(|kid| self.keys.find(&kid).is_some())
+    }
+
+    fn identity(&self, token: &str, audience: &str) -> Result<Identity, TokenError> {
+        let unreadable = |_| TokenError::Invalid("is none");
+        let kid = decode_header(token).map_err(unreadable)?.kid;
+        let key = kid.and_then(|kid| self.keys.find(&kid));
+        let key = key.ok_or(TokenError::Invalid("was not issued by this cluster"))?;
+        // Which algorithm is said by the key, never by the token.
+        let algorithm = match &key.algorithm {
+            AlgorithmParameters::RSA(_) => Algorithm::RS256,
+            AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P384 => {
+                Algorithm::ES384
+            }
+            AlgorithmParameters::EllipticCurve(_) => Algorithm::ES256,
+            _ => return Err(TokenError::Invalid("is signed in a way that Kubernetes does not use")),
+        };
+        let mut validation = Validation::new(algorithm);
+        validation.set_audience(&[audience]);
+        validation.set_issuer(&[&self.name]);
+        validation.set_required_spec_claims(&["exp", "nbf", "aud", "iss", "sub"]);
+        validation.validate_nbf = true;
+        let key = DecodingKey::from_jwk(key)
+            .map_err(|_| TokenError::Invalid("is signed with a key that cannot be used"))?;
+        let claims = decode::<Claims>(token, &key, &validation).map_err(|error| {
+            TokenError::Invalid(match error.kind() {
+                ErrorKind::ExpiredSignature => "has expired",
+                ErrorKind::InvalidAudience => "is for somebody else: its audience must be rollcall",
+                ErrorKind::InvalidIssuer | ErrorKind::InvalidSignature => "was not issued by this cluster",
+                ErrorKind::ImmatureSignature => "is not good yet; do the clocks agree?",
+                _ => "is no service account's",
+            })
+        })?;
+        let Bound { namespace, serviceaccount, pod } = claims.claims.kubernetes;
+        let pod = pod.map(|pod| PodReference { namespace: namespace.clone(), name: pod.name, uid: pod.uid });
+        Ok(Identity { namespace, account: serviceaccount.name, pod })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use rcgen::{KeyPair, PublicKeyData};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NAME: &str = "https://kubernetes.default.svc";
+
+    fn issuer(keys: &[(&str, &KeyPair)]) -> Issuer {
+        use base64::Engine;
+        let text = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+        let key = |(kid, key): &(&str, &KeyPair)| {
+            let point = key.der_bytes();
+            json!({"kty": "EC", "crv": "P-256", "kid": kid, "x": text(&point[1..33]), "y": text(&point[33..])})
+        };
+        let keys: Vec<Value> = keys.iter().map(key).collect();
+        Issuer { name: NAME.to_owned(), keys: serde_json::from_value(json!({"keys": keys})).unwrap() }
+    }
+
+    fn token(kid: Option<&str>, key: &KeyPair, change: &Value) -> String {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let mut claims = json!({
+            "iss": NAME, "aud": ["rollcall"], "sub": "system:serviceaccount:shop:web", "exp": now + 600, "nbf": now - 5,
+            "kubernetes.io": {"namespace": "shop", "serviceaccount": {"name": "web", "uid": "1"}, "pod": {"name": "web-0", "uid": "2"}},
         });
-        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
-        let review: Review = self.create("tokenreviews", path, &review).await?;
-        let status = review.status;
-        // A server that does not know audiences answers without them; such a token is for everybody, so for nobody.
-        let is_for_us = status.authenticated && status.audiences.iter().any(|known| known == audience);
-        Ok(is_for_us.then_some(Identity { user: status.user.username, groups: status.user.groups }))
+        for (name, value) in change.as_object().unwrap() {
+            claims[name] = match value.as_i64() {
+                Some(seconds) => json!(i64::try_from(now).unwrap() + seconds),
+                None => value.clone(),
+            };
+        }
+        let header = Header { kid: kid.map(str::to_owned), ..Header::new(Algorithm::ES256) };
+        encode(&header, &claims, &EncodingKey::from_ec_der(&key.serialize_der())).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_believed_when_everything_in_it_is_right_and_never_else() {
+        let (ours, old, theirs) =
+            (KeyPair::generate().unwrap(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let issuer = issuer(&[("1", &ours), ("0", &old)]);
+        let identity = issuer.identity(&token(Some("1"), &ours, &json!({})), "rollcall").unwrap();
+        assert_eq!((identity.namespace.as_str(), identity.account.as_str()), ("shop", "web"));
+        let pod = identity.pod.unwrap();
+        assert_eq!((pod.namespace.as_str(), pod.name.as_str(), pod.uid.as_str()), ("shop", "web-0", "2"));
+        assert!(issuer.identity(&token(Some("0"), &old, &json!({})), "rollcall").is_ok());
+        for (kid, key, change, says) in [
+            (Some("1"), &theirs, json!({}), "was not issued by this cluster"),
+            (Some("0"), &ours, json!({}), "was not issued by this cluster"),
+            (Some("2"), &ours, json!({}), "was not issued by this cluster"),
+            (None, &ours, json!({}), "was not issued by this cluster"),
+            (Some("1"), &ours, json!({"iss": "https://elsewhere"}), "was not issued by this cluster"),
+            (Some("1"), &ours, json!({"aud": ["vault"]}), "is for somebody else"),
+            (Some("1"), &ours, json!({"aud": []}), "is for somebody else"),
+            (Some("1"), &ours, json!({"aud": null}), "is no service account's"),
+            (Some("1"), &ours, json!({"exp": -120}), "has expired"),
+            (Some("1"), &ours, json!({"exp": "tomorrow"}), "is no service account's"),
+            (Some("1"), &ours, json!({"nbf": 120}), "is not good yet"),
+            (Some("1"), &ours, json!({"nbf": "yesterday"}), "is no service account's"),
+            (Some("1"), &ours, json!({"kubernetes.io": {}}), "is no service account's"),
+        ] {
+            let error = issuer.identity(&token(kid, key, &change), "rollcall").unwrap_err();
+            assert!(error.to_string().contains(says), "{kid:?} {change}: {error}");
+        }
+        // Signed with what everybody knows, or by nobody.
+        let header = |algorithm: &str| {
+            use base64::Engine;
+            base64::engine::general_purpose::URL_SAFE_NO_PAD
+                .encode(json!({"alg": algorithm, "kid": "1"}).to_string())
+        };
+        let right = token(Some("1"), &ours, &json!({}));
+        let rest = right.split_once('.').unwrap().1;
+        for wrong in [
+            format!("{}.{rest}", header("HS256")),
+            format!("{}.{rest}", header("none")),
+            "nonsense".to_owned(),
+        ] {
+            assert!(issuer.identity(&wrong, "rollcall").is_err());
+        }
     }
 }

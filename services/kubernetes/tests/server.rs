@@ -13,7 +13,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kubernetes::{Cluster, Error, Name, PodReference, Resource};
+use kubernetes::{AUDIENCE, Cluster, Error, Name, PodReference, Resource, Tokens};
 use serde_json::json;
 use support::{PATIENCE, Server, eventually, keys, secret};
 use tokio::sync::Notify;
@@ -177,11 +177,21 @@ async fn a_token_is_its_bearers_for_its_audience(server: &Server) {
     let answer = server.post("/api/v1/namespaces/tokens/serviceaccounts/waiter/token", &request).await;
     let token = answer["status"]["token"].as_str().expect("a token").to_owned();
 
-    let identity = server.admin.whose(&token, "rollcall").await.unwrap().expect("valid");
-    assert_eq!(identity.service_account(), Some(("tokens", "waiter")));
-    assert!(identity.groups.contains(&"system:serviceaccounts:tokens".to_owned()));
-    assert_eq!(server.admin.whose(&token, "vault").await.unwrap(), None, "for somebody else");
-    assert_eq!(server.admin.whose("nonsense", "rollcall").await.unwrap(), None);
+    // Any service account may verify, whatever else it may not.
+    let hub = server.post("/api/v1/namespaces/tokens/serviceaccounts/waiter/token", &json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600},
+    })).await;
+    let hub = hub["status"]["token"].as_str().expect("a token").to_owned();
+    let kubeconfig = server.kubernetes.kubeconfig_of_token("hub", &hub).unwrap();
+    let hub = Cluster::of_kubeconfig(&kubeconfig).await.unwrap();
+    let tokens = Tokens::new(hub.clone(), AUDIENCE);
+    let identity = tokens.identity(&token).await.unwrap();
+    assert_eq!((identity.namespace.as_str(), identity.account.as_str()), ("tokens", "waiter"));
+    assert_eq!(identity.pod, None, "made for no pod");
+    let vault = Tokens::new(hub, "vault");
+    let error = vault.identity(&token).await.unwrap_err();
+    assert!(error.to_string().contains("is for somebody else"), "{error}");
+    assert!(tokens.identity("nonsense").await.is_err());
 
     // The bearer of a token nobody knows is told so, and not that the server is away.
     let kubeconfig = server.kubernetes.kubeconfig_of_token("stranger", "nonsense").unwrap();

@@ -82,10 +82,18 @@ fn only_the_command_line_knows_the_services() {
     }
 }
 
-/// Who reads Secrets, or makes them, may have to ask an API server; nobody else is built with a client for one.
+/// Who reads Secrets, or makes them, or looks for a hub in a cluster, may have to ask an API server; nobody else is built with
+/// a client for one.
 #[test]
-fn only_who_handles_secrets_knows_kubernetes() {
-    let who = ["postgres-init", "topic-provisioner", "secret-syncer", "wait-for-dependency", "acceptance"];
+fn only_who_must_ask_an_api_server_knows_kubernetes() {
+    let who = [
+        "postgres-init",
+        "topic-provisioner",
+        "secret-syncer",
+        "wait-for-dependency",
+        "rollcall",
+        "acceptance",
+    ];
     for (name, package) in packages() {
         let known = knows(&package);
         assert_eq!(known.contains("kubernetes"), who.contains(&name.as_str()), "{name}");

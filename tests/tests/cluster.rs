@@ -61,6 +61,22 @@ async fn everything_is_made_by_name_and_a_second_run_writes_nothing() {
     let expected = ["base/origin", "app/whole", "two/whole", "app/renamed", "app/url", "three/short"];
     assert_eq!(changed, expected.map(|name| format!("secrets/{name}")).into());
 
+    // Whoever trusts an authority trusts the one before it too, once it is rotated; what it signed is left alone.
+    let leaf = text(&cluster, "secret/app/web", "tls.crt").await;
+    let base = BASE.1.replace("private: ca.key}}}", "private: ca.key}}, rotate: {serial: 1}}");
+    let rotated = environment(7, &[(BASE.0, &base), APP]);
+    ready(&standings(&syncer.store().await, &rotated).await);
+    for (object, key) in
+        [("secret/base/ca", "ca.crt"), ("configmap/app/trust", "ca.crt"), ("secret/app/web", "ca.crt")]
+    {
+        let both = text(&cluster, object, key).await;
+        assert!(both.ends_with(&trust) && both.len() > trust.len(), "{object}");
+    }
+    assert_eq!(text(&cluster, "secret/app/web", "tls.crt").await, leaf);
+    let settled = cluster.versions().await;
+    ready(&standings(&syncer.store().await, &rotated).await);
+    assert_eq!(cluster.versions().await, settled);
+
     // A key that is not asked for any more goes, and only that.
     let less = environment(
         7,

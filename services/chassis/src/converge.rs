@@ -181,6 +181,8 @@ pub fn decide<R: Reconcile>(spec: &R::Spec, world: &R::World) -> Plan<R::Step> {
 /// What [`converge`] tells while it works.
 #[derive(Debug)]
 pub enum Told<'a, S> {
+    /// This is seen, and nothing is done about it.
+    Drift(&'a Note),
     /// This step is being made.
     Step(&'a S),
     /// This is how a component stands, now that nothing more is done about it.
@@ -201,6 +203,7 @@ pub async fn converge<R: Reconcile>(
 ) -> Result<(), R::Error> {
     let world = target.observe(spec).await?;
     let mut plan = R::plan(spec, &world);
+    plan.drift.iter().for_each(|note| tell(Told::Drift(note)));
     let mut work: BTreeMap<Component, Vec<R::Step>> = BTreeMap::new();
     for step in std::mem::take(&mut plan.steps) {
         work.entry(step.component().clone()).or_default().push(step);

@@ -104,22 +104,6 @@ fn mistakes_within_one_document_are_named() {
         ),
         (json!({"secrets": {"s": {"copy": {"from": "s"}}}}), "is this Secret itself"),
         (
-            json!({"secrets": {"s": {"generate": {"ca.crt": {"kind": "ca", "common_name": "a", "private": "ca.key"}}, "rotate": {"serial": 1}}}}),
-            "secrets.s.rotate.previous: `ca.crt` is an authority's certificate, and what it signed is still in use",
-        ),
-        (
-            json!({"secrets": {"s": {"generate": {"a": {"kind": "password"}}, "rotate": {"serial": 1, "previous": {"b": "c"}}}}}),
-            "secrets.s.rotate.previous.b: `b` is not generated",
-        ),
-        (
-            json!({"secrets": {"s": {"generate": {"a": {"kind": "password"}}, "rotate": {"serial": 1, "previous": {"a": "a"}}}}}),
-            "`a` is no key of its own for an old value",
-        ),
-        (
-            json!({"secrets": {"s": {"external": true, "rotate": {"serial": 1}}}}),
-            "only what is generated can be rotated",
-        ),
-        (
             json!({"secrets": {"s": {"copy": {"from": "db", "namespace_selector": {"match_labels": {}}}}}}),
             "secrets.s.copy.namespace_selector.match_labels: chooses every namespace",
         ),
@@ -165,6 +149,31 @@ fn mistakes_within_one_document_are_named() {
         (
             json!({"naming": {"database": "{environment}"}, "databases": database("x", "u")["databases"]}),
             "does not contain {name}",
+        ),
+    ] {
+        let found = problems(vec![("base.yaml", document(more.clone()))]);
+        assert!(found.contains(says), "{more}\n{found}");
+    }
+}
+
+#[test]
+fn mistakes_about_rotation_are_named() {
+    for (more, says) in [
+        (
+            json!({"secrets": {"s": {"generate": {"ca.crt": {"kind": "ca", "common_name": "a", "private": "ca.key", "keep": 9}}}}}),
+            "secrets.s.generate.ca.crt.keep: 9 is not between 0 and 8",
+        ),
+        (
+            json!({"secrets": {"s": {"generate": {"a": {"kind": "password"}}, "rotate": {"serial": 1, "previous": {"b": "c"}}}}}),
+            "secrets.s.rotate.previous.b: `b` is not generated",
+        ),
+        (
+            json!({"secrets": {"s": {"generate": {"a": {"kind": "password"}}, "rotate": {"serial": 1, "previous": {"a": "a"}}}}}),
+            "`a` is no key of its own for an old value",
+        ),
+        (
+            json!({"secrets": {"s": {"external": true, "rotate": {"serial": 1}}}}),
+            "only what is generated can be rotated",
         ),
     ] {
         let found = problems(vec![("base.yaml", document(more.clone()))]);

@@ -15,7 +15,9 @@ use lifecycle::document::{Generator, forbidden_type};
 
 use crate::spec::{Origin, Recipe, Source, Spec};
 
-pub use seen::{Certificate, Fingerprint, Keys, Marker, Recorded, Seen, Signer, There, Value, World};
+pub use seen::{
+    Certificate, Condition, Fingerprint, Keys, Marker, Recorded, Seen, Signer, There, Value, World,
+};
 pub use teardown::teardown;
 
 /// One change to one object, made in one write where the store can.
@@ -40,6 +42,8 @@ pub enum Action {
         serial: u32,
         /// The keys that have a value and get another.
         rotate: BTreeMap<String, Rotation>,
+        /// What makes certificates, where what those who trust are given is written anew, and nothing else.
+        trust: BTreeMap<String, Generator>,
     },
     /// Marks the object as ours, as it is.
     Claim,
@@ -71,10 +75,8 @@ pub struct Rotation {
     pub generator: Generator,
     /// Where old values are kept, by key.
     pub previous: BTreeMap<String, String>,
-    /// Which rotation this is; a certificate that is renewed in its time counts for none.
+    /// Which rotation this is.
     pub serial: u32,
-    /// Why, unless somebody asked for it.
-    pub because: Option<String>,
 }
 
 /// What happens to a key that follows something.
@@ -131,15 +133,15 @@ impl converge::Step for Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.action {
-            Action::Generate { absent, rotate, .. } => {
+            Action::Generate { absent, rotate, trust, .. } => {
                 let made = (!absent.is_empty()).then(|| format!("generate {}", list(absent.keys())));
-                let asked = rotate.iter().filter(|(_, rotation)| rotation.because.is_none());
-                let asked: Vec<&String> = asked.map(|(key, _)| key).collect();
-                let rotated = (!asked.is_empty()).then(|| format!("rotate {}", list(asked)));
-                let renewed = rotate.iter().filter_map(|(key, rotation)| {
-                    Some(format!("renew `{key}`, because {}", rotation.because.as_ref()?))
+                let rotated = (!rotate.is_empty()).then(|| format!("rotate {}", list(rotate.keys())));
+                let trusted: BTreeSet<&String> =
+                    trust.iter().filter_map(|(own, generator)| generator.trust(own)).collect();
+                let trusted = (!trusted.is_empty()).then(|| {
+                    format!("write the certificates in {} as the authority has them", list(trusted))
                 });
-                f.write_str(&made.into_iter().chain(rotated).chain(renewed).collect::<Vec<_>>().join("; "))?;
+                f.write_str(&made.into_iter().chain(rotated).chain(trusted).collect::<Vec<_>>().join("; "))?;
                 let mut kept = rotate.values().flat_map(|rotation| &rotation.previous);
                 kept.try_for_each(|(key, previous)| write!(f, ", the old `{key}` is kept as `{previous}`"))
             }

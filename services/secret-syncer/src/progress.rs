@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::exponential_buckets;
 use tokio::time::Instant;
 
-use crate::plan::Certificate;
+use crate::plan::{Certificate, Condition};
 use crate::restart::plan::Outcome;
 use crate::world::Error;
 
@@ -182,19 +182,21 @@ impl Progress {
 
     /// How the certificates of an object stand.
     pub(crate) fn certificates(&self, object: &Component, certificates: &BTreeMap<String, Certificate>) {
-        for (key, certificate) in certificates {
-            let by = ByKey { component: object.to_string(), key: key.clone() };
-            self.0.certificate_ends.get_or_create(&by).set(certificate.ends);
-        }
+        let by = |key: &String| ByKey { component: object.to_string(), key: key.clone() };
         let mut now = self.now();
-        let known = if certificates.is_empty() {
-            now.certificates.remove(object)
-        } else {
-            now.certificates.insert(object.clone(), certificates.keys().cloned().collect())
-        };
-        drop(now);
-        for key in known.unwrap_or_default().into_iter().filter(|key| !certificates.contains_key(key)) {
-            self.0.certificate_ends.remove(&ByKey { component: object.to_string(), key });
+        let known = now.certificates.remove(object).unwrap_or_default();
+        let mut ends = BTreeSet::new();
+        for (key, certificate) in certificates {
+            if let Condition::Good { until, .. } = certificate.condition {
+                self.0.certificate_ends.get_or_create(&by(key)).set(until);
+                ends.insert(key.clone());
+            }
+        }
+        for key in known.difference(&ends) {
+            self.0.certificate_ends.remove(&by(key));
+        }
+        if !ends.is_empty() {
+            now.certificates.insert(object.clone(), ends);
         }
     }
 

@@ -12,9 +12,6 @@ use lifecycle::document::{
 use lifecycle::{Component, Kind};
 use uuid::Uuid;
 
-use retired::Retired;
-
-mod retired;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -79,8 +76,8 @@ pub struct Generated {
 pub struct Authority {
     /// The Secret that holds its certificate and its private key.
     pub secret: Component,
-    /// Under which key the certificate of the one before it is kept there.
-    pub previous: Option<String>,
+    /// How often it is to have been rotated; what it signed before then would count as signed anew.
+    pub serial: u32,
 }
 
 /// What follows something else.
@@ -113,12 +110,7 @@ pub enum Recipe {
     /// Text with values in it.
     Text(Vec<Part>),
     /// Certificates, one after the other.
-    Bundle {
-        /// Those of the authorities of today.
-        of: Vec<Place>,
-        /// Those of the authorities before them, each where there is one: what they signed is still in use.
-        previous: Vec<Place>,
-    },
+    Bundle(Vec<Place>),
 }
 
 /// A part of a text.
@@ -184,11 +176,11 @@ impl fmt::Display for Source {
 }
 
 impl Recipe {
-    /// The values without which it is not made.
+    /// The values it is made of.
     pub fn places(&self) -> Vec<&Place> {
         match self {
             Recipe::Same(place) => vec![place],
-            Recipe::Bundle { of, .. } => of.iter().collect(),
+            Recipe::Bundle(places) => places.iter().collect(),
             Recipe::Text(parts) => parts.iter().filter_map(Part::place).collect(),
         }
     }
@@ -236,7 +228,7 @@ impl Spec {
 
 /// The Secrets and ConfigMaps that an environment's documents declare; what follows stands after what it follows.
 pub fn specs(environment: &Environment) -> Vec<Spec> {
-    let (read, retired) = (keys_read(environment), Retired::of(environment));
+    let (read, serials) = (keys_read(environment), serials(environment));
     let identity = environment.identity();
     let spec = |object: &Component, source: &document::Source, origin: Origin| Spec {
         owner: Owner {
@@ -250,11 +242,11 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
         object: object.clone(),
     };
     let secrets = environment.secrets().map(|declared| {
-        let origin = secret(&declared, &retired).unwrap_or(Origin::External);
+        let origin = secret(&declared, &serials).unwrap_or(Origin::External);
         spec(&declared.component, declared.source, origin)
     });
     let configmaps = environment.configmaps().map(|declared| {
-        let origin = configmap(&declared, &retired).unwrap_or(Origin::External);
+        let origin = configmap(&declared).unwrap_or(Origin::External);
         spec(&declared.component, declared.source, origin)
     });
     let mut specs: Vec<Spec> = secrets.chain(configmaps).collect();
@@ -265,7 +257,7 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
 }
 
 /// Where a Secret's values come from; none when somebody else makes it.
-fn secret(declared: &Declared<'_, Secret>, retired: &Retired) -> Option<Origin> {
+fn secret(declared: &Declared<'_, Secret>, serials: &BTreeMap<Component, u32>) -> Option<Origin> {
     let (secret, namespace) = (declared.spec, declared.namespace());
     if let Some(copy) = &secret.copy {
         return Some(copied(copy, Kind::Secret, &declared.source.document));
@@ -280,10 +272,9 @@ fn secret(declared: &Declared<'_, Secret>, retired: &Retired) -> Option<Origin> 
         return Some(Origin::Followed(followed));
     }
     let authority = |(key, generator): (&String, &Generator)| {
-        let ca = generator.ca()?;
-        let secret = ca.secret.secret(namespace);
-        let previous = retired.key(&secret, &ca.certificate).map(str::to_owned);
-        Some((key.clone(), Authority { secret, previous }))
+        let secret = generator.needs()?.secret(namespace);
+        let serial = serials.get(&secret).copied().unwrap_or_default();
+        Some((key.clone(), Authority { secret, serial }))
     };
     (!secret.external).then(|| {
         Origin::Generated(Generated {
@@ -299,7 +290,7 @@ fn secret(declared: &Declared<'_, Secret>, retired: &Retired) -> Option<Origin> 
 }
 
 /// Where a ConfigMap's values come from; none when somebody else makes it.
-fn configmap(declared: &Declared<'_, ConfigMap>, retired: &Retired) -> Option<Origin> {
+fn configmap(declared: &Declared<'_, ConfigMap>) -> Option<Origin> {
     let (configmap, namespace) = (declared.spec, declared.namespace());
     if let Some(copy) = &configmap.copy {
         return Some(copied(copy, Kind::ConfigMap, &declared.source.document));
@@ -308,10 +299,7 @@ fn configmap(declared: &Declared<'_, ConfigMap>, retired: &Retired) -> Option<Or
         source: Source::Object(value.secret.secret(namespace)),
         key: value.key.clone(),
     };
-    let bundle = |values: &Vec<SecretRef>| {
-        let of: Vec<Place> = values.iter().map(place).collect();
-        Recipe::Bundle { previous: of.iter().filter_map(|place| retired.place(place)).collect(), of }
-    };
+    let bundle = |values: &Vec<SecretRef>| Recipe::Bundle(values.iter().map(place).collect());
     (!configmap.external).then(|| {
         Origin::Followed(Followed {
             wanted: Wanted::Keys(
@@ -369,6 +357,13 @@ fn depth(sources: &BTreeMap<Component, Vec<Component>>, object: &Component, limi
             !level.is_empty()
         })
         .count()
+}
+
+/// How often each generated Secret is to have been rotated.
+fn serials(environment: &Environment) -> BTreeMap<Component, u32> {
+    let serial =
+        |declared: Declared<'_, Secret>| Some((declared.component, declared.spec.rotate.as_ref()?.serial));
+    environment.secrets().filter_map(serial).collect()
 }
 
 /// The keys of each object that something in the documents reads: logins, certificate authorities, copies by key.

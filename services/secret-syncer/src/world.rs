@@ -98,13 +98,16 @@ impl<B: Backend> Target<B> {
 
     async fn make(&self, spec: &Spec, step: &Step) -> Result<(), Error> {
         let mut change = Change::claim(claim(spec), step.version.clone());
-        if let Action::Generate { absent, serial, rotate } = &step.action {
+        if let Action::Generate { absent, serial, rotate, trust } = &step.action {
             change.serial = *serial;
             for (own, generator) in absent {
                 change.create.push(self.values(spec, own, generator).await?);
             }
+            change.trust = self.trusted(spec, trust).await?;
             for (own, rotation) in rotate {
-                for (key, value) in self.values(spec, own, &rotation.generator).await? {
+                let mut values = self.values(spec, own, &rotation.generator).await?;
+                self.succeed(spec, own, rotation, &mut values).await?;
+                for (key, value) in values {
                     let previous = rotation.previous.get(&key).cloned();
                     change.rotate.insert(key, Rotated { value, previous, serial: rotation.serial });
                 }
@@ -310,10 +313,12 @@ fn world(spec: &Spec, contents: Option<Contents>, sources: &Sources) -> World {
         Some((key.clone(), made.map(|value| salted.fingerprint(&value))))
     });
     let certificates = contents.as_ref().map(|contents| certificates::states(spec, contents, sources));
+    let unrotated = certificates::unrotated(spec, sources);
     let seen = |contents: &Contents| Seen { keys: keys(&contents.keys), kind: contents.kind.clone() };
     World {
         composed: composed.collect(),
         certificates: certificates.unwrap_or_default(),
+        unrotated,
         sources: sources
             .iter()
             .map(|(source, contents)| (source.clone(), contents.as_ref().map(seen)))

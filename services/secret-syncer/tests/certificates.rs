@@ -38,11 +38,7 @@ fn authority_of(more: Value, now: i64) -> CaMaterial {
     let mut spec = json!({"kind": "ca", "common_name": "test", "private": "key"});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let mut made = make(&generator(spec), "crt", None, now).unwrap();
-    CaMaterial {
-        certificate: made.remove("crt").unwrap(),
-        private: made.remove("key").unwrap(),
-        previous: None,
-    }
+    CaMaterial { certificate: made.remove("crt").unwrap(), private: made.remove("key").unwrap() }
 }
 
 fn authority() -> CaMaterial {
@@ -220,7 +216,6 @@ fn odd(
     CaMaterial {
         certificate: SecretValue::new(certificate.unwrap().pem()),
         private: SecretValue::new(key.serialize_pem()),
-        previous: None,
     }
 }
 
@@ -247,7 +242,6 @@ fn directory_style() -> CaMaterial {
     CaMaterial {
         certificate: SecretValue::new(certificate.build().to_pem().unwrap()),
         private: SecretValue::new(key.private_key_to_pem_pkcs8().unwrap()),
-        previous: None,
     }
 }
 
@@ -271,7 +265,7 @@ fn what_is_no_authority_signs_nothing_and_is_not_shown() {
     let key = KeyPair::generate().unwrap();
     let text = |value: &SecretValue| value.expose_text().unwrap().to_owned();
     let value = |text: &str| SecretValue::new(text);
-    let twice = value(&(text(&ca.certificate) + &text(&ca.certificate)));
+    let behind = value(&(text(&other.certificate) + &text(&ca.certificate)));
     let directory = directory_style();
     let usage = odd(|params| params.key_usages = vec![rcgen::KeyUsagePurpose::CrlSign], &key, None);
     let plain = odd(|params| params.is_ca = IsCa::NoCa, &key, None);
@@ -282,7 +276,7 @@ fn what_is_no_authority_signs_nothing_and_is_not_shown() {
         (&value(""), &ca.private, "certificate cannot be read"),
         (&ca.private, &ca.private, "certificate cannot be read"),
         (&SecretValue::new([0xff, 0xfe]), &ca.private, "certificate cannot be read"),
-        (&twice, &ca.private, "is several certificates"),
+        (&behind, &ca.private, "does not belong to its private key"),
         (&ca.certificate, &value("hunter2"), "private key cannot be used"),
         (&ca.certificate, &ca.certificate, "private key cannot be used"),
         (&ca.certificate, &SecretValue::new([0xff]), "private key cannot be used"),
@@ -294,10 +288,21 @@ fn what_is_no_authority_signs_nothing_and_is_not_shown() {
         (&past.certificate, &past.private, "has expired"),
         (&future.certificate, &future.private, "is not good yet"),
     ] {
-        let ca = CaMaterial { certificate: certificate.clone(), private: private.clone(), previous: None };
+        let ca = CaMaterial { certificate: certificate.clone(), private: private.clone() };
         let error = make(&spec(json!({})), "crt", Some(&ca), now()).unwrap_err();
         let shown = format!("{error} {error:?}");
         assert!(shown.contains(says), "{shown}, not {says}");
         assert!(!shown.contains("hunter2") && !shown.contains("BEGIN"), "{shown}");
     }
+}
+
+#[test]
+fn the_first_of_several_authorities_signs_and_all_are_handed_on() {
+    let (ca, before) = (authority(), authority());
+    let both = bundle(&[ca.certificate.clone(), before.certificate.clone()]).unwrap();
+    let signing = CaMaterial { certificate: both.clone(), private: ca.private.clone() };
+    let leaf = leaf(json!({}), &signing);
+    assert!(leaf.is("db.app.svc", &ca.certificate, now()));
+    assert!(!leaf.is("db.app.svc", &before.certificate, now()));
+    assert_eq!(leaf.bundle, both);
 }

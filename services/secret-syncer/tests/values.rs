@@ -30,11 +30,7 @@ fn text<'a>(values: &'a BTreeMap<String, SecretValue>, key: &str) -> &'a str {
 
 fn authority() -> CaMaterial {
     let mut values = made(json!({"kind": "ca", "common_name": "test", "private": "key"}), None);
-    CaMaterial {
-        certificate: values.remove("own").unwrap(),
-        private: values.remove("key").unwrap(),
-        previous: None,
-    }
+    CaMaterial { certificate: values.remove("own").unwrap(), private: values.remove("key").unwrap() }
 }
 
 #[test]

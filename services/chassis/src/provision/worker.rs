@@ -45,6 +45,8 @@ pub(super) struct Worker<R: Reconcile> {
     hopeless: u32,
     /// Something was made to be as it should be.
     changed: bool,
+    /// What was seen at the last pass, and nothing is done about.
+    drift: BTreeSet<Note>,
     /// What was said to be wrong with components, and when.
     said: Mutex<BTreeMap<Component, (String, Instant)>>,
 }
@@ -64,6 +66,7 @@ impl<R: Reconcile> Worker<R> {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             hopeless: 0,
             changed: false,
+            drift: BTreeSet::new(),
             said: Mutex::default(),
         }
     }
@@ -129,9 +132,15 @@ impl<R: Reconcile> Worker<R> {
         let target = Arc::clone(&self.target);
         let (name, reconcile, spec) = &*target;
         let verdict = Mutex::new(Verdict::default());
-        let begun = Mutex::new(BTreeSet::new());
+        let (begun, drift) = (Mutex::new(BTreeSet::new()), Mutex::new(BTreeSet::new()));
         let made_ready = AtomicBool::new(false);
         let made = converge(reconcile, spec, name, &|told| match told {
+            Told::Drift(note) => {
+                if !self.drift.contains(note) {
+                    warn!(component = %note.component, "{}", note.text);
+                }
+                locked(&drift).insert(note.clone());
+            }
             Told::Step(step) => {
                 info!(component = %step.component(), "{step}");
                 if locked(&begun).insert(step.component().clone()) {
@@ -156,6 +165,9 @@ impl<R: Reconcile> Worker<R> {
         })
         .await;
         self.changed |= made_ready.into_inner();
+        if made.is_ok() {
+            self.drift = drift.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
         match made {
             Ok(()) => {
                 self.hopeless = 0;

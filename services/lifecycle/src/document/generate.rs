@@ -113,6 +113,14 @@ pub struct Ca {
     pub algorithm: Algorithm,
     /// The key of the Secret for its private key.
     pub private: String,
+    /// How many certificates of the authorities before it stay behind its own, under its key, when it is rotated: whoever
+    /// trusts it believes what they signed until that is signed anew. 0 drops them.
+    #[serde(default = "one")]
+    pub keep: u8,
+}
+
+fn one() -> u8 {
+    1
 }
 
 fn ten_years() -> u16 {
@@ -145,10 +153,6 @@ pub struct Certificate {
     /// Which side of a connection it is for.
     #[serde(default)]
     pub usage: Usage,
-    /// It is made anew, with a new private key and by the same authority, when a third of its time is left. Otherwise it is
-    /// only said that it is due, and `rotate.serial` asks for it.
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
-    pub renew: bool,
 }
 
 fn one_year() -> u16 {
@@ -222,9 +226,13 @@ impl Generator {
         }
     }
 
-    /// Whether what it makes is made anew before it expires, without being asked.
-    pub fn renews(&self) -> bool {
-        matches!(self, Generator::Certificate(Certificate { renew: true, .. }))
+    /// Under which key of its Secret the certificates lie that people trust; `key` is the one it stands under.
+    pub fn trust<'a>(&'a self, key: &'a String) -> Option<&'a String> {
+        match self {
+            Generator::Ca(_) => Some(key),
+            Generator::Certificate(certificate) => certificate.bundle.as_ref(),
+            Generator::Password(_) | Generator::Hmac(_) | Generator::PrivateKey(_) => None,
+        }
     }
 
     /// The Secret that must be there before it can make anything.

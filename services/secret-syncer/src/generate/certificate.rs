@@ -15,7 +15,6 @@ use super::{CaMaterial, GenerateError, key, trust};
 /// Certificates are good from a little before they are made: clocks of machines differ.
 const BACKDATED: i64 = 300;
 const DAY: i64 = 86_400;
-const UNREADABLE: &str = "cannot be read; give one certificate as a PEM block of type CERTIFICATE";
 
 /// An authority's certificate and its private key.
 pub(super) fn authority(spec: &Ca, now: i64) -> Result<Vec<SecretValue>, GenerateError> {
@@ -27,7 +26,7 @@ pub(super) fn authority(spec: &Ca, now: i64) -> Result<Vec<SecretValue>, Generat
     Ok(vec![SecretValue::new(made.pem()), private])
 }
 
-/// A certificate, its private key, and the certificates of its authority and of the one before it when asked for.
+/// A certificate, its private key, and what whoever trusts its authority is given, when asked for.
 ///
 /// An authority that another one signed is sent along after the leaf, so that who trusts that other one can verify it.
 pub(super) fn leaf(spec: &Certificate, ca: &CaMaterial, now: i64) -> Result<Vec<SecretValue>, GenerateError> {
@@ -59,9 +58,7 @@ pub(super) fn leaf(spec: &Certificate, ca: &CaMaterial, now: i64) -> Result<Vec<
     }
     let mut values = vec![SecretValue::new(chain), private];
     if spec.bundle.is_some() {
-        let all: Vec<SecretValue> = std::iter::once(&ca.certificate).chain(&ca.previous).cloned().collect();
-        let unreadable = |_| GenerateError::Ca { part: "previous certificate", problem: UNREADABLE };
-        values.push(trust::bundle(&all).map_err(unreadable)?);
+        values.push(trust::bundle(std::slice::from_ref(&ca.certificate)).map_err(|_| unreadable())?);
     }
     Ok(values)
 }
@@ -75,8 +72,7 @@ struct Signer {
 fn signer(ca: &CaMaterial) -> Result<Signer, GenerateError> {
     let wrong = |part, problem| GenerateError::Ca { part, problem };
     let certificates = trust::certificates(&ca.certificate).map_err(|_| unreadable())?;
-    let [certificate] = <[Vec<u8>; 1]>::try_from(certificates)
-        .map_err(|_| wrong("certificate", "is several certificates; give the one that signs"))?;
+    let certificate = certificates.into_iter().next().ok_or_else(unreadable)?;
     let key = ca.private.expose_text().and_then(|text| KeyPair::from_pem(text).ok()).ok_or_else(|| {
         wrong(
             "private key",
@@ -87,7 +83,10 @@ fn signer(ca: &CaMaterial) -> Result<Signer, GenerateError> {
 }
 
 fn unreadable() -> GenerateError {
-    GenerateError::Ca { part: "certificate", problem: UNREADABLE }
+    GenerateError::Ca {
+        part: "certificate",
+        problem: "cannot be read; give PEM blocks of type CERTIFICATE, first the one that signs",
+    }
 }
 
 /// Whether what it signs now would be believed.
@@ -96,7 +95,9 @@ fn usable(authority: &X509Certificate<'_>, key: &KeyPair, now: i64) -> Result<()
     let wrong = |problem| Err(GenerateError::Ca { part: "certificate", problem });
     let (validity, usage) = (authority.validity(), authority.key_usage());
     if authority.public_key().subject_public_key.data != key.der_bytes() {
-        return wrong("does not belong to its private key; give the two that were made together");
+        return wrong(
+            "does not belong to its private key; give the two that were made together, and of several certificates first the one that signs",
+        );
     }
     if !authority.is_ca() || usage.is_ok_and(|usage| usage.is_some_and(|usage| !usage.value.key_cert_sign()))
     {

@@ -18,18 +18,16 @@ use rand::Rng;
 use rand::distr::{Alphanumeric, SampleString};
 use zeroize::Zeroizing;
 
-pub use state::state;
-pub use trust::{TrustError, bundle, expiry};
+pub use state::{is_trust, spare, state};
+pub use trust::{TrustError, bundle, expiry, succession};
 
 /// An authority as its Secret holds it: what signs certificates.
 #[derive(Debug, Clone)]
 pub struct CaMaterial {
-    /// Its certificate, one, as PEM.
+    /// Its certificate as PEM, and behind it those of the authorities before it that are still believed.
     pub certificate: SecretValue,
-    /// The private key of that certificate, PKCS#8 as PEM.
+    /// The private key of the first certificate, PKCS#8 as PEM.
     pub private: SecretValue,
-    /// The certificate of the authority before it, which is handed out beside its own.
-    pub previous: Option<SecretValue>,
 }
 
 /// Why a value cannot be made. Never holds a value.

@@ -1,53 +1,57 @@
-//! How a certificate that was made stands today: until when it is good, whose key it has, and who signed it.
+//! How a certificate that is there stands: until when it is good, and who signed it.
+
+use std::collections::BTreeSet;
 
 use chassis::SecretValue;
-use rcgen::{KeyPair, PublicKeyData};
+use x509_parser::error::X509Error;
 use x509_parser::prelude::X509Certificate;
-use zeroize::Zeroizing;
 
 use super::trust;
-use crate::plan::{Certificate, Signer};
+use crate::plan::{Condition, Signer};
 
-/// What is known of a certificate, the first of several. None when it cannot be read: then whoever put it there knows.
-///
-/// `private` is the key that lies beside it, `present` and `previous` the authority's certificates of today and of before,
-/// as far as there are any; a certificate that needs no authority is asked about with itself as `present`.
-pub fn state(
-    certificate: &SecretValue,
-    private: &SecretValue,
-    present: Option<&SecretValue>,
-    previous: Option<&SecretValue>,
-) -> Option<Certificate> {
-    let first = |value: &SecretValue| trust::certificates(value).ok()?.into_iter().next();
-    let der = first(certificate)?;
-    let leaf = trust::parsed(&der).ok()?;
-    let present = present.and_then(first);
-    let previous = previous.and_then(first);
-    let carries = |authority: &Option<Vec<u8>>| {
-        authority.as_ref().is_some_and(|der| trust::parsed(der).is_ok_and(|by| is_signed(&leaf, &by)))
+/// What is known of a certificate, the first of several; `authority` is what the Secret of its authority holds now, the one
+/// that signs before those that came before it. Without an authority nothing is said of who signed.
+pub fn state(certificate: &SecretValue, authority: Option<&SecretValue>) -> Condition {
+    let read = |value: &SecretValue| trust::certificates(value).ok();
+    let Some(der) = read(certificate).and_then(|all| all.into_iter().next()) else {
+        return Condition::Unreadable;
     };
-    let signer = match &present {
-        None => Signer::Unknown,
-        Some(_) if carries(&present) => Signer::Present,
-        Some(_) if carries(&previous) => Signer::Previous,
-        Some(_) => Signer::Stranger,
-    };
+    let Ok(leaf) = trust::parsed(&der) else { return Condition::Unreadable };
+    let authority = authority.and_then(read).unwrap_or_default();
     let ends = |der: &Vec<u8>| Some(trust::parsed(der).ok()?.validity().not_after.timestamp());
-    Some(Certificate {
-        begins: leaf.validity().not_before.timestamp(),
-        ends: leaf.validity().not_after.timestamp(),
-        paired: is_pair(&leaf, private),
-        signer,
-        authority_ends: present.as_ref().and_then(ends),
-    })
+    Condition::Good {
+        from: leaf.validity().not_before.timestamp(),
+        until: leaf.validity().not_after.timestamp(),
+        signer: signer(&leaf, &authority),
+        authority_until: authority.first().and_then(ends),
+    }
 }
 
-fn is_signed(leaf: &X509Certificate<'_>, by: &X509Certificate<'_>) -> bool {
-    leaf.issuer().as_raw() == by.subject().as_raw() && leaf.verify_signature(Some(by.public_key())).is_ok()
+fn signer(leaf: &X509Certificate<'_>, authority: &[Vec<u8>]) -> Signer {
+    let mut signer = if authority.is_empty() { Signer::Unknown } else { Signer::Stranger };
+    for (position, der) in authority.iter().enumerate() {
+        let Ok(by) = trust::parsed(der) else { continue };
+        if leaf.issuer().as_raw() != by.subject().as_raw() {
+            continue;
+        }
+        match leaf.verify_signature(Some(by.public_key())) {
+            Ok(()) if position == 0 => return Signer::Present,
+            Ok(()) => return Signer::Former,
+            // Nobody here can tell.
+            Err(X509Error::SignatureUnsupportedAlgorithm) => signer = Signer::Unknown,
+            Err(_) => {}
+        }
+    }
+    signer
 }
 
-/// Whether the private key is the certificate's. One that cannot be read is nobody's.
-fn is_pair(certificate: &X509Certificate<'_>, private: &SecretValue) -> bool {
-    let pair = private.expose_text().and_then(|text| KeyPair::from_pem(text).ok()).map(Zeroizing::new);
-    pair.is_some_and(|pair| certificate.public_key().subject_public_key.data == pair.der_bytes())
+/// Whether a value holds exactly the certificates that whoever trusts an authority is to be given.
+pub fn is_trust(value: &SecretValue, authority: &SecretValue) -> bool {
+    let all = |value| trust::certificates(value).map(|all| all.into_iter().collect::<BTreeSet<_>>());
+    matches!((all(value), all(authority)), (Ok(value), Ok(authority)) if value == authority)
+}
+
+/// How many more certificates an authority's value holds than its own and `keep` of those before it.
+pub fn spare(authority: &SecretValue, keep: u8) -> usize {
+    trust::certificates(authority).map_or(0, |all| all.len().saturating_sub(1 + usize::from(keep)))
 }

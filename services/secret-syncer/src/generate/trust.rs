@@ -44,6 +44,20 @@ pub fn bundle(pems: &[SecretValue]) -> Result<SecretValue, TrustError> {
     if seen.is_empty() { Err(TrustError::Nothing) } else { Ok(SecretValue::new(text)) }
 }
 
+/// The certificates of a rotated authority: those of its own, and behind them some of what was there before, without the
+/// first `skip` and at most `keep`.
+pub fn succession(
+    own: Option<&SecretValue>,
+    before: &SecretValue,
+    skip: usize,
+    keep: usize,
+) -> Result<SecretValue, TrustError> {
+    let mut values: Vec<SecretValue> = own.into_iter().cloned().collect();
+    let before = certificates(before)?.into_iter().skip(skip).take(keep);
+    values.extend(before.map(|der| SecretValue::new(pem(der))));
+    bundle(&values)
+}
+
 /// When a certificate expires, in seconds since 1970; of several, the first to.
 pub fn expiry(certificate: &SecretValue) -> Result<i64, TrustError> {
     let certificates = certificates(certificate)?;

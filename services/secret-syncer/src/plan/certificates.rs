@@ -1,77 +1,78 @@
-//! Deciding about certificates that are there: whether one is made anew, and what is said of one that is not.
+//! Deciding about certificates that are there: what people are told, and what those who trust are given.
 
 use lifecycle::document::Generator;
 
-use super::{Certificate, Deciding, Signer};
+use super::{Condition, Deciding, Signer};
 
 const DAY: i64 = 86_400;
 
-/// What a certificate calls for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Due {
-    /// It is made anew, because of this.
-    Renew(String),
-    /// People are told this.
-    Say(String),
+/// Whose a generated object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Maker {
+    /// Ours.
+    Us,
+    /// Somebody's who made it beforehand.
+    Others,
 }
 
 impl Deciding<'_> {
-    /// What the certificate under a generator's own key calls for; `ours` when it was made by us, and may be made anew.
-    pub(super) fn due(&self, own: &str, generator: &Generator, ours: bool) -> Vec<Due> {
-        let Some(state) = self.world.certificates.get(own) else { return Vec::new() };
-        let now = self.world.now;
-        // What stands well is not to be refused or open for something that can still wait.
-        let is_fixed = self.world.there.as_ref().is_some_and(|there| there.immutable);
-        let renews = ours && generator.renews() && !is_fixed && !self.spec.report_only;
-        let mut due = Vec::new();
-        if !state.paired {
-            due.push(asked(renews, format!("`{own}` does not belong to the private key beside it")));
-        } else if state.ends <= now {
-            due.push(asked(
-                renews && gains(generator, state, now),
-                format!("`{own}` expired on {}", date(state.ends)),
-            ));
-        } else if is_old(state, now) {
-            due.push(asked(
-                renews && gains(generator, state, now),
-                format!("`{own}` expires on {}", date(state.ends)),
-            ));
-        }
-        if let (Generator::Certificate(leaf), false) = (generator, matches!(due[..], [Due::Renew(_)])) {
-            let (ca, ask) =
-                (&leaf.ca.secret, "raise `rotate.serial` once whoever verifies it has the new one");
-            match state.signer {
-                Signer::Previous => due.push(Due::Say(format!("`{own}` is signed by the authority that {ca} held before; {ask}"))),
-                Signer::Stranger => due.push(Due::Say(format!(
-                    "`{own}` is not signed by the authority that {ca} holds, so whoever trusts that one refuses it; {ask}"
-                ))),
-                Signer::Present | Signer::Unknown => {}
+    /// Says what there is to say of the certificate under a generator's own key. A certificate is never made anew for it: whoever
+    /// does not know yet what is to be trusted would be cut off.
+    pub(super) fn told(&mut self, own: &str, generator: &Generator, maker: Maker) {
+        let Some(certificate) = self.world.certificates.get(own) else { return };
+        let Condition::Good { from, until, signer, authority_until } = certificate.condition else {
+            if maker == Maker::Us {
+                self.drift(format!("`{own}` holds no certificate that can be read; raise `rotate.serial` to have it made anew"));
             }
+            return;
+        };
+        let now = self.world.now;
+        let advice = match (maker, authority_until) {
+            (Maker::Others, _) => "whoever made it must replace it",
+            (Maker::Us, Some(ends))
+                if ends < until.saturating_add(DAY) && matches!(generator, Generator::Certificate(_)) =>
+            {
+                "its authority ends then too: raise `rotate.serial` of that first, and then of this"
+            }
+            (Maker::Us, _) => "raise `rotate.serial` to have it made anew",
+        };
+        if until <= now {
+            self.drift(format!("`{own}` expired on {}; {advice}", date(until)));
+        } else if is_old(from, until, now) {
+            self.drift(format!("`{own}` expires on {}; {advice}", date(until)));
+        } else if from > now {
+            self.drift(format!("`{own}` is not good before {}; do the clocks agree?", date(from)));
         }
-        due
+        let (Generator::Certificate(leaf), Maker::Us) = (generator, maker) else { return };
+        let ca = &leaf.ca.secret;
+        match signer {
+            Signer::Former => self.drift(format!(
+                "`{own}` is signed by an authority before the one that {ca} has now; raise `rotate.serial` once everybody has the new one's certificate"
+            )),
+            Signer::Stranger => self.drift(format!(
+                "`{own}` is not signed by the authority that {ca} has, so whoever trusts that one refuses it; raise `rotate.serial`"
+            )),
+            Signer::Present | Signer::Unknown => {}
+        }
+    }
+
+    /// Whether what lies with a certificate for those who trust its authority is written anew.
+    pub(super) fn is_outdated(&mut self, own: &str) -> bool {
+        let is_outdated = self.world.certificates.get(own).is_some_and(|certificate| certificate.outdated);
+        // What stands well otherwise is not to be refused or open for it.
+        let is_fixed = self.world.there.as_ref().is_some_and(|there| there.immutable);
+        if is_outdated && (is_fixed || self.spec.report_only) {
+            let why = if is_fixed { "it is immutable" } else { "mode is report" };
+            self.drift(format!("the certificates that lie with `{own}` are not what its authority has now; {why}, so they stay"));
+            return false;
+        }
+        is_outdated
     }
 }
 
-fn asked(renews: bool, why: String) -> Due {
-    if renews {
-        Due::Renew(why)
-    } else {
-        Due::Say(format!("{why}; raise `rotate.serial` to have it made anew"))
-    }
-}
-
-/// Whether two thirds of its time are over: as other issuers do it, so that there is time for two more tries of as long.
-fn is_old(state: &Certificate, now: i64) -> bool {
-    (state.ends - now).saturating_mul(3) < state.ends - state.begins
-}
-
-/// Whether a new one would be good for longer by a third of what is asked for: it ends with its authority, and one that was
-/// made anew for ever less time as that end comes near would be a storm.
-fn gains(generator: &Generator, state: &Certificate, now: i64) -> bool {
-    let Generator::Certificate(leaf) = generator else { return false };
-    let wanted = i64::from(leaf.days) * DAY;
-    let would_end = state.authority_ends.map_or(now, |ends| ends.min(now.saturating_add(wanted)));
-    (would_end - state.ends).saturating_mul(3) >= wanted
+/// Whether two thirds of its time are over, which is when other issuers make another: there is time left to try again.
+fn is_old(from: i64, until: i64, now: i64) -> bool {
+    until.saturating_sub(now).saturating_mul(3) < until.saturating_sub(from)
 }
 
 /// A day, as people write it: 2027-03-14.

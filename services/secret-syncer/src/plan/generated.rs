@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle::document::Generator;
 
-use super::certificates::Due;
+use super::certificates::Maker;
 use super::{Action, Deciding, Keys, Marker, Rotation, list};
 use crate::spec::{Generated, Source};
 
@@ -16,15 +16,17 @@ impl Deciding<'_> {
         let there = self.keys();
         let rotated = match self.marker() {
             Marker::None if !there.is_empty() => {
-                self.found(&spec.keys, &there);
-                spec.keys.iter().for_each(|(own, generator)| drop(self.renewal(own, generator, false)));
-                return;
+                for (own, generator) in &spec.keys {
+                    self.told(own, generator, Maker::Others);
+                }
+                return self.found(&spec.keys, &there);
             }
             Marker::Of { rotated, .. } => rotated.clone(),
             Marker::None | Marker::Unreadable(_) => BTreeMap::new(),
         };
         let mut absent: BTreeMap<String, Generator> = BTreeMap::new();
         let mut rotate: BTreeMap<String, Rotation> = BTreeMap::new();
+        let mut trust: BTreeMap<String, Generator> = BTreeMap::new();
         for (own, generator) in &spec.keys {
             let keys = generator.writes(own);
             let flaws = keys.iter().filter_map(|key| Some((key, there.get(*key)?.flaw?)));
@@ -40,23 +42,22 @@ impl Deciding<'_> {
                 absent.insert(own.clone(), generator.clone());
             } else if keys.iter().any(|key| rotated.get(*key).copied().unwrap_or(0) < spec.serial) {
                 let (previous, serial) = (spec.previous.clone(), spec.serial);
-                let rotation = Rotation { generator: generator.clone(), previous, serial, because: None };
-                rotate.insert(own.clone(), rotation);
-            } else if let Some(because) = self.renewal(own, generator, true) {
-                // A key of it may have been rotated more often, by what an older document asks for now.
-                let serial = keys.iter().filter_map(|key| rotated.get(*key)).max().copied().unwrap_or(0);
-                let (generator, previous) = (generator.clone(), BTreeMap::new());
-                rotate.insert(own.clone(), Rotation { generator, previous, serial, because: Some(because) });
+                rotate.insert(own.clone(), Rotation { generator: generator.clone(), previous, serial });
+            } else {
+                self.told(own, generator, Maker::Us);
+                if self.is_outdated(own) {
+                    trust.insert(own.clone(), generator.clone());
+                }
             }
         }
-        let renews = rotate.values().any(|rotation| rotation.because.is_some());
-        if absent.is_empty() && rotate.is_empty() && !self.is_current() {
+        let makes = !absent.is_empty() || !rotate.is_empty() || !trust.is_empty();
+        if !makes && !self.is_current() {
             self.step(Action::Claim);
         }
-        if !absent.is_empty() || !rotate.is_empty() {
+        if makes {
             self.lost(spec, &absent, &there);
             self.unsigned(spec, absent.keys().chain(rotate.keys()));
-            self.step(Action::Generate { absent, serial: spec.serial, rotate });
+            self.step(Action::Generate { absent, serial: spec.serial, rotate, trust });
         }
         let keys: BTreeSet<String> = written(&spec.keys)
             .filter(|key| !self.world.recorded.keys.contains(*key))
@@ -71,22 +72,10 @@ impl Deciding<'_> {
             .as_ref()
             .zip(seal.as_ref())
             .is_some_and(|((to, serial), (recipient, wanted))| to == recipient && serial >= wanted);
-        let seal = seal.filter(|_| !is_sealed || !keys.is_empty() || renews);
+        let seal = seal.filter(|_| !is_sealed || !keys.is_empty());
         if !keys.is_empty() || seal.is_some() {
             self.step(Action::Remember { keys, seal });
         }
-    }
-
-    /// Why a certificate is made anew, if it is; what else there is to say of it is said.
-    fn renewal(&mut self, own: &str, generator: &Generator, ours: bool) -> Option<String> {
-        let mut renews = None;
-        for due in self.due(own, generator, ours) {
-            match due {
-                Due::Renew(because) => renews = Some(because),
-                Due::Say(text) => self.drift(text),
-            }
-        }
-        renews
     }
 
     /// Waits for the authorities that sign what is to be made.
@@ -97,6 +86,9 @@ impl Deciding<'_> {
             if !self.world.sources.get(&source).is_some_and(Option::is_some) {
                 let says =
                     format!("{source} does not exist, which signs `{key}`; it is made as soon as that is");
+                self.wait_for(&source, says);
+            } else if self.world.unrotated.contains(&authority.secret) {
+                let says = format!("{source}, which signs `{key}`, is to be rotated first");
                 self.wait_for(&source, says);
             }
         }

@@ -36,8 +36,10 @@ pub struct World {
     pub recorded: Recorded,
     /// Those of the things it protects that are known to exist already.
     pub protected: BTreeSet<Component>,
-    /// Its certificates that are there and can be read, by the key of what makes them.
+    /// Its certificates that are there, by the key of what makes them.
     pub certificates: BTreeMap<String, Certificate>,
+    /// Those of its authorities whose rotation is asked for and was not made yet.
+    pub unrotated: BTreeSet<Component>,
     /// The time, in seconds since 1970.
     pub now: i64,
     /// How often somebody else's change of it was corrected lately.
@@ -46,19 +48,31 @@ pub struct World {
     pub restarts: Vec<String>,
 }
 
-/// How a certificate stands. Times are in seconds since 1970.
+/// A certificate that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Certificate {
-    /// From when it is good.
-    pub begins: i64,
-    /// Until when.
-    pub ends: i64,
-    /// The private key beside it is its own.
-    pub paired: bool,
-    /// Who signed it.
-    pub signer: Signer,
-    /// Until when the present authority is good, if there is one.
-    pub authority_ends: Option<i64>,
+    /// How it stands.
+    pub condition: Condition,
+    /// What lies with it for those who trust its authority is not what they should be given now.
+    pub outdated: bool,
+}
+
+/// How a certificate stands. Times are in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing can be read of it.
+    Unreadable,
+    /// It is one.
+    Good {
+        /// From when it is good.
+        from: i64,
+        /// Until when.
+        until: i64,
+        /// Who signed it.
+        signer: Signer,
+        /// Until when its authority is good.
+        authority_until: Option<i64>,
+    },
 }
 
 /// Who signed a certificate.
@@ -66,11 +80,11 @@ pub struct Certificate {
 pub enum Signer {
     /// The authority of today.
     Present,
-    /// The one before it.
-    Previous,
-    /// Neither of them.
+    /// One before it that is still believed.
+    Former,
+    /// None of them.
     Stranger,
-    /// There is no authority to compare with.
+    /// There is nobody to compare with, or no way.
     Unknown,
 }
 

@@ -109,6 +109,8 @@ pub struct Change {
     pub serial: u32,
     /// Generated keys that get another value.
     pub rotate: BTreeMap<String, Rotated>,
+    /// Generated keys that are written anew and count as they did: certificates that people trust.
+    pub trust: BTreeMap<String, SecretValue>,
     /// Keys that follow something and are written.
     pub set: BTreeMap<String, SecretValue>,
     /// Keys that the mark notes as written by us, and that go.
@@ -138,6 +140,7 @@ impl Change {
             create: Vec::new(),
             serial: 0,
             rotate: BTreeMap::new(),
+            trust: BTreeMap::new(),
             set: BTreeMap::new(),
             remove: BTreeSet::new(),
             force: false,

@@ -1,14 +1,16 @@
-//! Certificates in a store: who signs them, and how those stand that are there.
+//! Certificates in a store: who signs them, what those who trust are given, and how those stand that are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lifecycle::document::{Certificate, Generator};
+use chassis::SecretValue;
+use lifecycle::Component;
+use lifecycle::document::{Ca, Certificate, Generator};
 
 use super::values::Sources;
 use super::{Backend, Contents, Error, Target};
-use crate::generate::{self, CaMaterial};
-use crate::plan;
-use crate::spec::{Generated, Origin, Source, Spec};
+use crate::generate::{self, CaMaterial, TrustError};
+use crate::plan::{self, Rotation};
+use crate::spec::{Authority, Generated, Origin, Source, Spec};
 
 impl<B: Backend> Target<B> {
     /// What signs a generator's certificate, if it makes one.
@@ -18,18 +20,73 @@ impl<B: Backend> Target<B> {
         own: &str,
         generator: &Generator,
     ) -> Result<Option<CaMaterial>, Error> {
-        let Origin::Generated(generated) = &spec.origin else { return Ok(None) };
-        let Some((ca, authority)) = generator.ca().zip(generated.authorities.get(own)) else {
-            return Ok(None);
-        };
+        let Some((ca, authority)) = generator.ca().zip(authority_of(spec, own)) else { return Ok(None) };
         let keys = self.backend.read(&authority.secret).await?.unwrap_or_default().keys;
         let value = |key: &String| {
             let from = Source::Object(authority.secret.clone());
             keys.get(key).cloned().ok_or_else(|| Error::SourceGone { from, key: key.clone() })
         };
-        let previous = authority.previous.as_ref().and_then(|key| keys.get(key).cloned());
-        Ok(Some(CaMaterial { certificate: value(&ca.certificate)?, private: value(&ca.private)?, previous }))
+        Ok(Some(CaMaterial { certificate: value(&ca.certificate)?, private: value(&ca.private)? }))
     }
+
+    /// Puts behind a new authority's certificate those of before that it keeps.
+    pub(super) async fn succeed(
+        &self,
+        spec: &Spec,
+        own: &str,
+        rotation: &Rotation,
+        values: &mut BTreeMap<String, SecretValue>,
+    ) -> Result<(), Error> {
+        let Generator::Ca(Ca { keep, .. }) = &rotation.generator else { return Ok(()) };
+        let contents = self.backend.read(&spec.object).await?.unwrap_or_default();
+        let (Some(before), Some(new)) = (contents.keys.get(own), values.get_mut(own)) else { return Ok(()) };
+        // By a rotation that a crash cut short; it has signed nothing.
+        let is_rotated = matches!(&contents.mark, Some(Ok(mark)) if mark.times(own) >= rotation.serial);
+        let all = generate::succession(Some(new), before, usize::from(is_rotated), usize::from(*keep));
+        *new = all.map_err(|error| unmade(spec, own, error))?;
+        Ok(())
+    }
+
+    /// What those who trust are given now, by key.
+    pub(super) async fn trusted(
+        &self,
+        spec: &Spec,
+        generators: &BTreeMap<String, Generator>,
+    ) -> Result<BTreeMap<String, SecretValue>, Error> {
+        let mut trusted = BTreeMap::new();
+        for (own, generator) in generators {
+            let Some(key) = generator.trust(own) else { continue };
+            let value = match generator {
+                Generator::Ca(Ca { keep, .. }) => {
+                    let held = self.backend.read(&spec.object).await?.unwrap_or_default().keys;
+                    let Some(held) = held.get(own) else { continue };
+                    generate::succession(None, held, 0, 1 + usize::from(*keep))
+                }
+                _ => match self.authority(spec, own, generator).await? {
+                    Some(authority) => generate::bundle(&[authority.certificate]),
+                    None => continue,
+                },
+            };
+            trusted.insert(key.clone(), value.map_err(|error| unmade(spec, own, error))?);
+        }
+        Ok(trusted)
+    }
+}
+
+fn unmade(spec: &Spec, key: &str, error: TrustError) -> Error {
+    Error::Unmade { object: spec.object.clone(), key: key.to_owned(), reason: error.to_string() }
+}
+
+fn authority_of<'a>(spec: &'a Spec, own: &str) -> Option<&'a Authority> {
+    match &spec.origin {
+        Origin::Generated(generated) => generated.authorities.get(own),
+        Origin::External | Origin::Followed(_) => None,
+    }
+}
+
+/// What an authority's Secret holds under a key.
+fn held<'a>(sources: &'a Sources, authority: &Authority, key: &str) -> Option<&'a SecretValue> {
+    sources.get(&Source::Object(authority.secret.clone()))?.as_ref()?.keys.get(key)
 }
 
 /// How the certificates stand that an object holds, by the key of what makes them.
@@ -54,16 +111,33 @@ fn state(
 ) -> Option<plan::Certificate> {
     let certificate = contents.keys.get(own)?;
     match generator {
-        Generator::Ca(ca) => {
-            generate::state(certificate, contents.keys.get(&ca.private)?, Some(certificate), None)
-        }
-        Generator::Certificate(Certificate { ca, private, .. }) => {
-            let authority = generated.authorities.get(own)?;
-            let held = sources.get(&Source::Object(authority.secret.clone()));
-            let held = |key: &String| held?.as_ref()?.keys.get(key);
-            let previous = authority.previous.as_ref().and_then(held);
-            generate::state(certificate, contents.keys.get(private)?, held(&ca.certificate), previous)
+        Generator::Ca(Ca { keep, .. }) => Some(plan::Certificate {
+            condition: generate::state(certificate, None),
+            outdated: generate::spare(certificate, *keep) > 0,
+        }),
+        Generator::Certificate(Certificate { ca, bundle, .. }) => {
+            let authority = held(sources, generated.authorities.get(own)?, &ca.certificate);
+            let beside = bundle.as_ref().and_then(|key| contents.keys.get(key));
+            let outdated = beside.zip(authority).is_some_and(|(beside, authority)| {
+                generate::bundle(std::slice::from_ref(authority)).is_ok()
+                    && !generate::is_trust(beside, authority)
+            });
+            Some(plan::Certificate { condition: generate::state(certificate, authority), outdated })
         }
         Generator::Password(_) | Generator::Hmac(_) | Generator::PrivateKey(_) => None,
     }
+}
+
+/// The authorities whose rotation is asked for and was not made yet. One that is not marked was made by somebody else, who
+/// rotates it as he likes.
+pub(super) fn unrotated(spec: &Spec, sources: &Sources) -> BTreeSet<Component> {
+    let Origin::Generated(generated) = &spec.origin else { return BTreeSet::new() };
+    let is_due = |(own, authority): &(&String, &Authority)| {
+        let ca = generated.keys.get(*own).and_then(Generator::ca);
+        let contents = sources.get(&Source::Object(authority.secret.clone())).and_then(Option::as_ref);
+        let Some((ca, contents)) = ca.zip(contents) else { return false };
+        let times = |mark: &super::Mark| mark.times(&ca.certificate).min(mark.times(&ca.private));
+        matches!(&contents.mark, Some(Ok(mark)) if times(mark) < authority.serial)
+    };
+    generated.authorities.iter().filter(is_due).map(|(_, authority)| authority.secret.clone()).collect()
 }

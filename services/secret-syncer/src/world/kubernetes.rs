@@ -249,6 +249,7 @@ fn desired(object: &Component, current: Object, change: Change) -> Result<Apply,
         mark.rotated(&key, rotated.serial);
         data.insert(key, rotated.value);
     }
+    data.extend(change.trust);
     for (key, value) in change.set {
         if !change.force && !mark.notes(&key) && current.data.contains_key(&key) {
             return Err(changed());

@@ -120,6 +120,11 @@ impl Mark {
         self.rotating.insert(key.to_owned(), (self.fingerprint(value), serial));
     }
 
+    /// How often a generated key counts as rotated.
+    pub fn times(&self, key: &str) -> u32 {
+        self.rotated.get(key).copied().unwrap_or(0)
+    }
+
     /// Counts as rotated what was being rotated and has its new value.
     pub fn settle(&mut self, values: &BTreeMap<String, SecretValue>) {
         let has_new = |(key, (fingerprint, serial)): (&String, &(Fingerprint, u32))| {

@@ -54,12 +54,10 @@ pub(super) fn compose(recipe: &Recipe, sources: &Sources) -> Option<Result<Secre
             }
             Some(Ok(SecretValue::new(text.as_slice())))
         }
-        Recipe::Bundle { of, previous } => {
+        Recipe::Bundle(places) => {
             let values: Option<Vec<SecretValue>> =
-                of.iter().map(|place| at(sources, place).cloned()).collect();
-            let mut values = values?;
-            values.extend(previous.iter().filter_map(|place| at(sources, place).cloned()));
-            Some(crate::generate::bundle(&values).map_err(|error| error.to_string()))
+                places.iter().map(|place| at(sources, place).cloned()).collect();
+            Some(crate::generate::bundle(&values?).map_err(|error| error.to_string()))
         }
     }
 }

@@ -229,6 +229,7 @@ impl Scene {
         let tell = |told: Told<'_, _>| {
             self.say(&format!("{told:?}\n"));
             match told {
+                Told::Drift(note) => self.say(&format!("{}\n", note.text)),
                 Told::Step(step) => self.say(&format!("{step}\n")),
                 Told::Standing(_, standing) => *last.lock().unwrap() = Some(standing),
             }

@@ -12,6 +12,8 @@ use crate::document::{
 const PASSWORD: RangeInclusive<u16> = 24..=1024;
 /// 128 bits, the shortest key of AES; HMAC wants as many as its hash has (RFC 2104 section 3), which is the default.
 const HMAC: RangeInclusive<u16> = 16..=1024;
+/// More authorities than anybody is in the middle of replacing.
+const KEEP: RangeInclusive<u16> = 0..=8;
 /// An authority of twenty years outlives what it is made for.
 const CA_DAYS: RangeInclusive<u16> = 1..=7300;
 /// A leaf of more than ten years would never be renewed by anybody who knows how.
@@ -47,8 +49,9 @@ pub(super) fn generators(
             Generator::Password(Password { length }) => within(&at, "length", *length, &PASSWORD, found),
             Generator::Hmac(Hmac { bytes, .. }) => within(&at, "bytes", *bytes, &HMAC, found),
             Generator::PrivateKey(_) => {}
-            Generator::Ca(Ca { common_name, days, .. }) => {
+            Generator::Ca(Ca { common_name, days, keep, .. }) => {
                 subject(&at, common_name, found);
+                within(&at, "keep", u16::from(*keep), &KEEP, found);
                 within(&at, "days", *days, &CA_DAYS, found);
             }
             Generator::Certificate(leaf) => {

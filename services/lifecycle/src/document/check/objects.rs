@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Found, generate, is_key, workloads};
 use crate::component::is_dns_label;
 use crate::document::{
-    Copy, Document, Generator, ObjectName, Origin, Piece, Rotate, Template, is_age_recipient, pieces,
+    Copy, Document, ObjectName, Origin, Piece, Rotate, Template, is_age_recipient, pieces,
 };
 use crate::{Component, Kind};
 
@@ -65,7 +65,6 @@ fn secrets(document: &Document, found: &mut Found) {
         }
         if let Some(rotate) = &secret.rotate {
             rotation(&format!("{key}.rotate"), rotate, &secret.generated(), found);
-            authorities(&format!("{key}.rotate"), rotate, &secret.generate, found);
         }
         if let Some(kind) = &secret.kind {
             if secret.external || secret.copy.is_some() {
@@ -98,19 +97,6 @@ fn rotation(key: &str, rotate: &Rotate, generate: &BTreeSet<&str>, found: &mut F
         if rotate.previous.values().filter(|other| *other == previous).count() > 1 {
             found.say(at, format!("`{previous}` would keep two old values"));
         }
-    }
-}
-
-/// What an authority signed is in use until the last of it is signed anew.
-fn authorities(key: &str, rotate: &Rotate, generate: &BTreeMap<String, Generator>, found: &mut Found) {
-    let is_dropped = |(own, generator): &(&String, &Generator)| {
-        matches!(generator, Generator::Ca(_)) && !rotate.previous.contains_key(*own)
-    };
-    for (own, _) in generate.iter().filter(is_dropped) {
-        found.say(
-            format!("{key}.previous"),
-            format!("`{own}` is an authority's certificate, and what it signed is still in use when it is rotated: say under which key the old one is kept (`previous: {{{own}: old-{own}}}`), so that bundles hold both"),
-        );
     }
 }
 

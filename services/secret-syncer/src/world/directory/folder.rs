@@ -1,5 +1,6 @@
 //! One folder: reading and writing its files, each whole or not at all. Everything here blocks.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -11,7 +12,7 @@ use lifecycle::Component;
 use tokio::time::Instant;
 
 use super::{LOCK_DEADLINE, MARK, TEMPORARY, VALUE_MAX};
-use crate::world::{Change, Claim, Contents, Error, Mark, Record};
+use crate::world::{Change, Claim, Contents, Error, Mark, Record, Rotated};
 
 /// One object's folder. Everything here blocks.
 #[derive(Debug, Clone)]
@@ -137,6 +138,13 @@ impl Folder {
             }
         }
         let there = self.read()?.unwrap_or_default().keys;
+        mark.settle(&there);
+        // By a rotation that a crash cut short; or by all of one, if another instance was faster.
+        let is_rotated = |(key, rotated): &(&String, &Rotated)| mark.times(key) >= rotated.serial;
+        let done: BTreeSet<&String> = change.rotate.iter().filter(is_rotated).map(|(key, _)| key).collect();
+        if !done.is_empty() && done.len() == change.rotate.len() {
+            return Err(Error::Changed(self.object.clone()));
+        }
         let create = change.creates(|key| there.contains_key(key));
         for (key, _) in &create {
             mark.rotated(key, change.serial);
@@ -161,11 +169,16 @@ impl Folder {
                 return Err(Error::Changed(self.object.clone()));
             }
         }
+        for (key, value) in &change.trust {
+            self.replace(key, value)?;
+        }
         if change.rotate.is_empty() && change.remove.is_empty() {
             return Ok(());
         }
         for (key, rotated) in &change.rotate {
+            // Then the old value is kept already, and what is there was nobody's yet.
             if let Some(previous) = &rotated.previous
+                && !done.contains(key)
                 && let Some((old, _)) = self.read_key(key, &self.file(key)?)?
             {
                 self.replace(previous, &old)?;

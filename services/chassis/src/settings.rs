@@ -44,6 +44,7 @@ pub const KEYS: &[Key] = &[
     key("ROLLCALL_DOCUMENTS", "none", "files or folders with the environment's documents, colon-separated"),
     key("ROLLCALL_HEALTH_LISTEN", "0.0.0.0:7071", "where `grpc.health.v1` answers, in plaintext"),
     key("ROLLCALL_HUB", "no hub", "the hub's address, `http://host:port`"),
+    key("ROLLCALL_HUB_TOKEN_FILE", "none", "the file with the service-account token that the hub is shown"),
     key("ROLLCALL_INSTANCE", "$HOSTNAME, else the process id", "tells instances of one service apart"),
     key("ROLLCALL_LISTEN", "127.0.0.1:7070", "where gRPC answers; port 0 takes a free one"),
     key("ROLLCALL_LOG", "info", "what is logged: directives such as `info,chassis=debug`"),
@@ -77,6 +78,8 @@ pub struct Settings {
     pub documents: Vec<PathBuf>,
     /// The hub's address, an `http` URI.
     pub hub: Option<String>,
+    /// The file with the token that the hub is shown; read for every call.
+    pub hub_token_file: Option<PathBuf>,
     /// The bus's brokers, `host:port`; none means that there is no bus.
     pub brokers: Vec<String>,
     /// This namespace's secrets. Never given together with `secrets_root`.
@@ -155,6 +158,7 @@ impl Settings {
         Ok(Settings {
             documents: values.list("ROLLCALL_DOCUMENTS", ':').map(PathBuf::from).collect(),
             hub: values.parsed("ROLLCALL_HUB", HTTP, http_uri)?,
+            hub_token_file: values.text("ROLLCALL_HUB_TOKEN_FILE").map(PathBuf::from),
             brokers: values
                 .list("ROLLCALL_BROKERS", ',')
                 .map(|broker| checked("ROLLCALL_BROKERS", &broker, "host:port", host_and_port))

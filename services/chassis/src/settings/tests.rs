@@ -12,6 +12,7 @@ fn nothing_given_means_the_defaults() {
     let expected = Settings {
         documents: Vec::new(),
         hub: None,
+        hub_token_file: None,
         brokers: Vec::new(),
         secrets_dir: None,
         secrets_root: None,
@@ -36,6 +37,7 @@ fn every_key_is_read() {
     let settings = load(&[
         ("ROLLCALL_DOCUMENTS", "/a:/b"),
         ("ROLLCALL_HUB", "http://hub:7070"),
+        ("ROLLCALL_HUB_TOKEN_FILE", "/var/run/token"),
         ("ROLLCALL_BROKERS", "a:9092, b:9092"),
         ("ROLLCALL_SECRETS_ROOT", "/secrets"),
         ("ROLLCALL_LISTEN", "0.0.0.0:0"),
@@ -53,6 +55,7 @@ fn every_key_is_read() {
     .unwrap();
     assert_eq!(settings.documents, [PathBuf::from("/a"), PathBuf::from("/b")]);
     assert_eq!(settings.hub.as_deref(), Some("http://hub:7070"));
+    assert_eq!(settings.hub_token_file, Some(PathBuf::from("/var/run/token")));
     assert_eq!(settings.brokers, ["a:9092", "b:9092"]);
     assert_eq!(settings.secrets_root, Some(PathBuf::from("/secrets")));
     assert_eq!(settings.listen, "0.0.0.0:0".parse().unwrap());

@@ -189,6 +189,16 @@ impl Core {
         subscription
     }
 
+    /// The namespace of a fragment that was taken.
+    pub(super) fn namespace_of_fragment(&self, name: &str) -> Option<String> {
+        self.lock().state.namespace_of_fragment(name).map(str::to_owned)
+    }
+
+    /// The namespace of the fragment that declares a module.
+    pub(super) fn namespace_of_module(&self, module: &str) -> Option<String> {
+        self.lock().state.namespace_of_module(module).map(str::to_owned)
+    }
+
     /// Explains a component.
     pub(super) fn explain(&self, component: &Component) -> Explanation {
         explanation(&self.lock().state, component, clock::now())

@@ -127,6 +127,11 @@ impl Union {
         sha256_hex(&parts)
     }
 
+    /// A fragment's namespace.
+    pub fn namespace_of(&self, name: &str) -> Option<&str> {
+        Some(&self.fragments.get(name)?.1.fragment.namespace)
+    }
+
     /// The fragment that declares a module.
     pub fn fragment_of(&self, module: &str) -> Option<&str> {
         let declares = |document: &Document| document.modules.contains_key(module);

@@ -2,6 +2,7 @@
 //!
 //! What it decides is pure (`decide`, `state`, `fragments`, `explain`); the rest carries it out.
 
+mod callers;
 mod core;
 pub mod decide;
 pub mod explain;
@@ -27,10 +28,10 @@ use lifecycle::document::{Document, Identity};
 use rollcall_proto::diagnostics::v1::hub_server::HubServer;
 
 use self::core::Core;
+pub use callers::{Gate, Verify};
 use meters::Meters;
 use prober::Rhythm;
 use service::HubService;
-pub use service::Verify;
 use state::State;
 
 /// How long the start waits for what an earlier life kept on the bus. Kafka may be one of the things that are waited for.
@@ -58,7 +59,7 @@ pub struct ServeArgs {
 
 /// Serves until it is asked to stop.
 pub async fn serve(args: ServeArgs, context: Context) -> Result<(), Failure> {
-    let hub = start(args, &context, None).await?;
+    let hub = start(args, &context, Gate::of_pod().await).await?;
     context.shutdown.requested().await;
     hub.stopped().await;
     Ok(())
@@ -81,8 +82,8 @@ impl Serving {
     }
 }
 
-/// Starts a hub. `verify` decides who may write from elsewhere than loopback; nobody when absent.
-pub async fn start(args: ServeArgs, context: &Context, verify: Option<Verify>) -> Result<Serving, Failure> {
+/// Starts a hub. `gate` knows who may write from elsewhere than loopback; nobody when absent.
+pub async fn start(args: ServeArgs, context: &Context, gate: Option<Gate>) -> Result<Serving, Failure> {
     let (identity, mounted, refused) = who(&args, context)?;
     let settings = &context.settings;
     let bus = context.clone().as_keeper().bus(&identity);
@@ -104,7 +105,7 @@ pub async fn start(args: ServeArgs, context: &Context, verify: Option<Verify>) -
         core.mount(fragments);
     }
     let server = Server::new(&context.metrics)
-        .add_service(HubServer::new(HubService::new(core.clone(), verify)))
+        .add_service(HubServer::new(HubService::new(core.clone(), gate)))
         .add_service(DiagnosticsService::new(core.clone()));
     let servers = context.serve(server).await?;
     servers.readiness.set_ready(true).await;

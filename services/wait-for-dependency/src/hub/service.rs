@@ -1,25 +1,18 @@
 //! The hub over gRPC. Reading is open; registering and announcing are, away from loopback, for callers that are known.
 
 use std::collections::BTreeSet;
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use chassis::wire::{self, Fragment};
 use lifecycle::{Component, Kind};
 use rollcall_proto::diagnostics::v1 as pb;
 use rollcall_proto::diagnostics::v1::hub_server::Hub;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use super::callers::{Gate, Writer};
 use super::core::Core;
 use super::decide::Instance;
 use super::watchers::Subscription;
-
-/// Verifies a caller's token: who it is, or why it is nobody.
-pub type Verify =
-    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync>;
 
 /// More fragments, components or unmet needs in one message are refused.
 const MANY: usize = 1_024;
@@ -27,32 +20,27 @@ const MANY: usize = 1_024;
 /// The gRPC service.
 pub(super) struct HubService {
     core: Arc<Core>,
-    verify: Option<Verify>,
+    gate: Option<Gate>,
 }
 
 impl HubService {
-    /// Serves the hub. Without `verify` only loopback may write.
-    pub(super) fn new(core: Arc<Core>, verify: Option<Verify>) -> Self {
-        HubService { core, verify }
+    /// Serves the hub. Without a gate only loopback may write.
+    pub(super) fn new(core: Arc<Core>, gate: Option<Gate>) -> Self {
+        HubService { core, gate }
     }
 
-    /// Whether the caller may write.
-    async fn may_write(&self, metadata: &MetadataMap, from: Option<SocketAddr>) -> Result<(), Status> {
-        // Without an address it is this very process.
-        if from.is_none_or(|from| from.ip().to_canonical().is_loopback()) {
-            return Ok(());
-        }
-        let Some(verify) = &self.verify else {
-            return Err(Status::permission_denied(
-                "this hub verifies no tokens, so only loopback may register and announce",
-            ));
-        };
-        let token =
-            metadata.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        let token = token.ok_or_else(|| Status::unauthenticated("show a service-account token"))?;
-        let caller = verify(token.to_owned()).await.map_err(Status::permission_denied)?;
-        tracing::debug!(caller, "token verified");
-        Ok(())
+    async fn writer<T>(&self, request: &Request<T>) -> Result<Writer, Status> {
+        Writer::of(self.gate.as_ref(), request.metadata(), request.remote_addr()).await
+    }
+
+    /// Why a writer may not hand in a fragment, if it may not: its namespace, or that of the one whose place it would take.
+    fn refused(&self, writer: &Writer, fragment: &Fragment) -> Option<String> {
+        let what = format!("fragment {}", fragment.name);
+        let own = fragment.document().ok().map(|document| document.fragment.namespace);
+        let known = self.core.namespace_of_fragment(&fragment.name);
+        let known = known.and_then(|namespace| writer.refused(&what, Some(&namespace)));
+        // One that does not read is refused for that, and has no namespace.
+        known.or_else(|| own.and_then(|namespace| writer.refused(&what, Some(&namespace))))
     }
 }
 
@@ -64,14 +52,17 @@ impl Hub for HubService {
         &self,
         request: Request<pb::RegisterRequest>,
     ) -> Result<Response<pb::RegisterResponse>, Status> {
-        self.may_write(request.metadata(), request.remote_addr()).await?;
+        let writer = self.writer(&request).await?;
         let request = request.into_inner();
         bounded(request.fragments.len())?;
         let (mut fragments, mut rejected) = (Vec::new(), Vec::new());
         for fragment in request.fragments {
             let name = fragment.name.clone();
             match Fragment::try_from(fragment) {
-                Ok(fragment) => fragments.push(fragment),
+                Ok(fragment) => match self.refused(&writer, &fragment) {
+                    None => fragments.push(fragment),
+                    Some(reason) => rejected.push(pb::RejectedFragment { name, reason }),
+                },
                 Err(error) => rejected.push(pb::RejectedFragment { name, reason: error.to_string() }),
             }
         }
@@ -109,7 +100,7 @@ impl Hub for HubService {
         &self,
         request: Request<pb::AnnounceRequest>,
     ) -> Result<Response<pb::AnnounceResponse>, Status> {
-        self.may_write(request.metadata(), request.remote_addr()).await?;
+        let writer = self.writer(&request).await?;
         let request = request.into_inner();
         bounded(request.unmet.len())?;
         let module = component(&request.component)?;
@@ -117,6 +108,10 @@ impl Hub for HubService {
             return Err(Status::invalid_argument(
                 "component: only modules are announced; provisioners tell what they make on the bus",
             ));
+        }
+        let namespace = self.core.namespace_of_module(module.name());
+        if let Some(why) = writer.refused(&module.to_string(), namespace.as_deref()) {
+            return Err(Status::permission_denied(why));
         }
         let wrong = |error: wire::WireError| Status::invalid_argument(error.to_string());
         let now = chassis::clock::now();
@@ -146,56 +141,5 @@ fn bounded(count: usize) -> Result<(), Status> {
         Err(Status::invalid_argument(format!("{count} at once; at most {MANY}")))
     } else {
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use chassis::announcer::Announcer;
-    use chassis::bus::Bus;
-    use chassis::metrics::Metrics;
-    use chassis::secret::SecretStore;
-    use lifecycle::document::Identity;
-    use tonic::Code;
-
-    use super::super::meters::Meters;
-    use super::super::prober::Rhythm;
-    use super::super::state::State;
-    use super::*;
-
-    fn service(verify: Option<Verify>) -> HubService {
-        let identity = Identity { name: "dev".to_owned(), uid: uuid::Uuid::from_u128(1) };
-        let announcer = Announcer::new(Bus::none(), identity.clone(), "hub/1");
-        let rhythm = Rhythm { polling: false, resync: std::time::Duration::from_secs(30) };
-        let meters = Meters::new(&Metrics::new("hub"));
-        HubService::new(
-            Core::new(State::new(identity, "hub/1"), announcer, SecretStore::None, meters, rhythm),
-            verify,
-        )
-    }
-
-    async fn write(service: &HubService, from: &str, token: Option<&str>) -> Option<Code> {
-        let mut metadata = MetadataMap::new();
-        if let Some(token) = token {
-            metadata.insert("authorization", token.parse().unwrap());
-        }
-        service.may_write(&metadata, Some(from.parse().unwrap())).await.err().map(|status| status.code())
-    }
-
-    #[tokio::test]
-    async fn away_from_loopback_only_a_verified_caller_may_write() {
-        let open = service(None);
-        assert_eq!(write(&open, "127.0.0.1:1", None).await, None);
-        assert_eq!(write(&open, "[::ffff:127.0.0.1]:1", None).await, None);
-        assert_eq!(write(&open, "10.0.0.7:1", Some("Bearer x")).await, Some(Code::PermissionDenied));
-        let verify: Verify = Arc::new(|token| {
-            Box::pin(async move {
-                if token == "right" { Ok("sa/waiter".to_owned()) } else { Err("unknown".to_owned()) }
-            })
-        });
-        let guarded = service(Some(verify));
-        assert_eq!(write(&guarded, "10.0.0.7:1", None).await, Some(Code::Unauthenticated));
-        assert_eq!(write(&guarded, "10.0.0.7:1", Some("Bearer wrong")).await, Some(Code::PermissionDenied));
-        assert_eq!(write(&guarded, "10.0.0.7:1", Some("Bearer right")).await, None);
     }
 }

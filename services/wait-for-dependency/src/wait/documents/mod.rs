@@ -33,7 +33,10 @@ pub(super) async fn wait(module: &str, args: &WaitArgs, context: &Context) -> Re
     let limits = timing(args, context)?;
     let gated = Gated::read(module, args, context)?;
     let hub = match &context.settings.hub {
-        Some(uri) => Some(HubClient::new(uri, context.source()).map_err(Failure::usage)?),
+        Some(uri) => {
+            let token_file = context.settings.hub_token_file.clone();
+            Some(HubClient::with_token(uri, context.source(), token_file).map_err(Failure::usage)?)
+        }
         None => None,
     };
     let mut heard = hub.as_ref().map(|hub| {

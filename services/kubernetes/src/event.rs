@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{Cluster, Error};
 
 /// Which pod an Event is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodReference {
     /// Its namespace.
     pub namespace: String,

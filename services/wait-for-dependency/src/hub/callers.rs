@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use kubernetes::{AUDIENCE, Cluster, Identity, TokenError, Tokens};
+use kubernetes::{AUDIENCE, Cluster, Identity, PodReference, TokenError, Tokens};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -20,6 +20,8 @@ pub struct Gate {
     pub verify: Verify,
     /// The hub's own namespace: whoever runs there may speak for the whole environment.
     pub home: String,
+    /// Where pods are told why they wait; nowhere when absent.
+    pub events: Option<Cluster>,
 }
 
 impl std::fmt::Debug for Gate {
@@ -36,13 +38,13 @@ impl Gate {
         match Cluster::infer().await {
             Ok(cluster) => {
                 let home = cluster.default_namespace().to_owned();
-                let tokens = Arc::new(Tokens::new(cluster, AUDIENCE));
+                let tokens = Arc::new(Tokens::new(cluster.clone(), AUDIENCE));
                 let verify = move |token: String| {
                     let tokens = Arc::clone(&tokens);
                     Box::pin(async move { tokens.identity(&token).await })
                         as Pin<Box<dyn Future<Output = _> + Send>>
                 };
-                Some(Gate { verify: Arc::new(verify), home })
+                Some(Gate { verify: Arc::new(verify), home, events: Some(cluster) })
             }
             Err(error) => {
                 tracing::warn!(
@@ -98,6 +100,14 @@ impl Writer {
         }
     }
 
+    /// The pod that writes, if its token is of one.
+    pub(super) fn pod(&self) -> Option<&PodReference> {
+        match self {
+            Writer::Here => None,
+            Writer::Home(identity) | Writer::Tenant(identity) => identity.pod.as_ref(),
+        }
+    }
+
     /// Why it may not speak for what stands in a namespace, if it may not.
     pub(super) fn refused(&self, what: &str, namespace: Option<&str>) -> Option<String> {
         let Writer::Tenant(Identity { namespace: own, account, .. }) = self else { return None };
@@ -129,7 +139,7 @@ mod tests {
                 Ok(Identity { namespace: namespace.to_owned(), account: account.to_owned(), pod: None })
             })
         });
-        Gate { verify, home: "rollcall".to_owned() }
+        Gate { verify, home: "rollcall".to_owned(), events: None }
     }
 
     async fn writer(gate: Option<&Gate>, from: &str, token: Option<&str>) -> Result<Writer, Code> {

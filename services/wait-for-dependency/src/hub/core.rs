@@ -11,6 +11,7 @@ use chassis::clock;
 use chassis::diagnostics::Account;
 use chassis::secret::SecretStore;
 use chassis::wire::{self, BringUp, Fragment, News};
+use kubernetes::PodReference;
 use lifecycle::{Component, Evidence, Moment};
 use rollcall_proto::diagnostics::v1 as pb;
 
@@ -20,6 +21,7 @@ use super::fragments::Refusal;
 use super::meters::Meters;
 use super::prober::{Probers, Rhythm};
 use super::state::{Effect, State};
+use super::telling::{Telling, Word};
 use super::watchers::{Subscription, Watchers};
 use crate::probe::{NotYet, Probe};
 
@@ -38,6 +40,7 @@ struct Inner {
     state: State,
     watchers: Watchers,
     probers: Probers,
+    telling: Telling,
     /// What the bus holds, once it was read; none before, when nothing may be said that an earlier life contradicts.
     kept: Option<Kept>,
     reading: Kept,
@@ -80,6 +83,7 @@ impl Core {
             state,
             watchers: Watchers::default(),
             probers: Probers::new(rhythm),
+            telling: Telling::default(),
             kept,
             reading: Kept::default(),
         };
@@ -113,6 +117,23 @@ impl Core {
     pub(super) fn announce(self: &Arc<Self>, module: &Component, source: &str, report: Instance) -> u64 {
         self.act(|state, now| ((), state.announce(module, source, report, now)));
         self.lock().state.generation()
+    }
+
+    /// Hears which pod an instance is.
+    pub(super) fn is_pod(&self, module: &Component, source: &str, pod: PodReference) {
+        self.lock().telling.heard(module, source, pod);
+    }
+
+    /// What pods are to be told now.
+    pub(super) fn words(&self) -> Vec<Word> {
+        let mut inner = self.lock();
+        let Inner { state, watchers, telling, .. } = &mut *inner;
+        telling.due(state, |source| watchers.has(source), clock::now())
+    }
+
+    /// A pod could not be told.
+    pub(super) fn untold(&self, pod: &PodReference) {
+        self.lock().telling.untold(pod);
     }
 
     /// Hears what a prober saw.
@@ -177,11 +198,16 @@ impl Core {
     }
 
     /// Subscribes to states, and looks at what is asked for.
-    pub(super) fn watch(&self, module: &str, components: Option<&BTreeSet<Component>>) -> Subscription {
+    pub(super) fn watch(
+        &self,
+        module: &str,
+        source: &str,
+        components: Option<&BTreeSet<Component>>,
+    ) -> Subscription {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let mode = pb::Mode::from(&*self.announcer.bus().mode().borrow());
-        let subscription = inner.watchers.subscribe(&inner.state, module, components, mode);
+        let subscription = inner.watchers.subscribe(&inner.state, (module, source), components, mode);
         for component in components.into_iter().flatten() {
             inner.probers.wake(component);
         }

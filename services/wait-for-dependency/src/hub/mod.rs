@@ -1,6 +1,6 @@
 //! The hub: it observes, it is told, it wakes those who wait. One per environment.
 //!
-//! What it decides is pure (`decide`, `state`, `fragments`, `explain`); the rest carries it out.
+//! What it decides is pure (`decide`, `state`, `fragments`, `explain`, `telling`); the rest carries it out.
 
 mod callers;
 mod core;
@@ -11,6 +11,8 @@ mod meters;
 mod prober;
 mod service;
 pub mod state;
+mod teller;
+pub mod telling;
 mod watchers;
 
 use std::path::PathBuf;
@@ -103,6 +105,9 @@ pub async fn start(args: ServeArgs, context: &Context, gate: Option<Gate>) -> Re
         mounted.iter().map(Fragment::try_from).collect::<Result<Vec<_>, _>>().map_err(Failure::internal)?;
     if !fragments.is_empty() {
         core.mount(fragments);
+    }
+    if let Some(cluster) = gate.as_ref().and_then(|gate| gate.events.clone()) {
+        tokio::spawn(teller::tell(Arc::downgrade(&core), cluster, context.source()));
     }
     let server = Server::new(&context.metrics)
         .add_service(HubServer::new(HubService::new(core.clone(), gate)))

@@ -77,7 +77,7 @@ impl Hub for HubService {
         let components =
             request.components.iter().map(|text| component(text)).collect::<Result<BTreeSet<_>, _>>()?;
         let components = (!components.is_empty()).then_some(components);
-        Ok(Response::new(self.core.watch(&request.module, components.as_ref())))
+        Ok(Response::new(self.core.watch(&request.module, &request.source, components.as_ref())))
     }
 
     async fn explain(
@@ -127,6 +127,9 @@ impl Hub for HubService {
             attempts: request.attempts,
             heard: now,
         };
+        if let Some(pod) = writer.pod() {
+            self.core.is_pod(&module, &request.source, pod.clone());
+        }
         let generation = self.core.announce(&module, &request.source, report);
         Ok(Response::new(pb::AnnounceResponse { generation }))
     }
@@ -141,5 +144,96 @@ fn bounded(count: usize) -> Result<(), Status> {
         Err(Status::invalid_argument(format!("{count} at once; at most {MANY}")))
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::announcer::Announcer;
+    use chassis::bus::Bus;
+    use chassis::metrics::Metrics;
+    use chassis::secret::SecretStore;
+    use kubernetes::{Identity, PodReference};
+    use lifecycle::document::Identity as EnvironmentIdentity;
+    use tonic::Code;
+    use tonic::transport::server::TcpConnectInfo;
+
+    use super::super::meters::Meters;
+    use super::super::prober::Rhythm;
+    use super::super::state::State;
+    use super::*;
+
+    /// A hub that knows tokens of the form `namespace/pod`.
+    fn service() -> HubService {
+        let identity = EnvironmentIdentity { name: "dev".to_owned(), uid: uuid::Uuid::from_u128(1) };
+        let announcer = Announcer::new(Bus::none(), identity.clone(), "hub/1");
+        let rhythm = Rhythm { polling: false, resync: std::time::Duration::from_secs(30) };
+        let meters = Meters::new(&Metrics::new("hub"));
+        let core = Core::new(State::new(identity, "hub/1"), announcer, SecretStore::None, meters, rhythm);
+        let verify: super::super::Verify = Arc::new(|token| {
+            Box::pin(async move {
+                let (namespace, name) = token.split_once('/').unwrap();
+                let of = |text: &str| text.to_owned();
+                let pod = PodReference { namespace: of(namespace), name: of(name), uid: of("1") };
+                Ok(Identity { namespace: of(namespace), account: of("default"), pod: Some(pod) })
+            })
+        });
+        HubService::new(core, Some(Gate { verify, home: "rollcall".to_owned(), events: None }))
+    }
+
+    /// A request over the network, by whoever has this token.
+    fn by<T>(token: &str, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let remote_addr = Some("10.0.0.7:1".parse().unwrap());
+        request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr });
+        request
+    }
+
+    fn fragment(name: &str, namespace: &str, module: &str) -> pb::RegisterRequest {
+        let uid = uuid::Uuid::from_u128(1);
+        let text = format!(
+            "rollcall: v1\nenvironment: {{name: dev, uid: {uid}}}\nfragment: {{name: {name}, namespace: {namespace}}}\nmodules: {{{module}: {{}}}}"
+        );
+        let fragment = Fragment::try_from(&chassis::documents::parse(name, &text).unwrap()).unwrap();
+        pb::RegisterRequest { fragments: vec![(&fragment).into()], source: "waiter/1".to_owned() }
+    }
+
+    fn announcement(module: &str) -> pb::AnnounceRequest {
+        pb::AnnounceRequest {
+            component: format!("module/{module}"),
+            phase: rollcall_proto::lifecycle::v1::Phase::Waiting.into(),
+            source: "waiter/1".to_owned(),
+            ..pb::AnnounceRequest::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tenant_registers_and_announces_what_is_its_own() {
+        let hub = service();
+        let register = async |token: &str, request| {
+            let answer = hub.register(by(token, request)).await.unwrap().into_inner();
+            answer.rejected.into_iter().map(|rejected| rejected.reason).collect::<String>()
+        };
+        assert_eq!(register("shop/web-0", fragment("shop", "shop", "web")).await, "");
+        assert!(
+            register("shop/web-0", fragment("pay", "bank", "pay")).await.contains("is of namespace bank")
+        );
+        assert_eq!(
+            register("rollcall/job", fragment("pay", "bank", "pay")).await,
+            "",
+            "the hub's own namespace"
+        );
+        // By its name it would take the place of another's.
+        let taken = register("shop/web-0", fragment("pay", "shop", "pay")).await;
+        assert!(taken.contains("fragment pay is of namespace bank"), "{taken}");
+
+        let announce = async |token: &str, module: &str| {
+            hub.announce(by(token, announcement(module))).await.map(drop).map_err(|status| status.code())
+        };
+        assert_eq!(announce("shop/web-0", "web").await, Ok(()));
+        assert_eq!(announce("shop/web-0", "pay").await, Err(Code::PermissionDenied));
+        assert_eq!(announce("shop/web-0", "unknown").await, Err(Code::PermissionDenied));
+        assert_eq!(announce("rollcall/job", "pay").await, Ok(()));
     }
 }

@@ -29,17 +29,18 @@ pub(super) struct Watchers(Vec<Watcher>);
 #[derive(Debug)]
 struct Watcher {
     module: String,
+    source: String,
     components: Option<BTreeSet<Component>>,
     news: mpsc::Sender<pb::WatchResponse>,
     behind: Arc<AtomicBool>,
 }
 
 impl Watchers {
-    /// Subscribes to some components, or to all.
+    /// Subscribes to some components, or to all, on behalf of a module, by who calls itself so.
     pub(super) fn subscribe(
         &mut self,
         state: &State,
-        module: &str,
+        (module, source): (&str, &str),
         components: Option<&BTreeSet<Component>>,
         mode: pb::Mode,
     ) -> Subscription {
@@ -53,6 +54,7 @@ impl Watchers {
         let mark = pb::WatchResponse { update: Some(Update::CaughtUp(mark)) };
         self.0.push(Watcher {
             module: module.to_owned(),
+            source: source.to_owned(),
             components: components.cloned(),
             news,
             behind: behind.clone(),
@@ -84,6 +86,11 @@ impl Watchers {
         });
     }
 
+    /// Whether somebody who calls itself so watches.
+    pub(super) fn has(&self, source: &str) -> bool {
+        self.0.iter().any(|watcher| watcher.source == source && !watcher.news.is_closed())
+    }
+
     /// How many watch.
     pub(super) fn count(&self) -> usize {
         self.0.iter().filter(|watcher| !watcher.news.is_closed()).count()
@@ -107,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_does_not_read_is_let_go_with_the_reason_and_skips_nothing() {
         let (mut watchers, state, x) = (Watchers::default(), state(), "module/x".parse().unwrap());
-        let mut slow = watchers.subscribe(&state, "", None, pb::Mode::Direct);
+        let mut slow = watchers.subscribe(&state, ("", "a/1"), None, pb::Mode::Direct);
         for _ in 0..BEHIND {
             watchers.tell(&state, &x);
         }
@@ -129,7 +136,7 @@ mod tests {
     async fn only_what_is_watched_is_told_and_who_left_is_forgotten() {
         let (mut watchers, state) = (Watchers::default(), state());
         let (x, y): (Component, Component) = ("module/x".parse().unwrap(), "module/y".parse().unwrap());
-        let mut stream = watchers.subscribe(&state, "", Some(&[x.clone()].into()), pb::Mode::Direct);
+        let mut stream = watchers.subscribe(&state, ("", "a/1"), Some(&[x.clone()].into()), pb::Mode::Direct);
         watchers.tell(&state, &y);
         watchers.tell(&state, &x);
         let mut named = Vec::new();
@@ -140,7 +147,9 @@ mod tests {
             }
         }
         assert_eq!(named, ["module/x", "-", "module/x"]);
+        assert!(watchers.has("a/1") && !watchers.has("a/2"));
         drop(stream);
+        assert!(!watchers.has("a/1"));
         watchers.tell(&state, &y);
         assert_eq!(watchers.count(), 0);
     }

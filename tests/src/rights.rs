@@ -38,7 +38,7 @@ pub fn named(manifests: &[Value]) -> BTreeSet<String> {
     });
     let names = rules.flat_map(|(namespace, rule)| {
         let kind = rule["resources"][0].as_str().unwrap().trim_end_matches('s');
-        let names = rule["resourceNames"].as_array().unwrap().iter();
+        let names = rule["resourceNames"].as_array().into_iter().flatten();
         names.map(move |name| format!("{kind}/{namespace}/{}", name.as_str().unwrap()))
     });
     names.collect()
@@ -100,7 +100,11 @@ impl User {
             }
             for resource in texts(rule, "resources") {
                 let kind = resource.trim_end_matches('s');
-                let names = texts(rule, "resourceNames");
+                let mut names = texts(rule, "resourceNames");
+                if resource == "events" && texts(rule, "verbs") == ["create"] {
+                    // Nobody knows the names of Events before.
+                    names.push("*".to_owned());
+                }
                 assert!(!names.is_empty(), "a right to every object: {rule}");
                 for name in names {
                     let object = format!("{kind}/{namespace}/{name}");

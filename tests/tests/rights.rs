@@ -54,6 +54,8 @@ modules:
 struct Who {
     user: User,
     reads: BTreeSet<String>,
+    /// The namespaces in which it writes Events.
+    tells: &'static [&'static str],
 }
 
 impl Who {
@@ -61,7 +63,7 @@ impl Who {
         let (user, printed) = cluster.printed(documents, ("base", name), args).await;
         let expected: BTreeSet<String> = reads.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(printed, expected, "{name}");
-        Who { user, reads: expected }
+        Who { user, reads: expected, tells: if name == "hub" { &["shop"] } else { &[] } }
     }
 
     /// It asked for each of them, and for nothing else: a right to spare would not be noticed otherwise.
@@ -75,7 +77,9 @@ impl Who {
         for namespace in ["base", "shop", "rollcall", "default", "kube-system"] {
             rights.extend(self.user.rights(namespace).await);
         }
-        assert_eq!(rights, self.reads.iter().map(|name| ("get".to_owned(), name.clone())).collect());
+        let reads = self.reads.iter().map(|name| ("get".to_owned(), name.clone()));
+        let tells = self.tells.iter().map(|namespace| ("create".to_owned(), format!("event/{namespace}/*")));
+        assert_eq!(rights, reads.chain(tells).collect());
     }
 }
 
@@ -255,7 +259,9 @@ fn every_module_of_the_reference_environments_has_roles_without_an_administrator
             let expected = if args[1] == "postgres-init" { admins.clone() } else { BTreeSet::new() };
             assert_eq!(read, expected, "{args:?}");
             for rule in printed.iter().flat_map(|object| object["rules"].as_array().into_iter().flatten()) {
-                assert_eq!(rule["verbs"], json!(["get"]), "{args:?}");
+                let tells = args[1] == "hub" && rule["resources"] == json!(["events"]);
+                let verbs = if tells { json!(["create"]) } else { json!(["get"]) };
+                assert_eq!(rule["verbs"], verbs, "{args:?}");
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Which Secrets and ConfigMaps are read: by the waiter of a module for the module's start needs, and by the hub. Both lists
-//! come from the probes that do the reading.
+//! come from the probes that do the reading. And where the hub tells pods why they wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +54,13 @@ pub fn of_waiter(environment: &Environment, module: &str) -> Result<BTreeSet<Com
 pub fn of_hub(environment: &Environment) -> BTreeSet<Component> {
     let sights = sights(environment, &Graph::of(environment));
     sights.into_values().filter_map(Result::ok).flat_map(|probe| probe.reads()).collect()
+}
+
+/// The namespaces in which pods wait and are told why: where fragments with modules live.
+pub fn told(environment: &Environment) -> BTreeSet<String> {
+    let documents = environment.sources().map(|source| &source.document);
+    let waiting = documents.filter(|document| !document.modules.is_empty());
+    waiting.map(|document| document.fragment.namespace.clone()).collect()
 }
 
 /// The Secrets with which servers are looked after and observed, and what each holds.

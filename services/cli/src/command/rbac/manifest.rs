@@ -21,6 +21,7 @@ type Rules<'a> = BTreeMap<(&'static str, &'static str, Verbs), BTreeSet<&'a str>
 /// Which of a process's Roles in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
+    Events,
     Read,
     Workloads,
     Write,
@@ -34,17 +35,25 @@ pub(super) struct Object {
     pub(super) group: &'static str,
     /// In the plural.
     pub(super) resource: &'static str,
-    pub(super) name: String,
+    /// Its name; none for what is made under names that nobody knows before.
+    pub(super) name: Option<String>,
 }
 
 impl Part {
     fn as_str(self) -> &'static str {
         match self {
+            Part::Events => "events",
             Part::Read => "read",
             Part::Workloads => "workloads",
             Part::Write => "write",
         }
     }
+}
+
+/// The right to write Events in a namespace.
+pub(super) fn events(namespace: &str) -> ((Part, Object), Verbs) {
+    let (group, resource) = ("events.k8s.io", "events");
+    ((Part::Events, Object { namespace: namespace.to_owned(), group, resource, name: None }), &["create"])
 }
 
 /// The right to do this with a Secret or ConfigMap.
@@ -54,7 +63,7 @@ pub(super) fn right(component: &Component, verbs: Verbs) -> ((Part, Object), Ver
         namespace: component.namespace().unwrap_or_default().to_owned(),
         group: "",
         resource: if component.kind() == Kind::ConfigMap { "configmaps" } else { "secrets" },
-        name: component.name().to_owned(),
+        name: Some(component.name().to_owned()),
     };
     ((if looks { Part::Read } else { Part::Write }, object), verbs)
 }
@@ -71,7 +80,8 @@ pub(super) fn manifests(
     let mut roles: BTreeMap<(&str, Part), Rules<'_>> = BTreeMap::new();
     for ((part, object), verbs) in rights {
         let of_place = roles.entry((&object.namespace, *part)).or_default();
-        of_place.entry((object.group, object.resource, verbs)).or_default().insert(&object.name);
+        let names = of_place.entry((object.group, object.resource, verbs)).or_default();
+        names.extend(object.name.as_deref());
     }
     // Environments may have one name and share a namespace.
     let uid = environment.uid.simple().to_string();
@@ -84,7 +94,13 @@ pub(super) fn manifests(
 }
 
 fn role(name: &str, namespace: &str, rules: &Rules<'_>) -> Value {
-    let rule = |((group, resource, verbs), names): (&(&str, &str, Verbs), &BTreeSet<&str>)| json!({"apiGroups": [group], "resources": [resource], "resourceNames": names, "verbs": verbs});
+    let rule = |((group, resource, verbs), names): (&(&str, &str, Verbs), &BTreeSet<&str>)| {
+        let mut rule = json!({"apiGroups": [group], "resources": [resource], "verbs": verbs});
+        if !names.is_empty() {
+            rule["resourceNames"] = json!(names);
+        }
+        rule
+    };
     json!({
         "apiVersion": format!("{GROUP}/v1"),
         "kind": "Role",
@@ -114,7 +130,7 @@ mod tests {
             namespace: "app".to_owned(),
             group: "apps",
             resource: "deployments",
-            name: "web".to_owned(),
+            name: Some("web".to_owned()),
         };
         let rights: Rights = [
             object("secret/base/origin", &["get", "watch"]),
@@ -124,6 +140,7 @@ mod tests {
             object("secret/app/gone", &["get", "patch", "delete"]),
             object("secret/app/origin", &["get"]),
             ((Part::Workloads, web), &["get", "patch"]),
+            events("app"),
         ]
         .into();
         let identity = Identity { name: "dev".to_owned(), uid: uuid::Uuid::from_u128(0xAB) };
@@ -151,6 +168,8 @@ mod tests {
         assert_eq!(
             seen,
             [
+                "Role app rollcall-secret-syncer-dev-000000ab-events: [create] [events] null",
+                "RoleBinding app rollcall-secret-syncer-dev-000000ab-events: ",
                 "Role app rollcall-secret-syncer-dev-000000ab-read: [get] [secrets] [origin]",
                 "RoleBinding app rollcall-secret-syncer-dev-000000ab-read: ",
                 "Role app rollcall-secret-syncer-dev-000000ab-workloads: [get,patch] [deployments] [web]",

@@ -10,7 +10,7 @@ use wait_for_dependency::reads;
 
 use super::Documents;
 use crate::output::print;
-use manifest::{Object, Part, Rights, Verbs, right};
+use manifest::{Object, Part, Rights, Verbs, events, right};
 
 /// What it takes to read an object when it is needed, and no more: whoever reads so does not watch.
 const READ: Verbs = &["get"];
@@ -21,7 +21,7 @@ const READ: Verbs = &["get"];
 /// the waiter in a module's pod. telemetry-exporter reads no Secret and no ConfigMap, and needs none.
 ///
 /// Each namespace's owner applies those of his own namespace; what he gives away stands in the Role that ends in `-read`.
-/// All but secret-syncer may only `get`. A waiter that documents would have read a Secret with an administrator's or an
+/// All but secret-syncer may only `get`; the hub writes Events too. A waiter that documents would have read a Secret with an administrator's or an
 /// observer's password gets no Role (exit code 65).
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -65,7 +65,7 @@ pub enum Service {
     PostgresInit,
     /// Reads CAs of Kafka clusters.
     TopicProvisioner,
-    /// Reads observers' passwords, and CAs: `wait-for-dependency serve`.
+    /// Reads observers' passwords, and CAs, and writes Events on pods that wait: `wait-for-dependency serve`.
     #[value(alias = "wait-for-dependency")]
     Hub,
 }
@@ -121,7 +121,7 @@ fn rights(environment: &Environment, process: Process<'_>) -> Result<Rights, Fai
                     namespace: right.namespace,
                     group: right.group,
                     resource: right.resource,
-                    name: right.name,
+                    name: Some(right.name),
                 };
                 ((Part::Workloads, object), right.verbs)
             });
@@ -133,7 +133,12 @@ fn rights(environment: &Environment, process: Process<'_>) -> Result<Rights, Fai
         }
         Process::Service(Service::PostgresInit) => postgres_init::reads(environment),
         Process::Service(Service::TopicProvisioner) => topic_provisioner::reads(environment),
-        Process::Service(Service::Hub) => reads::of_hub(environment),
+        Process::Service(Service::Hub) => {
+            let reads = reads::of_hub(environment);
+            let tells = reads::told(environment);
+            let events = tells.iter().map(|namespace| events(namespace));
+            return Ok(reads.iter().map(|object| right(object, READ)).chain(events).collect());
+        }
         Process::Waiter(module) => reads::of_waiter(environment, module).map_err(|error| match &error {
             reads::Error::Nobody { .. } => Failure::usage(format!("--module: {error}")),
             reads::Error::Credential { .. } => Failure::new(Exit::NeverWorks, error),

@@ -25,16 +25,21 @@
 //! # }
 //! ```
 
+mod api;
 mod cache;
+mod cgroups;
 mod encryption;
 mod error;
 mod golang;
 mod handle;
 mod helm;
+pub mod image;
 mod kafka;
 mod keycloak;
 mod kubernetes;
 mod link;
+mod namespaces;
+mod node;
 mod pki;
 pub mod ports;
 mod postgres;
@@ -55,6 +60,7 @@ pub use crate::kafka::{Kafka, KafkaOptions};
 pub use crate::keycloak::{Keycloak, KeycloakDatabase, KeycloakOptions};
 pub use crate::kubernetes::Kubernetes;
 pub use crate::link::Event;
+pub use crate::node::{Daemon, Network, Node};
 pub use crate::postgres::{Postgres, PostgresOptions};
 pub use crate::protocol::{Exit, ProcessSpec, Restart};
 pub use crate::sandbox::{Options, Progress, Sandbox, Supervisor};

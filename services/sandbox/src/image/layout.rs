@@ -104,20 +104,25 @@ fn above(entries: &BTreeMap<String, Entry>) -> BTreeSet<String> {
 }
 
 fn add(archive: &mut Builder<Vec<u8>>, path: &str, entry: &Entry) -> Result<()> {
-    let mut header = Header::new_gnu();
-    let (kind, mode, owner, bytes): (_, _, _, &[u8]) = match entry {
+    let (mut header, bytes): (_, &[u8]) = match entry {
         Entry::File(bytes, executable) => {
-            (EntryType::Regular, if *executable { 0o755 } else { 0o644 }, 0, bytes)
+            (header(EntryType::Regular, if *executable { 0o755 } else { 0o644 }, 0, bytes.len()), bytes)
         }
-        Entry::Folder(mode, owner) => (EntryType::Directory, *mode, *owner, &[]),
+        Entry::Folder(mode, owner) => (header(EntryType::Directory, *mode, *owner, 0), &[]),
     };
+    archive.append_data(&mut header, path, bytes)
+}
+
+/// Without a time, which would make every archive another.
+fn header(kind: EntryType, mode: u32, owner: u32, size: usize) -> Header {
+    let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
     header.set_uid(owner.into());
     header.set_gid(owner.into());
     header.set_mtime(0);
-    header.set_size(bytes.len() as u64);
-    archive.append_data(&mut header, path, bytes)
+    header.set_size(size as u64);
+    header
 }
 
 /// Writes images into one archive, which `ctr images import`, `kind load image-archive` and `skopeo` take. What several of
@@ -132,10 +137,7 @@ pub(super) fn archive(images: &[Parts], to: impl std::io::Write) -> Result<()> {
     let index = Blob::json(&index.map_err(Error::other)?)?;
     let mut archive = Builder::new(to);
     let mut put = |name: &str, bytes: &[u8]| {
-        let mut header = Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_mtime(0);
-        header.set_size(bytes.len() as u64);
+        let mut header = header(EntryType::Regular, 0o644, 0, bytes.len());
         archive.append_data(&mut header, name, bytes)
     };
     put(LAYOUT.0, LAYOUT.1)?;

@@ -13,10 +13,15 @@ fn main() -> Result<(), Error> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", port] => serve(port),
         ["ask", place] => {
-            ask(place);
+            ask(place, &[]);
             Ok(())
         }
-        _ => Err(Error::other("usage: sandbox-pod serve PORT | ask HOST:PORT")),
+        ["ask", place, question] => {
+            let bytes = question.split(',').map(str::parse).collect::<Result<Vec<u8>, _>>();
+            ask(place, &bytes.map_err(Error::other)?);
+            Ok(())
+        }
+        _ => Err(Error::other("usage: sandbox-pod serve PORT | ask HOST:PORT [BYTE,BYTE,...]")),
     }
 }
 
@@ -33,16 +38,17 @@ fn serve(port: &str) -> Result<(), Error> {
 }
 
 /// Succeeds either way: what it could not reach it says on standard output, for a test to read in the pod's log.
-fn ask(place: &str) {
+fn ask(place: &str, question: &[u8]) {
     let answer = || -> Result<String, Error> {
         let address = std::net::ToSocketAddrs::to_socket_addrs(place)?
             .next()
             .ok_or_else(|| Error::other("a name without address"))?;
         let mut stream = TcpStream::connect_timeout(&address, CONNECT)?;
+        stream.write_all(question)?;
         stream.shutdown(Shutdown::Write)?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     };
     match answer() {
         Ok(text) => print!("{text}"),

@@ -8,8 +8,10 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use lddtree::DependencyAnalyzer;
+use tempfile::NamedTempFile;
 
 use self::layout::{Entry, Layer, Parts};
 use crate::Error;
@@ -84,7 +86,8 @@ impl Image {
     /// label says.
     pub fn of_program(name: &str, title: &str, base: &Base, program: &Path) -> Result<Self, Error> {
         let labels = LABELS.into_iter().chain([("org.opencontainers.image.title", title)]);
-        let mut image = Self::bare(name, program, PROGRAM)?;
+        let stripped = stripped(program)?;
+        let mut image = Self::bare(name, stripped.as_ref().map_or(program, |file| file.path()), PROGRAM)?;
         image.parts.layers.insert(0, base.0.clone());
         USER.clone_into(&mut image.parts.user);
         "/home/nonroot".clone_into(&mut image.parts.folder);
@@ -163,6 +166,23 @@ impl Image {
     }
 }
 
+/// A copy without symbols, as the Dockerfile's program is: those of a debug build take up 200 MB. None where there is no
+/// `strip`, which comes with every C compiler.
+fn stripped(program: &Path) -> Result<Option<NamedTempFile>, Error> {
+    let fail = |source| Error::io("strip the symbols of", program, source);
+    let copy = NamedTempFile::new().map_err(fail)?;
+    let strip = Command::new("strip").arg("--strip-all").arg("-o").arg(copy.path()).arg(program).output();
+    match strip {
+        Ok(output) if output.status.success() => Ok(Some(copy)),
+        Ok(output) => Err(fail(std::io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            tracing::warn!(program = %program.display(), "there is no `strip`: the image will be large");
+            Ok(None)
+        }
+        Err(error) => Err(fail(error)),
+    }
+}
+
 fn read(path: &Path) -> Result<Entry, Error> {
     let fail = |source| Error::io("read", path, source);
     let mode = fs::metadata(path).map_err(fail)?.permissions().mode();
@@ -234,7 +254,12 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named() {
         let missing = Path::new("/no/such/program");
-        for error in [Base::of([missing]).err(), Image::bare("localhost/x:1", missing, "/x").err()] {
+        let base = Base::of([] as [&Path; 0]).expect("a base of nothing");
+        for error in [
+            Base::of([missing]).err(),
+            Image::bare("localhost/x:1", missing, "/x").err(),
+            Image::of_program("localhost/x:1", "x", &base, missing).err(),
+        ] {
             assert!(error.expect("it fails").to_string().contains("/no/such/program"));
         }
     }

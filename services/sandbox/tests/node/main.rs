@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use sandbox::image::{Base, Image};
-use sandbox::{Daemon, Node, Options, Sandbox, Supervisor};
+use sandbox::{Daemon, KafkaOptions, Node, Options, PostgresOptions, Sandbox, Supervisor};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -66,11 +66,16 @@ fn container(args: &[&str]) -> Value {
 
 /// What a pod is told at a place, by name or by address.
 fn told(node: &Node, pod: &str, place: &str) -> String {
+    answered(node, pod, &["ask", place])
+}
+
+/// The same, after bytes that it sends first.
+fn answered(node: &Node, pod: &str, args: &[&str]) -> String {
     apply(
         node,
         &json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod},
-            "spec": {"restartPolicy": "Never", "containers": [container(&["ask", place])]},
+            "spec": {"restartPolicy": "Never", "containers": [container(args)]},
         }),
     );
     let done = "--for=jsonpath={.status.phase}=Succeeded";
@@ -161,6 +166,32 @@ async fn pods_find_services_each_other_and_this_machine_and_nothing_else() {
         let answer = told_here(&place);
         assert!(answer.starts_with("web-"), "{place}: {answer}");
     }
+    sandbox.stop().await.expect("ends");
+}
+
+/// SSLRequest, to which PostgreSQL without TLS answers `N`.
+const TO_POSTGRES: &str = "0,0,0,8,4,210,22,47";
+/// Metadata version 1, correlation id 7, no client id, no topics: the broker answers with where clients find it.
+const TO_KAFKA: &str = "0,0,0,14,0,3,0,1,0,0,0,7,255,255,0,0,0,0";
+
+#[tokio::test]
+#[ignore = "needs root and takes a whole cluster: cargo test -p sandbox --test node -- --ignored"]
+async fn pods_reach_the_servers_of_this_machine() {
+    let _alone = ALONE.lock().await;
+    let sandbox = start().await;
+    let node = node(&sandbox).await;
+    let also = Some(node.host().expect("an address"));
+    let postgres =
+        sandbox.postgres(PostgresOptions { also, ..PostgresOptions::default() }).await.expect("made");
+    let kafka = sandbox.kafka(KafkaOptions { also, ..KafkaOptions::default() }).await.expect("made");
+    postgres.ready(READY).await.expect("ready");
+    kafka.ready(READY).await.expect("ready");
+    let host = node.host().expect("an address").to_string();
+    let answer = answered(&node, "postgres", &["ask", &format!("{host}:{}", postgres.port()), TO_POSTGRES]);
+    assert_eq!(answer, "N");
+    let brokers = kafka.brokers_also().expect("it was given one");
+    let answer = answered(&node, "kafka", &["ask", &brokers, TO_KAFKA]);
+    assert!(answer.contains(&host) && !answer.contains("127.0.0.1"), "{answer:?}");
     sandbox.stop().await.expect("ends");
 }
 

@@ -22,12 +22,14 @@ enum Hierarchy {
     Separate(PathBuf),
     /// Version 2: the one of all controllers.
     Unified(PathBuf),
+    /// Version 2 beside version 1, without any that limits pods. runc makes groups in it all the same.
+    Beside(PathBuf),
 }
 
 impl Hierarchy {
     fn folder(&self) -> &Path {
         match self {
-            Self::Separate(folder) | Self::Unified(folder) => folder,
+            Self::Separate(folder) | Self::Unified(folder) | Self::Beside(folder) => folder,
         }
     }
 }
@@ -48,6 +50,7 @@ pub(crate) fn make(name: &Path) -> std::io::Result<()> {
                     delegate(&parent)?;
                     fs::create_dir_all(&group)?;
                 }
+                Hierarchy::Beside(_) => {}
             }
         }
         if matches!(hierarchy, Hierarchy::Unified(_)) {
@@ -69,10 +72,15 @@ fn inherit_cpus(parent: &Path, group: &Path) -> std::io::Result<()> {
 
 /// In version 2 a group says which controllers the groups below it have.
 fn delegate(group: &Path) -> std::io::Result<()> {
-    let available = fs::read_to_string(group.join("cgroup.controllers"))?;
-    let wanted = CONTROLLERS.into_iter().filter(|name| available.split_whitespace().any(|had| had == *name));
-    let text: Vec<String> = wanted.map(|name| format!("+{name}")).collect();
+    let text: Vec<String> = wanted(group)?.into_iter().map(|name| format!("+{name}")).collect();
     fs::write(group.join("cgroup.subtree_control"), text.join(" "))
+}
+
+/// Those controllers of a group that limit pods.
+fn wanted(group: &Path) -> std::io::Result<Vec<&'static str>> {
+    let available = fs::read_to_string(group.join("cgroup.controllers"))?;
+    let has = |name: &&str| available.split_whitespace().any(|had| had == *name);
+    Ok(CONTROLLERS.into_iter().filter(has).collect())
 }
 
 /// Removes the folder `name` and all below it from each hierarchy; the processes in them have been ended.
@@ -102,20 +110,18 @@ fn empty(group: &Path) -> std::io::Result<()> {
 }
 
 fn hierarchies() -> Vec<Hierarchy> {
-    let holds_controllers = |folder: &Path| {
-        fs::read_to_string(folder.join("cgroup.controllers")).is_ok_and(|text| !text.trim().is_empty())
-    };
-    parse(&fs::read_to_string(MOUNTS).unwrap_or_default(), holds_controllers)
+    let limits_pods = |folder: &Path| wanted(folder).is_ok_and(|wanted| !wanted.is_empty());
+    parse(&fs::read_to_string(MOUNTS).unwrap_or_default(), limits_pods)
 }
 
-/// Where all controllers are in hierarchies of version 1, that of version 2 is mounted beside them, without any.
-fn parse(mounts: &str, holds_controllers: impl Fn(&Path) -> bool) -> Vec<Hierarchy> {
+fn parse(mounts: &str, limits_pods: impl Fn(&Path) -> bool) -> Vec<Hierarchy> {
     let hierarchy = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let folder = PathBuf::from(fields.get(1)?);
         match *fields.get(2)? {
             "cgroup" => Some(Hierarchy::Separate(folder)),
-            "cgroup2" if holds_controllers(&folder) => Some(Hierarchy::Unified(folder)),
+            "cgroup2" if limits_pods(&folder) => Some(Hierarchy::Unified(folder)),
+            "cgroup2" => Some(Hierarchy::Beside(folder)),
             _ => None,
         }
     };
@@ -127,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hierarchies_are_those_that_hold_controllers() {
+    fn hierarchies_are_told_apart_by_what_they_hold() {
         let separate = |path: &str| Hierarchy::Separate(path.into());
         for (mounts, controllers, expected) in [
             ("proc /proc proc rw 0 0\n", false, vec![]),
@@ -139,7 +145,11 @@ mod tests {
             (
                 "cgroup /c/cpu,cpuacct cgroup rw,cpu 0 0\ncgroup /c/memory cgroup rw 0 0\ncgroup2 /c/unified cgroup2 rw 0 0",
                 false,
-                vec![separate("/c/cpu,cpuacct"), separate("/c/memory")],
+                vec![
+                    separate("/c/cpu,cpuacct"),
+                    separate("/c/memory"),
+                    Hierarchy::Beside("/c/unified".into()),
+                ],
             ),
         ] {
             assert_eq!(parse(mounts, |_| controllers), expected, "{mounts}");

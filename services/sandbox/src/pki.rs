@@ -1,7 +1,9 @@
 //! The certificates of a sandbox's servers: an authority for each, its serving certificate, clients, and the key that signs
 //! a Kubernetes's service-account tokens.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use crate::Error;
 
 /// The authority's certificate.
 pub(crate) const AUTHORITY: &str = "ca.crt";
-/// Its key, for a cluster that certifies by itself.
+/// Its key, where it is written.
 pub(crate) const AUTHORITY_KEY: &str = "ca.key";
 /// The key that signs service-account tokens, and the one that verifies them.
 pub(crate) const TOKEN_KEY: &str = "token.key";
@@ -41,15 +43,19 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, "sandbox");
         let certificate = params.self_signed(&key).map_err(failed)?;
         write(&dir.join(AUTHORITY), &certificate.pem())?;
-        write(&dir.join(AUTHORITY_KEY), &key.serialize_pem())?;
         let der = certificate.der().clone();
         Ok(Authority { dir: dir.to_owned(), issuer: Issuer::new(params, key), certificate: der })
+    }
+
+    /// Writes its own key, for servers that certify by themselves.
+    pub(crate) fn key(&self) -> Result<(), Error> {
+        write_secret(&self.dir.join(AUTHORITY_KEY), &self.issuer.key().serialize_pem())
     }
 
     /// Writes a new key for tokens.
     pub(crate) fn token_key(&self) -> Result<(), Error> {
         let tokens = KeyPair::generate().map_err(failed)?;
-        write(&self.dir.join(TOKEN_KEY), &tokens.serialize_pem())?;
+        write_secret(&self.dir.join(TOKEN_KEY), &tokens.serialize_pem())?;
         write(&self.dir.join(TOKEN_PUBLIC), &tokens.public_key_pem())
     }
 
@@ -104,7 +110,7 @@ impl Authority {
         let (key, certificate) = self.signed(params)?;
         let files = (self.dir.join(format!("{name}.crt")), self.dir.join(format!("{name}.key")));
         write(&files.0, &certificate.pem())?;
-        write(&files.1, &key.serialize_pem())?;
+        write_secret(&files.1, &key.serialize_pem())?;
         Ok(files)
     }
 }
@@ -119,6 +125,15 @@ fn of_client(user: &str, group: &str) -> CertificateParams {
 
 fn write(file: &Path, text: &str) -> Result<(), Error> {
     fs::write(file, text).map_err(|source| Error::io("write", file, source))
+}
+
+/// For the user alone who runs the sandbox and its servers.
+fn write_secret(file: &Path, text: &str) -> Result<(), Error> {
+    let mut options = OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(file);
+    opened
+        .and_then(|mut open| open.write_all(text.as_bytes()))
+        .map_err(|source| Error::io("write", file, source))
 }
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -36,7 +36,7 @@ pub enum Tool {
     /// `iptables`, with which kube-proxy works.
     Iptables,
     /// The plugins of the container network interface.
-    NetworkPlugins,
+    Cni,
 }
 
 /// The kind of machine, as far as installing goes.
@@ -73,7 +73,7 @@ pub fn decide(missing: &[Tool], host: Host) -> Decision {
         Tool::Containerd => "containerd",
         Tool::Runc => "runc",
         Tool::Iptables => "iptables",
-        Tool::NetworkPlugins => "containernetworking-plugins",
+        Tool::Cni => "containernetworking-plugins",
     };
     let packages: Vec<&'static str> = missing.iter().map(package).collect();
     // Debian 12 has a Go of its own, which is too old; whether its backports are to be used is for a person to say.
@@ -117,7 +117,7 @@ pub(crate) fn java_or_missing() -> Result<PathBuf, Error> {
 /// The folder of the network plugins.
 pub(crate) fn network_plugins() -> Result<PathBuf, Error> {
     let folder = NETWORK_PLUGINS.iter().map(Path::new).find(|folder| folder.join("ptp").is_file());
-    folder.map(Path::to_owned).ok_or_else(|| ask(&[Tool::NetworkPlugins], &["containernetworking-plugins"]))
+    folder.map(Path::to_owned).ok_or_else(|| ask(&[Tool::Cni], &["containernetworking-plugins"]))
 }
 
 fn ask(missing: &[Tool], packages: &[&str]) -> Error {
@@ -149,7 +149,7 @@ async fn missing(needed: &[Tool]) -> Vec<Tool> {
             Tool::Containerd => find("containerd").is_some() && find("ctr").is_some(),
             Tool::Runc => find("runc").is_some(),
             Tool::Iptables => find("iptables-save").is_some(),
-            Tool::NetworkPlugins => network_plugins().is_ok(),
+            Tool::Cni => network_plugins().is_ok(),
         };
         if !there {
             missing.push(*tool);
@@ -198,7 +198,7 @@ fn host() -> Host {
 
 #[cfg(test)]
 mod tests {
-    use super::Tool::{Go, Java, Maven, Xz};
+    use super::Tool::{Cni, Containerd, Go, Iptables, Java, Maven, Runc, Xz};
     use super::*;
 
     const ROOT: Host = Host { root: true, apt: true, bookworm: true };
@@ -206,6 +206,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_installed_by_root_on_debian_and_asked_for_elsewhere() {
         let java_and_maven = vec!["openjdk-17-jre-headless", "maven"];
+        let for_nodes = vec!["containerd", "runc", "iptables", "containernetworking-plugins"];
         let newer = vec!["openjdk-21-jre-headless"];
         for (missing, host, expected) in [
             (&[][..], ROOT, Decision::Go),
@@ -215,6 +216,7 @@ mod tests {
             (&[Xz], ROOT, Decision::Install(vec!["xz-utils"])),
             (&[Go], ROOT, Decision::Ask(vec!["-t bookworm-backports golang-go"])),
             (&[Go], Host { bookworm: false, ..ROOT }, Decision::Install(vec!["golang-go"])),
+            (&[Containerd, Runc, Iptables, Cni], ROOT, Decision::Install(for_nodes)),
             (&[Java, Maven], Host { root: false, ..ROOT }, Decision::Ask(java_and_maven)),
             (&[Maven], Host { apt: false, ..ROOT }, Decision::Ask(vec!["maven"])),
             (&[Maven], Host { root: false, apt: false, ..ROOT }, Decision::Ask(vec!["maven"])),

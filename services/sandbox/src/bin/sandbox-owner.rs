@@ -1,8 +1,9 @@
 //! Owns a sandbox until it is killed: the victim of this crate's tests. Its first argument is the supervisor to execute, its
-//! second what else to run: `servers`, or `node` for a Kubernetes.
+//! second what to run besides processes: nothing for PostgreSQL, `node` for a Kubernetes.
 
 use std::time::Duration;
 
+use sandbox::image::Image;
 use sandbox::{Error, Options, PostgresOptions, ProcessSpec, Sandbox, Supervisor};
 
 /// Asks for an end in vain, and has a child in a session of its own.
@@ -17,6 +18,8 @@ async fn main() -> Result<(), Error> {
         println!("{}", sandbox.dir().display());
         let node = sandbox.node().await?;
         node.ready(Duration::from_mins(3)).await?;
+        let program = std::env::current_exe().unwrap_or_default();
+        node.load(&[Image::bare("localhost/sandbox-owner:1", &program, "/sandbox-owner")?]).await?;
         println!("{}", node.host()?);
         return std::future::pending().await;
     }

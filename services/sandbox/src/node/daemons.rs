@@ -147,6 +147,7 @@ impl Plan<'_> {
 
     fn controller_manager(&self) -> Result<ProcessSpec, Error> {
         let file = |name: &str| self.access.file(name).display().to_string();
+        self.access.authority().key()?;
         let kubeconfig = self.client("system:kube-controller-manager", COMPONENTS)?;
         Ok(self.part(Daemon::ControllerManager).args([
             format!("--kubeconfig={kubeconfig}"),

@@ -52,7 +52,7 @@ pub(super) struct Own {
 impl Own {
     /// Starts one in an empty folder.
     pub(super) async fn start(sandbox: &Sandbox, dir: &Path) -> Result<Self, Error> {
-        let needed = [Tool::Containerd, Tool::Runc, Tool::Iptables, Tool::NetworkPlugins];
+        let needed = [Tool::Containerd, Tool::Runc, Tool::Iptables, Tool::Cni];
         tools::ensure(sandbox, &needed).await?;
         let plugins = tools::network_plugins()?;
         let programs = binary::programs(sandbox).await?;
@@ -114,6 +114,8 @@ impl Own {
     pub(super) fn kubectl(&self) -> Command {
         let mut command = Command::new(&self.kubernetes);
         command.arg("kubectl").env("KUBECTL_KUBERC", "false");
+        // No proxy of the user's leads to the node.
+        command.env_remove("HTTPS_PROXY").env_remove("https_proxy");
         command
     }
 

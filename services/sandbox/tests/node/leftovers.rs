@@ -5,12 +5,11 @@ use std::io::{BufRead, BufReader, Lines};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{ALONE, READY, start};
+use crate::{ALONE, READY, eventually, start};
 
 /// What the machine has that a node could leave behind.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,17 +54,8 @@ fn inhabitants(dir: &Path) -> usize {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(lives_there).count()
 }
 
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(READY, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
-}
-
 /// An owner of a node in a process of its own, ended at the latest with this value.
-struct Owner {
+pub(crate) struct Owner {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
     dir: PathBuf,
@@ -73,10 +63,12 @@ struct Owner {
 
 impl Owner {
     /// Returns when its sandbox has begun, without waiting for the node.
-    fn start(temporary: &Path) -> Self {
+    pub(crate) fn start(temporary: &Path, variables: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_sandbox-owner"))
             .args([env!("CARGO_BIN_EXE_sandbox-supervisor"), "node"])
             .env("TMPDIR", temporary)
+            .env_remove("SANDBOX_KUBECONFIG")
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the owner starts");
@@ -86,7 +78,7 @@ impl Owner {
     }
 
     /// Waits until its node is ready; gives this machine's address for it.
-    fn ready(&mut self) -> Ipv4Addr {
+    pub(crate) fn ready(&mut self) -> Ipv4Addr {
         self.lines.next().expect("its node comes up").expect("a line").parse().expect("an address")
     }
 
@@ -135,7 +127,7 @@ async fn nothing_outlives_an_owner_that_is_killed() {
     let _alone = ALONE.lock().await;
     let before = Machine::look();
     let temporary = tempfile::tempdir().expect("a directory");
-    let mut owner = Owner::start(temporary.path());
+    let mut owner = Owner::start(temporary.path(), &[]);
     let host = owner.ready();
     assert!(inhabitants(&owner.dir) > 8);
     assert!(TcpListener::bind((host, 0)).is_ok(), "the link is there");
@@ -152,7 +144,7 @@ async fn nothing_outlives_an_owner_that_is_killed_while_its_node_starts() {
     let before = Machine::look();
     let temporary = tempfile::tempdir().expect("a directory");
     for file in ["first.log", "ca.crt", "containerd.log", "kubelet.log"] {
-        let mut owner = Owner::start(temporary.path());
+        let mut owner = Owner::start(temporary.path(), &[]);
         let begun = owner.dir.join("node-1").join(file);
         eventually("it has come so far", || begun.exists()).await;
         owner.end();
@@ -168,7 +160,7 @@ async fn the_next_start_sweeps_a_node_whose_owner_and_supervisor_were_killed() {
     let _alone = ALONE.lock().await;
     let before = Machine::look();
     let temporary = tempfile::tempdir().expect("a directory");
-    let mut owner = Owner::start(temporary.path());
+    let mut owner = Owner::start(temporary.path(), &[]);
     owner.ready();
     let record = std::fs::read(owner.dir.join("record.json")).expect("a record");
     let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
@@ -178,17 +170,11 @@ async fn the_next_start_sweeps_a_node_whose_owner_and_supervisor_were_killed() {
     kill(Pid::from_raw(supervisor), Signal::SIGKILL).expect("it lives");
     owner.end();
     assert!(inhabitants(&owner.dir) > 5, "the node is an orphan now");
-    let mut next = Command::new(env!("CARGO_BIN_EXE_sandbox-owner"))
-        .arg(env!("CARGO_BIN_EXE_sandbox-supervisor"))
-        .env("TMPDIR", temporary.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the next starts");
-    eventually("the directory is gone", || !owner.dir.exists()).await;
-    eventually("the machine is as it was", || Machine::look() == before).await;
+    let mut next = Owner::start(temporary.path(), &[]);
+    assert!(!owner.dir.exists());
     assert_eq!(inhabitants(&owner.dir), 0);
-    next.kill().expect("it lives");
-    next.wait().expect("it ends");
+    next.end();
+    eventually("the machine is as it was", || Machine::look() == before).await;
     let empty = || std::fs::read_dir(temporary.path()).is_ok_and(|mut left| left.next().is_none());
     eventually("the next is gone too", empty).await;
 }

@@ -4,8 +4,9 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod leftovers;
+mod without;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -24,6 +25,15 @@ const IMAGE: &str = "localhost/sandbox-pod:1";
 pub(crate) async fn start() -> Sandbox {
     let supervisor = Supervisor::command(env!("CARGO_BIN_EXE_sandbox-supervisor"), [] as [&str; 0]);
     Sandbox::start(Options::new(supervisor)).await.expect("a sandbox starts")
+}
+
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(READY, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 /// A node that is ready and has the image of the program `sandbox-pod`.
@@ -83,8 +93,8 @@ fn answered(node: &Node, pod: &str, args: &[&str]) -> String {
     kubectl(node, &["logs", pod], None)
 }
 
-/// A Deployment of two that serves, and its Service.
-fn serve(node: &Node) {
+/// A Deployment of two that serves, and its Service; returns when the service leads to it.
+async fn serve(node: &Node) {
     let mut main = container(&["serve", "8080"]);
     main["readinessProbe"] = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1});
     let labels = json!({"app": "web"});
@@ -107,6 +117,9 @@ fn serve(node: &Node) {
         }),
     );
     kubectl(node, &["rollout", "status", "deployment/web", "--timeout=2m"], None);
+    // kube-proxy learns of ready pods a moment later.
+    let place = format!("{}:30080", node.network().expect("its own").node());
+    eventually("the service leads to a pod", || told_here(&place).starts_with("web-")).await;
 }
 
 /// Restarts and ids of the Deployment's containers: the same as long as none was started again.
@@ -120,6 +133,21 @@ fn told_here(place: &str) -> String {
     let output =
         Command::new(env!("CARGO_BIN_EXE_sandbox-pod")).args(["ask", place]).output().expect("it runs");
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// What the program is told over a port that kubectl forwards to the service.
+fn forwarded(node: &Node) -> String {
+    let mut command = node.kubectl();
+    command.args(["port-forward", "service/web", ":80"]).stdout(Stdio::piped());
+    let mut forwarding = command.spawn().expect("kubectl starts");
+    let mut said = String::new();
+    BufReader::new(forwarding.stdout.take().expect("a pipe")).read_line(&mut said).expect("it says where");
+    // Forwarding from 127.0.0.1:40123 -> 8080
+    let place = said.split_whitespace().nth(2).unwrap_or_default();
+    let answer = told_here(place);
+    forwarding.kill().expect("it lives");
+    forwarding.wait().expect("it ends");
+    answer
 }
 
 /// A server of this machine where pods see it; gives its place and the address it is asked from.
@@ -143,7 +171,7 @@ async fn pods_find_services_each_other_and_this_machine_and_nothing_else() {
     let nodes =
         kubectl(&node, &["get", "nodes", "-o", "jsonpath={.items[*].status.nodeInfo.kubeletVersion}"], None);
     assert_eq!(nodes, "v1.34.4");
-    serve(&node);
+    serve(&node).await;
     for (pod, place) in [("short", "web:80"), ("long", "web.default.svc.cluster.local:80")] {
         let answer = told(&node, pod, place);
         assert!(answer.starts_with("web-"), "{place}: {answer}");
@@ -153,6 +181,12 @@ async fn pods_find_services_each_other_and_this_machine_and_nothing_else() {
     assert!(answer.contains("Name or service not known"), "{answer}");
     let answer = told(&node, "outside", "203.0.113.1:80");
     assert!(answer.contains("unreachable"), "{answer}");
+    // The ways through the API server into a pod.
+    let answer =
+        kubectl(&node, &["exec", "deployment/web", "--", "/rollcall", "ask", "localhost:8080"], None);
+    assert!(answer.contains("was asked by 127.0.0.1"), "{answer}");
+    let answer = forwarded(&node);
+    assert!(answer.contains("was asked by 127.0.0.1"), "{answer}");
     let (place, asked) = here(&node);
     assert_eq!(told(&node, "home", &place), "this machine\n");
     let network = node.network().expect("its own");
@@ -201,7 +235,7 @@ async fn pods_outlive_every_daemon_and_new_ones_start_once_it_is_back() {
     let _alone = ALONE.lock().await;
     let sandbox = start().await;
     let node = node(&sandbox).await;
-    serve(&node);
+    serve(&node).await;
     let before = containers(&node);
     assert_eq!(before.lines().filter(|line| line.starts_with("0 ")).count(), 2, "{before}");
     node.restart(Daemon::Containerd).await.expect("restarted");

@@ -44,8 +44,11 @@ fn ask(place: &str, question: &[u8]) {
             .next()
             .ok_or_else(|| Error::other("a name without address"))?;
         let mut stream = TcpStream::connect_timeout(&address, CONNECT)?;
-        stream.write_all(question)?;
-        stream.shutdown(Shutdown::Write)?;
+        if !question.is_empty() {
+            stream.write_all(question)?;
+            // There is no other question: the server need not wait for one.
+            stream.shutdown(Shutdown::Write)?;
+        }
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         Ok(String::from_utf8_lossy(&answer).into_owned())

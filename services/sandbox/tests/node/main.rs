@@ -140,8 +140,10 @@ fn forwarded(node: &Node) -> String {
     let mut command = node.kubectl();
     command.args(["port-forward", "service/web", ":80"]).stdout(Stdio::piped());
     let mut forwarding = command.spawn().expect("kubectl starts");
+    // Open until the end: kubectl says more, and would not survive that nobody listens.
+    let mut output = BufReader::new(forwarding.stdout.take().expect("a pipe"));
     let mut said = String::new();
-    BufReader::new(forwarding.stdout.take().expect("a pipe")).read_line(&mut said).expect("it says where");
+    output.read_line(&mut said).expect("it says where");
     // Forwarding from 127.0.0.1:40123 -> 8080
     let place = said.split_whitespace().nth(2).unwrap_or_default();
     let answer = told_here(place);

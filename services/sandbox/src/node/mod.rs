@@ -7,6 +7,7 @@ mod given;
 mod network;
 mod own;
 mod privileges;
+mod settings;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

@@ -10,9 +10,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::daemons::{API_PORT, CONTAINERD, DNS_READY_PORT, Daemon, NAME, PAUSE, Plan, first_objects};
+use super::daemons::{API_PORT, Daemon, Plan};
 use super::furnish;
 use super::network::Network;
+use super::settings::{CONTAINERD, DNS_READY_PORT, NAME, PAUSE, first_objects};
 use crate::api::Api;
 use crate::image::Image;
 use crate::kubernetes::access::Access;

@@ -241,7 +241,7 @@ fn encrypted(dir: &Path, keys: &str, plain: u16, controller: u16, tls: u16) -> K
         ("ssl.keystore.location", file.display().to_string()),
     ];
     let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    KafkaOptions { port: Some(plain), settings }
+    KafkaOptions { port: Some(plain), settings, ..KafkaOptions::default() }
 }
 
 /// The reference environments: every module's waiter gets its Roles, and nobody but postgres-init the administrator's password.

@@ -41,6 +41,32 @@ pub enum Error {
         /// What may be asked for.
         possible: String,
     },
+    /// This process may not do what a node takes.
+    #[error(
+        "a Kubernetes node needs {missing}: run as root with these capabilities, or name the kubeconfig of a cluster that is there already in SANDBOX_KUBECONFIG"
+    )]
+    Privileges {
+        /// What is missing.
+        missing: String,
+    },
+    /// A cluster that was given lacks what a cluster of the sandbox's own has.
+    #[error("the cluster that SANDBOX_KUBECONFIG names has not {what}: {remedy}")]
+    Given {
+        /// What was asked for.
+        what: &'static str,
+        /// What to do.
+        remedy: String,
+    },
+    /// A node does not see a path of this machine.
+    #[error(
+        "{path} is not seen by a Kubernetes node, which has a {covered} of its own: choose another place (TMPDIR, or the sandbox's options)"
+    )]
+    Covered {
+        /// The path.
+        path: PathBuf,
+        /// The folder that it lies in.
+        covered: &'static str,
+    },
     /// The server's user cannot reach a directory that only others' rights open to it.
     #[error(
         "{directory} cannot be entered by user nobody, who runs PostgreSQL for root: choose another directory or `chmod o+x {directory}`"

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::tools::{self, Tool};
 use crate::{Error, ProcessSpec, Sandbox, cache};
 
-/// How long compiling may take: about five minutes on two cores for the largest, Kubernetes, and the modules have to be
+/// How long compiling may take: about eight minutes on two cores for the largest, Kubernetes, and the modules have to be
 /// fetched.
 const LIMIT: Duration = Duration::from_mins(40);
 /// What Go needs of the owner's environment to reach its module proxy and to find what it has fetched and compiled before.
@@ -51,6 +51,8 @@ pub(crate) async fn built(sandbox: &Sandbox, build: Build<'_>) -> Result<PathBuf
         let module = sandbox.new_dir("go-module")?;
         for (name, text) in build.module {
             let file = module.join(name);
+            let folder = file.parent().unwrap_or(&module);
+            fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
             fs::write(&file, text).map_err(|source| Error::io("write", &file, source))?;
         }
         let mut spec = ProcessSpec::new("go build", "go", module.join("build.log"))

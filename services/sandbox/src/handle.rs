@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::link::{Link, State};
-use crate::protocol::{Exit, ProcessSpec, Request};
+use crate::protocol::{Exit, Place, ProcessSpec, Request};
 
 /// How long the supervisor may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -30,6 +30,11 @@ impl Handle {
         let handle = Self { id, spec, link, state };
         handle.start().await?;
         Ok(handle)
+    }
+
+    /// The namespaces that it is in.
+    pub(crate) fn place(&self) -> Place {
+        Place::Of { id: self.id }
     }
 
     /// Its name.
@@ -100,6 +105,18 @@ impl Handle {
         let over = |state: &State| state.lost || (state.starts > 0 && state.pid.is_none() && !state.again);
         let state = self.reach("ended", within, over).await?;
         state.exit.filter(|_| !state.lost).ok_or(Error::Ended)
+    }
+
+    /// Waits for its end, which must be a success and come in time; killed otherwise.
+    pub(crate) async fn succeeded(&self, within: Duration) -> Result<(), Error> {
+        match self.exited(within).await {
+            Ok(exit) if exit.success() => Ok(()),
+            Ok(exit) => Err(Error::died(self.name(), exit, self.log())),
+            Err(error) => {
+                let _ = self.kill().await;
+                Err(error)
+            }
+        }
     }
 
     /// Waits until `check` holds. Fails at once, with the end of the log, when the process ends before that.

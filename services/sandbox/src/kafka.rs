@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +46,9 @@ logger.configuration.level=warn
 pub struct KafkaOptions {
     /// The clients' port; a free one when not given.
     pub port: Option<u16>,
+    /// Another address of this machine where it listens too, such as [`crate::Node::host`] for pods; see
+    /// [`Kafka::brokers_also`]. Who comes there is told to stay there.
+    pub also: Option<Ipv4Addr>,
     /// Lines of `server.properties`, which win over those set here.
     pub settings: Vec<(String, String)>,
 }
@@ -54,6 +57,7 @@ pub struct KafkaOptions {
 pub struct Kafka {
     handle: Handle,
     port: u16,
+    also: Option<SocketAddrV4>,
     data: PathBuf,
     /// How long the log was before the last start: what is older says nothing about it.
     log_offset: AtomicU64,
@@ -66,7 +70,12 @@ impl Sandbox {
         let warm = warm(self, &libraries).await?;
         let port = ports::or_free(options.port)?;
         let dir = self.new_dir("kafka")?;
-        let data = prepare(&dir, port, options.settings)?;
+        // Kafka wants another port for each listener, wherever it is.
+        let also = match options.also {
+            Some(address) => Some(SocketAddrV4::new(address, ports::or_free(None)?)),
+            None => None,
+        };
+        let data = prepare(&dir, port, also, options.settings)?;
         let copied = data.join(CHECKPOINT);
         fs::copy(warm.join(CHECKPOINT), &copied).map_err(|source| Error::io("write", &copied, source))?;
         let identity = data.join("meta.properties");
@@ -77,7 +86,7 @@ impl Sandbox {
         let options =
             [format!("-XX:SharedArchiveFile={}", warm.join(ARCHIVE).display()), "-Xlog:disable".into()];
         let handle = self.spawn(broker(&name, &dir, &libraries, &options)?).await?;
-        Ok(Kafka { handle, port, data, log_offset: AtomicU64::new(0) })
+        Ok(Kafka { handle, port, also, data, log_offset: AtomicU64::new(0) })
     }
 }
 
@@ -85,6 +94,11 @@ impl Kafka {
     /// What clients call bootstrap servers.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The same for those who come to the other address that it was given, if it was.
+    pub fn brokers_also(&self) -> Option<String> {
+        self.also.map(|address| address.to_string())
     }
 
     /// The clients' port, the same after each start.
@@ -151,7 +165,7 @@ async fn warm(sandbox: &Sandbox, libraries: &Path) -> Result<PathBuf, Error> {
         sandbox.say("preparing Kafka for quick starts");
         let dir = sandbox.new_dir("kafka-warm-up")?;
         let port = ports::free(1)?[0];
-        let data = prepare(&dir, port, Vec::new())?;
+        let data = prepare(&dir, port, None, Vec::new())?;
         let properties = dir.join("server.properties").display().to_string();
         let format = java("kafka format", &dir, libraries, &[])?
             .args(["kafka.tools.StorageTool", "format", "-t", &new_id(), "-c", &properties]);
@@ -174,11 +188,16 @@ async fn warm(sandbox: &Sandbox, libraries: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Writes a broker's settings into its folder and makes its empty data directory.
-fn prepare(dir: &Path, port: u16, settings: Vec<(String, String)>) -> Result<PathBuf, Error> {
+fn prepare(
+    dir: &Path,
+    port: u16,
+    also: Option<SocketAddrV4>,
+    settings: Vec<(String, String)>,
+) -> Result<PathBuf, Error> {
     let data = dir.join("data");
     fs::create_dir(&data).map_err(|source| Error::io("create", &data, source))?;
     let controller = ports::free(2)?.into_iter().find(|free| *free != port).unwrap_or_default();
-    let mut all = properties(port, controller, &data);
+    let mut all = properties(port, also, controller, &data);
     all.extend(settings);
     let line = |(key, value): (&String, &String)| [key, "=", &value.replace('\\', "\\\\"), "\n"].concat();
     let text: String = all.iter().map(line).collect();
@@ -189,12 +208,17 @@ fn prepare(dir: &Path, port: u16, settings: Vec<(String, String)>) -> Result<Pat
     Ok(data)
 }
 
-fn properties(port: u16, controller: u16, data: &Path) -> BTreeMap<String, String> {
+fn properties(
+    port: u16,
+    also: Option<SocketAddrV4>,
+    controller: u16,
+    data: &Path,
+) -> BTreeMap<String, String> {
     let fixed = [
         ("process.roles", "broker,controller"),
         ("node.id", "1"),
         ("controller.listener.names", "CONTROLLER"),
-        ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
+        ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,ALSO:PLAINTEXT"),
         ("auto.create.topics.enable", "false"),
         ("offsets.topic.replication.factor", "1"),
         ("offsets.topic.num.partitions", "1"),
@@ -212,10 +236,11 @@ fn properties(port: u16, controller: u16, data: &Path) -> BTreeMap<String, Strin
         ("broker.session.timeout.ms", "3000"),
         ("broker.heartbeat.interval.ms", "500"),
     ];
+    let also = also.map(|address| format!(",ALSO://{address}")).unwrap_or_default();
     let own = [
         ("controller.quorum.voters", format!("1@127.0.0.1:{controller}")),
-        ("listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}")),
-        ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
+        ("listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{also}")),
+        ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}{also}")),
         ("log.dirs", data.display().to_string()),
     ];
     let fixed = fixed.map(|(key, value)| (key.to_owned(), value.to_owned()));

@@ -6,10 +6,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use uuid::Uuid;
 
+use crate::api::Api;
 use crate::tools::{self, Tool};
 use crate::{Error, Handle, ProcessSpec, Sandbox, cache, ports};
 
@@ -18,8 +17,6 @@ const VERSION: &str = "26.7.3";
 const BUILD: Duration = Duration::from_mins(5);
 /// How long an orderly stop may take before it becomes a kill.
 const STOP: Duration = Duration::from_secs(15);
-/// How long one answer of the health check may take.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// A database for Keycloak on a PostgreSQL server.
 #[derive(Clone)]
@@ -45,6 +42,8 @@ pub struct KeycloakOptions {
     pub features: Vec<String>,
     /// Realms to import, each a file as Keycloak exports it.
     pub realms: Vec<PathBuf>,
+    /// The address of this machine where it listens, such as [`crate::Node::host`] for pods; loopback when not given.
+    pub host: Option<Ipv4Addr>,
     /// The clients' port; a free one when not given.
     pub http_port: Option<u16>,
     /// The port of health checks; a free one when not given.
@@ -54,6 +53,7 @@ pub struct KeycloakOptions {
 /// A Keycloak of a sandbox.
 pub struct Keycloak {
     handle: Handle,
+    host: Ipv4Addr,
     http_port: u16,
     management_port: u16,
     admin: (String, String),
@@ -65,6 +65,7 @@ impl Sandbox {
         tools::ensure(self, &[Tool::Java]).await?;
         let db = if options.db.is_some() { "postgres" } else { "dev-file" };
         let built = built(self, db, &options.features).await?;
+        let host = options.host.unwrap_or(Ipv4Addr::LOCALHOST);
         let http_port = ports::or_free(options.http_port)?;
         let management_port = ports::or_free(options.management_port)?;
         let admin = (
@@ -76,11 +77,8 @@ impl Sandbox {
         let name = home.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let mut spec = java(&name, &home)?
             .args(["start", "--optimized", "--import-realm", "--cache=local", "--http-enabled=true"])
-            .args([
-                "--hostname-strict=false",
-                "--http-host=127.0.0.1",
-                "--log-level=info,io.smallrye.health:error",
-            ])
+            .args(["--hostname-strict=false", "--log-level=info,io.smallrye.health:error"])
+            .args([format!("--http-host={host}")])
             .args([format!("--http-port={http_port}"), format!("--http-management-port={management_port}")])
             .env("KC_BOOTSTRAP_ADMIN_USERNAME", &admin.0)
             .env("KC_BOOTSTRAP_ADMIN_PASSWORD", &admin.1);
@@ -90,19 +88,19 @@ impl Sandbox {
                 .env("KC_DB_USERNAME", db.user)
                 .env("KC_DB_PASSWORD", db.password);
         }
-        Ok(Keycloak { handle: self.spawn(spec).await?, http_port, management_port, admin })
+        Ok(Keycloak { handle: self.spawn(spec).await?, host, http_port, management_port, admin })
     }
 }
 
 impl Keycloak {
     /// Where clients find it, without a slash at the end.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.http_port)
+        format!("http://{}:{}", self.host, self.http_port)
     }
 
     /// Where `/health/ready` is, without a slash at the end.
     pub fn management_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.management_port)
+        format!("http://{}:{}", self.host, self.management_port)
     }
 
     /// The first administrator.
@@ -127,12 +125,8 @@ impl Keycloak {
 
     /// Waits until its health check says that it is ready.
     pub async fn ready(&self, within: Duration) -> Result<(), Error> {
-        let healthy = async || {
-            tokio::time::timeout(ANSWER, healthy(self.management_port))
-                .await
-                .is_ok_and(|ok| ok.unwrap_or(false))
-        };
-        self.handle.until("ready", within, healthy).await
+        let health = Api::plain((self.host, self.management_port).into());
+        self.handle.until("ready", within, async || health.succeeds("/health/ready").await).await
     }
 
     /// An orderly stop.
@@ -207,12 +201,4 @@ fn java(name: &str, home: &Path) -> Result<ProcessSpec, Error> {
         .args([format!("-Djboss.server.config.dir={}", home.join("conf").display())])
         .args(["-cp".to_owned(), home.join("lib/quarkus-run.jar").display().to_string()])
         .args(["io.quarkus.bootstrap.runner.QuarkusEntryPoint"]))
-}
-
-async fn healthy(port: u16) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    stream.write_all(b"GET /health/ready HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
-    let mut status = [0; 12];
-    stream.read_exact(&mut status).await?;
-    Ok(&status[..7] == b"HTTP/1." && &status[9..] == b"200")
 }

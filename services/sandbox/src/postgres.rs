@@ -14,6 +14,10 @@ use crate::tools::{self, Tool};
 use crate::{Error, Handle, ProcessSpec, Sandbox, cache, ports};
 
 const SUPERUSER: &str = "postgres";
+/// Where it always listens.
+const LOOPBACK: &str = "127.0.0.1";
+/// A line of `pg_hba.conf`: whoever reaches it from elsewhere needs a password too.
+const OTHERS: &str = "host all all all scram-sha-256\n";
 /// How long `initdb` may take.
 const INITDB: Duration = Duration::from_mins(2);
 /// How long unpacking may take.
@@ -28,13 +32,16 @@ pub struct PostgresOptions {
     pub version: u16,
     /// The port; a free one when not given.
     pub port: Option<u16>,
+    /// Another address of this machine where it listens too, on the same port and for everybody who reaches it, such as
+    /// [`crate::Node::host`] for pods.
+    pub also: Option<Ipv4Addr>,
     /// Lines of `postgresql.conf`, such as `("log_statement", "all")`.
     pub settings: Vec<(String, String)>,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { version: 18, port: None, settings: Vec::new() }
+        Self { version: 18, port: None, also: None, settings: Vec::new() }
     }
 }
 
@@ -87,7 +94,14 @@ impl Sandbox {
         };
         self.run(initdb, INITDB).await?;
         fs::remove_file(&password_file).map_err(|source| Error::io("remove", &password_file, source))?;
-        configure(&data.join("postgresql.conf"), port, &options.settings)?;
+        let addresses = match options.also {
+            None => LOOPBACK.to_owned(),
+            Some(other) => {
+                append(&data.join("pg_hba.conf"), OTHERS)?;
+                format!("{LOOPBACK},{other}")
+            }
+        };
+        configure(&data.join("postgresql.conf"), &addresses, port, &options.settings)?;
         let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let spec = server(&name, "postgres").args(["-D".to_owned(), data.display().to_string()]);
         // SIGINT is a fast shutdown; SIGTERM would wait for every client to leave.
@@ -99,7 +113,7 @@ impl Sandbox {
 impl Postgres {
     /// Where it listens.
     pub fn host(&self) -> &'static str {
-        "127.0.0.1"
+        LOOPBACK
     }
 
     /// Its port, the same after each start.
@@ -243,9 +257,9 @@ fn reachable(path: &Path) -> Result<(), Error> {
 }
 
 /// Appends to what `initdb` wrote; of two lines with one name the last counts, so callers may override all of it.
-fn configure(file: &Path, port: u16, settings: &[(String, String)]) -> Result<(), Error> {
+fn configure(file: &Path, addresses: &str, port: u16, settings: &[(String, String)]) -> Result<(), Error> {
     let ours = [
-        ("listen_addresses", "127.0.0.1"),
+        ("listen_addresses", addresses),
         ("port", &port.to_string()),
         ("unix_socket_directories", ""),
         // A killed server leaves its segments behind; as files they go with the directory.
@@ -257,6 +271,10 @@ fn configure(file: &Path, port: u16, settings: &[(String, String)]) -> Result<()
     let line = |(name, value): (&str, &str)| format!("{name} = '{}'\n", value.replace('\'', "''"));
     let theirs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let text: String = ours.into_iter().chain(theirs).map(line).collect();
+    append(file, &text)
+}
+
+fn append(file: &Path, text: &str) -> Result<(), Error> {
     let append = || -> std::io::Result<()> {
         std::io::Write::write_all(&mut fs::OpenOptions::new().append(true).open(file)?, text.as_bytes())
     };

@@ -25,6 +25,21 @@ pub enum Restart {
     },
 }
 
+/// Which namespaces of the kernel a process is in: network, mounts and process ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Place {
+    /// The supervisor's own.
+    #[default]
+    Here,
+    /// New ones, whose first process it is: when it ends, the kernel ends all others in them.
+    New,
+    /// Those of another process of the sandbox, which has this id and must be running.
+    Of {
+        /// The id under which the other process was started.
+        id: u64,
+    },
+}
+
 /// A process that the supervisor shall run.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct ProcessSpec {
@@ -45,6 +60,7 @@ pub struct ProcessSpec {
     pub restart: Restart,
     pub(crate) user: Option<(u32, u32)>,
     pub(crate) stop_signal: i32,
+    pub(crate) place: Place,
 }
 
 impl ProcessSpec {
@@ -60,6 +76,7 @@ impl ProcessSpec {
             restart: Restart::Never,
             user: None,
             stop_signal: Signal::SIGTERM as i32,
+            place: Place::Here,
         }
     }
 
@@ -91,6 +108,11 @@ impl ProcessSpec {
 
     pub(crate) fn user(mut self, user: Option<(u32, u32)>) -> Self {
         self.user = user;
+        self
+    }
+
+    pub(crate) fn place(mut self, place: Place) -> Self {
+        self.place = place;
         self
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroups;
 use crate::process::{self, Identity};
 use crate::protocol::RUN_VARIABLE;
 
@@ -133,7 +134,7 @@ pub(crate) async fn clear(run: &Path) {
         all
     };
     process::end(rest, GRACE).await;
-    remove(run);
+    remove(run).await;
 }
 
 /// A server stops its own children in its own way; telling them too would disturb that.
@@ -142,8 +143,11 @@ fn is_descendant_of(identity: Identity, children: &[Child]) -> bool {
     process::descendants(&roots).contains(&identity)
 }
 
-/// Removes a run directory, which may already be gone.
-pub(crate) fn remove(run: &Path) {
+/// Removes a run directory, which may already be gone, and the control groups of its name.
+pub(crate) async fn remove(run: &Path) {
+    if let Some(name) = run.file_name() {
+        cgroups::remove(name).await;
+    }
     match std::fs::remove_dir_all(run) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(directory = %run.display(), %error, "cannot remove the sandbox's directory");

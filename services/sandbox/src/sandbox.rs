@@ -118,15 +118,7 @@ impl Sandbox {
 
     /// Runs a process to its end, which must be a success and come in time; killed otherwise.
     pub async fn run(&self, spec: ProcessSpec, within: Duration) -> Result<(), Error> {
-        let handle = self.spawn(spec).await?;
-        match handle.exited(within).await {
-            Ok(exit) if exit.success() => Ok(()),
-            Ok(exit) => Err(Error::died(handle.name(), exit, handle.log())),
-            Err(error) => {
-                let _ = handle.kill().await;
-                Err(error)
-            }
-        }
+        self.spawn(spec).await?.succeeded(within).await
     }
 
     /// Starts and ends of all its processes from now on; who lags far behind loses the oldest.
@@ -143,8 +135,17 @@ impl Sandbox {
         Err(Error::late("the supervisor", "ended", GRACE + STOP, &self.run.join("supervisor.log")))
     }
 
+    pub(crate) fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.link)
+    }
+
     pub(crate) fn cache_dir(&self) -> &Path {
         &self.cache
+    }
+
+    /// The control group of what it runs, from the root of each hierarchy; removed with the run directory.
+    pub(crate) fn group(&self) -> PathBuf {
+        self.run.file_name().map(PathBuf::from).unwrap_or_default()
     }
 
     pub(crate) fn say(&self, what: &str) {

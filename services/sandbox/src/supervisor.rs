@@ -16,8 +16,9 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::namespaces::{self, Namespaces};
 use crate::process::{self, Identity};
-use crate::protocol::{Exit, Notice, ProcessSpec, RUN_VARIABLE, Request, Restart};
+use crate::protocol::{Exit, Notice, Place, ProcessSpec, RUN_VARIABLE, Request, Restart};
 use crate::record::{self, Child, GRACE, Record};
 
 /// What a process gets from the supervisor's own environment; everything else must be given to it.
@@ -154,8 +155,10 @@ impl Supervisor<'_> {
     }
 
     fn start(&mut self, id: u64) {
+        let Some(service) = self.services.get(&id) else { return };
+        let spawned = self.namespaces(service.spec.place).and_then(|at| spawn(&service.spec, self.run, at));
         let Some(service) = self.services.get_mut(&id) else { return };
-        match spawn(&service.spec, self.run) {
+        match spawned {
             Ok((identity, mut child)) => {
                 service.running = Some(identity);
                 let (events, doomed) = (self.events.clone(), Arc::clone(&service.doomed));
@@ -172,6 +175,17 @@ impl Supervisor<'_> {
                 service.wanted = false;
                 self.say(&Notice::Refused { id, error: error.to_string() });
             }
+        }
+    }
+
+    fn namespaces(&self, place: Place) -> std::io::Result<Namespaces> {
+        match place {
+            Place::Here => Ok(Namespaces::Own),
+            Place::New => Ok(Namespaces::New),
+            Place::Of { id } => match self.services.get(&id).and_then(|service| service.running) {
+                Some(first) => Ok(Namespaces::Of(first.pid)),
+                None => Err(std::io::Error::other("the process whose namespaces it belongs in has ended")),
+            },
         }
     }
 
@@ -253,11 +267,15 @@ impl Supervisor<'_> {
         }
         let own = std::process::id().cast_signed();
         process::end(|| process::descendants(&[own]), GRACE).await;
-        record::remove(self.run);
+        record::remove(self.run).await;
     }
 }
 
-fn spawn(spec: &ProcessSpec, run: &Path) -> std::io::Result<(Identity, tokio::process::Child)> {
+fn spawn(
+    spec: &ProcessSpec,
+    run: &Path,
+    namespaces: Namespaces,
+) -> std::io::Result<(Identity, tokio::process::Child)> {
     let log = OpenOptions::new().create(true).append(true).open(&spec.log_file)?;
     let mut command = Command::new(&spec.program);
     command
@@ -274,7 +292,11 @@ fn spawn(spec: &ProcessSpec, run: &Path) -> std::io::Result<(Identity, tokio::pr
     if let Some((uid, gid)) = spec.user {
         command.uid(uid).gid(gid);
     }
-    let child = command.spawn()?;
+    let runtime = tokio::runtime::Handle::current();
+    let child = namespaces::run(namespaces, move || {
+        let _entered = runtime.enter();
+        command.spawn()
+    })?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     // Not waited for yet: even if it has already ended it is there as a zombie.
     let identity =

@@ -1,4 +1,4 @@
-//! The programs that servers and downloads need (a Java runtime, Maven, xz, Go): found, installed, or asked for.
+//! The programs that servers and downloads need (a Java runtime, Maven, xz, Go, containerd): found, installed, or asked for.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +11,8 @@ use crate::{Error, ProcessSpec, Sandbox};
 const JAVA: u32 = 17;
 /// The first Go that fetches newer versions of itself, by its minor number.
 const GO: u32 = 21;
+/// Where Debian's package and all others put the network plugins.
+const NETWORK_PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 /// How long `java -version` may take on a machine that is busy.
 const VERSION: Duration = Duration::from_secs(30);
 /// How long `apt-get` may take.
@@ -27,6 +29,14 @@ pub enum Tool {
     Xz,
     /// `go`, 1.21 or newer: it fetches the version that a module asks for by itself.
     Go,
+    /// `containerd` and `ctr`.
+    Containerd,
+    /// `runc`.
+    Runc,
+    /// `iptables`, with which kube-proxy works.
+    Iptables,
+    /// The plugins of the container network interface.
+    Cni,
 }
 
 /// The kind of machine, as far as installing goes.
@@ -60,6 +70,10 @@ pub fn decide(missing: &[Tool], host: Host) -> Decision {
         Tool::Xz => "xz-utils",
         Tool::Go if host.bookworm => "-t bookworm-backports golang-go",
         Tool::Go => "golang-go",
+        Tool::Containerd => "containerd",
+        Tool::Runc => "runc",
+        Tool::Iptables => "iptables",
+        Tool::Cni => "containernetworking-plugins",
     };
     let packages: Vec<&'static str> = missing.iter().map(package).collect();
     // Debian 12 has a Go of its own, which is too old; whether its backports are to be used is for a person to say.
@@ -100,6 +114,12 @@ pub(crate) fn java_or_missing() -> Result<PathBuf, Error> {
     })
 }
 
+/// The folder of the network plugins.
+pub(crate) fn network_plugins() -> Result<PathBuf, Error> {
+    let folder = NETWORK_PLUGINS.iter().map(Path::new).find(|folder| folder.join("ptp").is_file());
+    folder.map(Path::to_owned).ok_or_else(|| ask(&[Tool::Cni], &["containernetworking-plugins"]))
+}
+
 fn ask(missing: &[Tool], packages: &[&str]) -> Error {
     let missing: Vec<String> = missing.iter().map(|tool| format!("{tool:?}").to_lowercase()).collect();
     Error::MissingTools { missing: missing.join(", "), packages: packages.join(" ") }
@@ -126,6 +146,10 @@ async fn missing(needed: &[Tool]) -> Vec<Tool> {
             Tool::Maven => find("mvn").is_some(),
             Tool::Xz => find("xz").is_some() && find("tar").is_some(),
             Tool::Go => go_version().await.is_some_and(|version| version >= GO),
+            Tool::Containerd => find("containerd").is_some() && find("ctr").is_some(),
+            Tool::Runc => find("runc").is_some(),
+            Tool::Iptables => find("iptables-save").is_some(),
+            Tool::Cni => network_plugins().is_ok(),
         };
         if !there {
             missing.push(*tool);
@@ -174,7 +198,7 @@ fn host() -> Host {
 
 #[cfg(test)]
 mod tests {
-    use super::Tool::{Go, Java, Maven, Xz};
+    use super::Tool::{Cni, Containerd, Go, Iptables, Java, Maven, Runc, Xz};
     use super::*;
 
     const ROOT: Host = Host { root: true, apt: true, bookworm: true };
@@ -182,6 +206,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_installed_by_root_on_debian_and_asked_for_elsewhere() {
         let java_and_maven = vec!["openjdk-17-jre-headless", "maven"];
+        let for_nodes = vec!["containerd", "runc", "iptables", "containernetworking-plugins"];
         let newer = vec!["openjdk-21-jre-headless"];
         for (missing, host, expected) in [
             (&[][..], ROOT, Decision::Go),
@@ -191,6 +216,7 @@ mod tests {
             (&[Xz], ROOT, Decision::Install(vec!["xz-utils"])),
             (&[Go], ROOT, Decision::Ask(vec!["-t bookworm-backports golang-go"])),
             (&[Go], Host { bookworm: false, ..ROOT }, Decision::Install(vec!["golang-go"])),
+            (&[Containerd, Runc, Iptables, Cni], ROOT, Decision::Install(for_nodes)),
             (&[Java, Maven], Host { root: false, ..ROOT }, Decision::Ask(java_and_maven)),
             (&[Maven], Host { apt: false, ..ROOT }, Decision::Ask(vec!["maven"])),
             (&[Maven], Host { root: false, apt: false, ..ROOT }, Decision::Ask(vec!["maven"])),

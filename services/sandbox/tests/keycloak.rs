@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use sandbox::{KeycloakDatabase, KeycloakOptions, Options, PostgresOptions, Sandbox, Supervisor};
@@ -23,11 +23,12 @@ async fn keycloak_serves_an_imported_realm_on_either_database() {
         user: postgres.superuser().to_owned(),
         password: postgres.password().to_owned(),
     };
-    for db in [None, Some(db)] {
-        let options = KeycloakOptions { db, realms: vec![realm.clone()], ..KeycloakOptions::default() };
+    for (db, host) in [(None, None), (Some(db), Some(Ipv4Addr::new(127, 0, 0, 2)))] {
+        let options = KeycloakOptions { db, host, realms: vec![realm.clone()], ..KeycloakOptions::default() };
         let keycloak = sandbox.keycloak(options).await.expect("made");
         keycloak.ready(READY).await.expect("ready");
         let address = keycloak.url().replace("http://", "");
+        assert!(address.starts_with(&host.unwrap_or(Ipv4Addr::LOCALHOST).to_string()));
         let mut stream = TcpStream::connect(&address).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a deadline");
         write!(stream, "GET /realms/staff HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("it reads");

@@ -53,7 +53,7 @@ fn options(store: &Path) -> (KafkaOptions, u16) {
         ("ssl.keystore.password", "changeit".to_owned()),
     ];
     let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    (KafkaOptions { port: Some(plain), settings }, tls)
+    (KafkaOptions { port: Some(plain), settings, ..KafkaOptions::default() }, tls)
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
-//! Owns a sandbox until it is killed: the victim of this crate's tests. Its argument is the supervisor to execute.
+//! Owns a sandbox until it is killed: the victim of this crate's tests. Its first argument is the supervisor to execute, its
+//! second what to run besides processes: nothing for PostgreSQL, `node` for a Kubernetes.
 
 use std::time::Duration;
 
+use sandbox::image::Image;
 use sandbox::{Error, Options, PostgresOptions, ProcessSpec, Sandbox, Supervisor};
 
 /// Asks for an end in vain, and has a child in a session of its own.
@@ -11,6 +13,16 @@ const STUBBORN: &str = "trap '' TERM INT; setsid sleep 600 & while true; do slee
 async fn main() -> Result<(), Error> {
     let program = std::env::args().nth(1).unwrap_or_default();
     let sandbox = Sandbox::start(Options::new(Supervisor::command(program, [] as [&str; 0]))).await?;
+    if std::env::args().nth(2).as_deref() == Some("node") {
+        // Said before, for a test that kills in the middle.
+        println!("{}", sandbox.dir().display());
+        let node = sandbox.node().await?;
+        node.ready(Duration::from_mins(3)).await?;
+        let program = std::env::current_exe().unwrap_or_default();
+        node.load(&[Image::bare("localhost/sandbox-owner:1", &program, "/sandbox-owner")?]).await?;
+        println!("{}", node.host()?);
+        return std::future::pending().await;
+    }
     let postgres = sandbox.postgres(PostgresOptions::default()).await?;
     let log = sandbox.dir().join("stubborn.log");
     let _stubborn = sandbox.spawn(ProcessSpec::new("stubborn", "sh", log).args(["-c", STUBBORN])).await?;

@@ -4,17 +4,13 @@
 //! of clouds and databases (`server/main.go`). OpenBao, its fork, speaks the same API.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 
+use crate::api::Api;
 use crate::golang::{self, Build};
 use crate::pki::{self, Authority};
 use crate::{Error, Handle, ProcessSpec, Sandbox, ports};
@@ -29,15 +25,13 @@ const MODULE: [(&str, &str); 3] = [
 ];
 /// How long an orderly stop may take before it becomes a kill.
 const STOP: Duration = Duration::from_secs(10);
-/// How long one answer of the health check may take.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// A Vault of a sandbox. It opens itself again after each start.
 pub struct Vault {
     handle: Handle,
     port: u16,
     dir: PathBuf,
-    connector: TlsConnector,
+    client: Api,
 }
 
 #[derive(Deserialize)]
@@ -59,15 +53,15 @@ impl Sandbox {
         let program = golang::built(self, build).await?.join("vault");
         let dir = self.new_dir("vault")?;
         let authority = Authority::new(&dir)?;
-        authority.serving("server")?;
+        authority.serving("server", &[])?;
         let port = ports::or_free(None)?;
         let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let spec = ProcessSpec::new(name, program, dir.join("server.log"))
             .dir(&dir)
             .args([dir.display().to_string(), format!("127.0.0.1:{port}")]);
         let handle = self.spawn(spec).await?;
-        let connector = TlsConnector::from(Arc::new(authority.trusting()?));
-        Ok(Vault { handle, port, dir, connector })
+        let client = Api::new((Ipv4Addr::LOCALHOST, port).into(), authority.trusting()?);
+        Ok(Vault { handle, port, dir, client })
     }
 }
 
@@ -103,10 +97,7 @@ impl Vault {
 
     /// Waits until its health check says that it is open and active.
     pub async fn ready(&self, within: Duration) -> Result<(), Error> {
-        let answers = async || {
-            tokio::time::timeout(ANSWER, self.answers()).await.is_ok_and(|answer| answer.unwrap_or(false))
-        };
-        self.handle.until("ready", within, answers).await
+        self.handle.until("ready", within, async || self.client.succeeds("/v1/sys/health").await).await
     }
 
     /// An orderly stop.
@@ -122,16 +113,6 @@ impl Vault {
     /// Starts it again after `stop` or `kill`: same port, same data.
     pub async fn start(&self) -> Result<(), Error> {
         self.handle.start().await
-    }
-
-    async fn answers(&self) -> std::io::Result<bool> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await?;
-        let name = ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let mut stream = self.connector.connect(name, stream).await?;
-        stream.write_all(b"GET /v1/sys/health HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status).await?;
-        Ok(&status[9..] == b"200")
     }
 }
 

@@ -17,8 +17,13 @@ pub fn of_syncer(environment: &Environment) -> Vec<Value> {
 
 /// The same for an account, by namespace and name.
 pub fn of_syncer_as(environment: &Environment, account: (&str, &str)) -> Vec<Value> {
+    of_service_as(Service::SecretSyncer, environment, account)
+}
+
+/// The Roles of a service that runs as this account, by namespace and name.
+pub fn of_service_as(service: Service, environment: &Environment, account: (&str, &str)) -> Vec<Value> {
     let account = Account { namespace: account.0.to_owned(), name: account.1.to_owned() };
-    manifests(environment, Process::Service(Service::SecretSyncer), &account).unwrap()
+    manifests(environment, Process::Service(service), &account).unwrap()
 }
 
 /// What `rollcall rbac` prints for an account with these arguments: the YAML of its standard output.

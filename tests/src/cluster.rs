@@ -251,19 +251,6 @@ impl User {
         Ok(serde_json::to_value(applied).unwrap())
     }
 
-    /// Asks whether an object could be made as it is, down to the last key, and makes nothing.
-    pub async fn try_out(&self, object: &Value) -> Result<(), kube::Error> {
-        let strict = Some(kube::api::ValidationDirective::Strict);
-        let params = PatchParams {
-            force: true,
-            dry_run: true,
-            field_validation: strict,
-            ..PatchParams::apply("test")
-        };
-        let name = object["metadata"]["name"].as_str().unwrap();
-        api(&self.client, object).patch(name, &params, &kube::api::Patch::Apply(object)).await.map(drop)
-    }
-
     /// Makes an object that is not there.
     pub async fn create(&self, object: Value) -> Result<Value, kube::Error> {
         let made: DynamicObject = serde_json::from_value(object.clone()).unwrap();
@@ -382,7 +369,7 @@ pub fn configmap(namespace: &str, name: &str, keys: &[(&str, &str)]) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data})
 }
 
-fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
+pub(crate) fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
     let text = |key: &str| object[key].as_str().unwrap();
     let (group, version) = text("apiVersion").split_once('/').unwrap_or_else(|| ("", text("apiVersion")));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")));

@@ -1,9 +1,11 @@
 //! The project's charts, rendered by the real Helm.
 
 pub mod described;
+pub mod foreign;
 pub mod matrix;
 pub mod readme;
 pub mod schema;
+pub mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

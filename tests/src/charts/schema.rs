@@ -139,6 +139,12 @@ fn objects() -> Value {
     json!({"type": "array", "items": {"type": "object"}})
 }
 
+/// A map that may have these keys, each with such a value. (Helm garbles what it says of `propertyNames`.)
+fn named<'a>(keys: impl Iterator<Item = &'a str>, value: &Value) -> Value {
+    let properties: Map<String, Value> = keys.map(|key| (key.to_owned(), value.clone())).collect();
+    json!({"type": "object", "additionalProperties": false, "properties": properties})
+}
+
 fn label() -> Value {
     json!({"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"})
 }
@@ -152,12 +158,8 @@ fn by_name(path: &[String]) -> Option<Value> {
             "propertyNames": {"pattern": "^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$", "maxLength": 200},
         }),
         [.., "settings"] => {
-            let names: Vec<&str> =
-                KEYS.iter().map(|key| key.name).filter(|name| !SET.contains(name)).collect();
-            json!({
-                "type": "object", "propertyNames": {"enum": names},
-                "additionalProperties": {"type": ["string", "number", "boolean"]},
-            })
+            let names = KEYS.iter().map(|key| key.name).filter(|name| !SET.contains(name));
+            named(names, &json!({"type": ["string", "number", "boolean"]}))
         }
         ["namespaces"] => {
             let has = json!({"type": "object", "additionalProperties": false, "properties": {
@@ -166,10 +168,13 @@ fn by_name(path: &[String]) -> Option<Value> {
             }});
             json!({"type": "object", "additionalProperties": has, "propertyNames": label()})
         }
-        ["needs"] => json!({"type": "array", "items": {
-            "type": "object", "minProperties": 1, "maxProperties": 1,
-            "propertyNames": {"enum": ["tcp", "http", "postgres", "kafka", "grpc", "keycloak", "secret"]},
-        }}),
+        ["needs"] => {
+            let kinds = ["tcp", "http", "postgres", "kafka", "grpc", "keycloak", "secret"];
+            let mut need = named(kinds.into_iter(), &json!({}));
+            need["minProperties"] = json!(1);
+            need["maxProperties"] = json!(1);
+            json!({"type": "array", "items": need})
+        }
         ["databases"] => json!({"type": "array", "items": {
             "type": "object", "additionalProperties": false, "required": ["name", "user", "secret", "secretUserPasswordKey"],
             "properties": {

@@ -17,7 +17,7 @@ async fn sandbox() -> Sandbox {
 }
 
 fn rollcall(values: Value) -> Value {
-    json!({"rollcall": values})
+    Value::Object([("rollcall".to_owned(), values)].into_iter().collect())
 }
 
 #[tokio::test]
@@ -87,6 +87,22 @@ async fn one_include_waits_in_the_charts_of_others() {
         for manifest in &manifests {
             let tried = cluster.admin().try_out(manifest).await;
             assert!(tried.is_ok(), "{chart}: {tried:?}\n{manifest:#}");
+        }
+    }
+    // The sidecar, with documents of the chart's own; rights to read what is needed.
+    let metadata = json!({"name": "web", "namespace": "rollcall"});
+    let uid = "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06";
+    let fragment = json!({"rollcall": "v1", "environment": {"name": "dev", "uid": uid}, "fragment": metadata, "modules": {"web": {}}});
+    for values in [
+        json!({"module": "web", "fragments": {"web": fragment}, "sidecar": true}),
+        json!({"needs": [{"secret": "a.b:c"}], "secrets": "api", "serviceAccountName": "{{ .Release.Name }}-own"}),
+        json!({"needs": [{"secret": "a.b:c"}], "secrets": "files", "secretNames": ["d"]}),
+    ] {
+        let manifests = charts.render("own", &rollcall(values));
+        let pod = manifests.iter().find_map(pod).unwrap();
+        for object in manifests.iter().chain([&pod]) {
+            let tried = cluster.admin().try_out(object).await;
+            assert!(tried.is_ok(), "{tried:?}\n{object:#}");
         }
     }
     // Where nothing is needed there is nothing.

@@ -33,7 +33,7 @@ those at runtime too, and to tell of them on its ports. It needs documents. Befo
   {{- include "rollcall.wait.container" . | nindent 2 }}
   ports:
     - {name: rollcall-health, containerPort: 7071}
-    - {name: rollcall-metrics, containerPort: 7072}
+    - {name: rollcall-prom, containerPort: 7072}
   # It answers when the needs are met; until then what follows is not started.
   startupProbe:
     grpc: {port: 7071, service: liveness}

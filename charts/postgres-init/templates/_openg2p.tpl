@@ -47,7 +47,6 @@
 {{- $root := . -}}
 {{- $databases := dict -}}
 {{- $secrets := dict -}}
-{{- $generate := .Values.passwords.generate -}}
 {{- range $index, $entry := .Values.databases -}}
   {{- $name := tpl $entry.name $root -}}
   {{- $key := lower $name -}}
@@ -67,10 +66,17 @@
   {{- end -}}
   {{- $_ := set $databases $key $database -}}
   {{- $made := get $secrets $secret | default (dict "external" true) -}}
-  {{- if $generate -}}
+  {{- $wish := ternary $entry.generate $root.Values.passwords.generate (hasKey $entry "generate") -}}
+  {{- if $wish -}}
     {{- $keys := get $made "generate" | default dict -}}
     {{- $protects := append (get $made "protects" | default list) (printf "database/%s" $key) -}}
+    {{- if and $made.external (hasKey $secrets $secret) -}}
+      {{- fail (printf "databases[%d]: another entry keeps its password in Secret %s and has it not generated; a Secret is generated whole or not at all" $index $secret) -}}
+    {{- end -}}
     {{- $made = dict "generate" (set $keys $passwordKey (dict "kind" "password")) "protects" $protects -}}
+  {{- end -}}
+  {{- if and (not $wish) $made.generate -}}
+    {{- fail (printf "databases[%d]: another entry has Secret %s generated; a Secret is generated whole or not at all" $index $secret) -}}
   {{- end -}}
   {{- $_ := set $secrets $secret $made -}}
 {{- end -}}

@@ -181,6 +181,7 @@ fn by_name(path: &[String]) -> Option<Value> {
                 "name": {"type": "string"}, "user": {"type": "string"}, "secret": {"type": "string"},
                 "secretUserPasswordKey": {"type": "string"},
                 "password": {"type": ["string", "null"], "description": "OpenG2P's, without a meaning: the Secret holds it."},
+                "generate": {"type": "boolean"},
                 "extensions": {"type": ["array", "string", "null"], "items": {"type": "string"}},
             },
         }}),

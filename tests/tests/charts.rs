@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use acceptance::charts::matrix::cases;
 use acceptance::charts::{Charts, fragments};
 use acceptance::rights::of_service_as;
 use acceptance::{binary, fragments::environment, openg2p, root, sample};
@@ -144,6 +145,18 @@ async fn a_chart_gives_the_rights_that_rbac_prints_and_no_others() {
     sandbox.stop().await.unwrap();
 }
 
+/// Values with good documents, and one more.
+fn with(key: &str, value: &Value) -> Value {
+    json!({"fragments": fragments(&sample::dev()), key: value})
+}
+
+/// Documents in which one key of one thing is written wrong.
+fn misspelt(section: &str, name: &str, key: &str) -> Value {
+    let mut fragments = fragments(&sample::dev());
+    fragments["app"][section] = json!({name: {key: 1}});
+    fragments
+}
+
 #[tokio::test]
 async fn charts_lint_and_say_what_is_wrong_with_values() {
     let sandbox = sandbox().await;
@@ -152,6 +165,12 @@ async fn charts_lint_and_say_what_is_wrong_with_values() {
         let linted = charts.run(&["lint", "--strict", &name]);
         let said = String::from_utf8_lossy(&linted.stdout);
         assert!(linted.status.success(), "{said}");
+    }
+    for case in cases() {
+        let values = charts.values("linted", &case.values);
+        let linted = charts.run(&["lint", "--strict", case.chart, "--values", &values]);
+        let said = String::from_utf8_lossy(&linted.stdout);
+        assert!(linted.status.success(), "{} with {}: {said}", case.chart, case.what);
     }
     let mut two = fragments(&sample::dev());
     two["odd"] = fragments(&unusual())["odd"].clone();
@@ -181,6 +200,22 @@ async fn charts_lint_and_say_what_is_wrong_with_values() {
         ("secret-syncer", json!({"fragments": fragments(&chosen)}), "under `to`"),
         ("cluster", json!({"fragments": fragments(&chosen)}), "set central.enabled"),
         ("cluster", json!({"policy": {"account": []}}), "account"),
+        ("environment", json!({}), "fragments: give at least one"),
+        ("environment", with("hub", &json!({"replcas": 2})), "'replcas'"),
+        ("environment", with("bus", &json!({"brokers": ["kafka"]})), "'/bus/brokers/0'"),
+        ("environment", with("settings", &json!({"ROLLCALL_BROKER": "k:1"})), "'ROLLCALL_BROKER'"),
+        ("environment", with("topicProvisioner", &json!({"run": "once"})), "'/topicProvisioner/run'"),
+        ("environment", with("image", &json!({"pullPolicy": "always"})), "'/image/pullPolicy'"),
+        (
+            "environment",
+            with("namespaces", &json!({"web": {"pullSecrets": ["regcred"]}})),
+            "'/namespaces/web/pullSecrets/0'",
+        ),
+        ("environment", json!({"fragments": misspelt("modules", "web", "redy")}), "'redy'"),
+        ("environment", json!({"fragments": misspelt("topics", "events", "partitons")}), "'partitons'"),
+        ("postgres-init", json!({"fragments": misspelt("databases", "web", "extension")}), "'extension'"),
+        ("wait-for-dependency", with("run", &json!("apply")), "'run'"),
+        ("telemetry-exporter", with("replicas", &json!(1)), "settings.ROLLCALL_BROKERS"),
         ("cluster", json!({"central": {"enabled": true}}), "fragments: give at least one"),
     ] {
         let output = charts.template(chart, &values);

@@ -68,3 +68,40 @@ fn everything_has_one_version() {
     let library = std::fs::read_to_string(root().join("charts/common/templates/_kinds.tpl")).unwrap();
     assert!(library.contains(&format!("{{{{- define \"rollcall.version\" -}}}}{version}{{{{- end -}}}}")));
 }
+
+/// What a README tells people to write is what the tests try.
+#[test]
+fn the_documented_lines_are_the_tried_ones() {
+    let readme = std::fs::read_to_string(root().join("charts/common/README.md")).unwrap();
+    for (file, line) in [
+        (
+            "own/Chart.yaml",
+            "{name: common, alias: rollcall, version: 0.1.0, repository: \"file://../common\"}",
+        ),
+        ("own/templates/deployment.yaml", "{{- include \"rollcall.wait\" . | nindent 8 }}"),
+        ("own/templates/deployment.yaml", "{{- include \"rollcall.sidecar\" . | nindent 8 }}"),
+        ("own/templates/deployment.yaml", "{{- include \"rollcall.volumes\" . | nindent 8 }}"),
+        ("own/templates/rollcall.yaml", "{{ include \"rollcall.rights\" . }}"),
+        ("own/templates/rollcall.yaml", "{{ include \"rollcall.configmap\" . }}"),
+        ("digit-service/values.yaml", "  extraInitContainers: |\n    {{- include \"rollcall.wait\" . }}"),
+        ("umbrella/values.yaml", "  initContainers: |\n    {{- include \"rollcall.wait\" . }}"),
+        ("../tests/charts_waiting.rs", "{{- include \"rollcall.wait\" . | nindent 6 }}"),
+    ] {
+        let tried = std::fs::read_to_string(root().join("tests/charts").join(file)).unwrap();
+        let same = tried.contains(line) || tried.contains(&line.replace('"', "\\\""));
+        assert!(readme.contains(line) && same, "{file}: {line}");
+    }
+}
+
+/// The line that turns a folder of documents into values does.
+#[test]
+fn a_folder_becomes_values_by_the_line_in_the_readme() {
+    let readme = std::fs::read_to_string(root().join("charts/environment/README.md")).unwrap();
+    let line = readme.lines().find(|line| line.starts_with("{ echo fragments:")).unwrap();
+    let line = line.replace("my-env", "charts/environments/openg2p").replace("> fragments.yaml", "");
+    let made = std::process::Command::new("sh").args(["-c", &line]).current_dir(root()).output().unwrap();
+    let made: serde_json::Value = serde_saphyr::from_str(&String::from_utf8(made.stdout).unwrap()).unwrap();
+    let mut documents = made["fragments"].as_object().unwrap().iter();
+    assert_eq!(documents.clone().count(), 6);
+    assert!(documents.all(|(name, document)| document["fragment"]["name"] == name.as_str()));
+}

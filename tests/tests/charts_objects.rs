@@ -80,7 +80,8 @@ async fn only_the_chart_for_it_makes_what_is_of_the_cluster_and_none_has_hooks()
             }
             let said = manifest.to_string();
             assert!(!said.contains("helm.sh/hook"), "{at}");
-            let id = format!("{} {}", manifest["kind"], manifest["metadata"]);
+            let metadata = &manifest["metadata"];
+            let id = format!("{} {} {}", manifest["kind"], metadata["namespace"], metadata["name"]);
             assert!(names.insert(id), "{at} twice");
         }
     }

@@ -60,6 +60,20 @@ impl Charts {
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     }
 
+    /// Runs Helm over a cluster, as a kubeconfig's user.
+    pub fn over(&self, kubeconfig: &Path, args: &[&str]) -> Output {
+        let mut command = Command::new(&self.helm);
+        command.args(args).current_dir(&self.dir).env_clear();
+        command.env("HOME", &self.dir).env("KUBECONFIG", kubeconfig).output().unwrap()
+    }
+
+    /// Writes values to a file that Helm can be given.
+    pub fn values(&self, name: &str, values: &Value) -> String {
+        let file = self.dir.join(format!("{name}.json"));
+        std::fs::write(&file, values.to_string()).unwrap();
+        file.display().to_string()
+    }
+
     /// Renders a chart as release `syncer` in namespace `rollcall`.
     pub fn template(&self, chart: &str, values: &Value) -> Output {
         self.template_as("syncer", chart, values, &[])
@@ -67,9 +81,7 @@ impl Charts {
 
     /// Renders a chart as this release in namespace `rollcall`, with these arguments besides.
     pub fn template_as(&self, release: &str, chart: &str, values: &Value, more: &[&str]) -> Output {
-        let file = self.dir.join(format!("{chart}-values.json"));
-        std::fs::write(&file, values.to_string()).unwrap();
-        let file = file.display().to_string();
+        let file = self.values(&format!("{chart}-values"), values);
         let args = ["template", release, chart, "--namespace", "rollcall", "--values", &file];
         self.run(&[&args, more].concat())
     }

@@ -27,6 +27,7 @@ pub fn schema(chart: &Path) -> Value {
     let paths: Vec<Vec<String>> = described.iter().map(|value| value.path.clone()).collect();
     let groups = |path: &[String]| is_within(&paths, path);
     let mut schema = of(&[], &defaults(chart), &known, &groups);
+    share(&mut schema);
     let also = json!({
         "global": {"description": "What a release says to all its charts.", "type": "object"},
         "common": {"description": "Values of the library that this chart is made with.", "type": "object"},
@@ -62,10 +63,7 @@ fn of(
             let inner = |(key, value): (&String, &Value)| {
                 (key.clone(), of(&[path, std::slice::from_ref(key)].concat(), value, known, groups))
             };
-            let mut properties: Map<String, Value> = map.iter().map(inner).collect();
-            if is_part_of_an_environment(path) {
-                properties.extend(shared());
-            }
+            let properties: Map<String, Value> = map.iter().map(inner).collect();
             json!({"type": "object", "additionalProperties": false, "properties": properties})
         }
         (None, Value::Object(_)) => json!({"type": "object"}),
@@ -81,50 +79,48 @@ fn of(
     schema
 }
 
-fn is_part_of_an_environment(path: &[String]) -> bool {
-    let parts = ["hub", "telemetryExporter", "secretSyncer", "postgresInit", "topicProvisioner"];
-    matches!(path, [part] if parts.contains(&part.as_str()))
-}
+/// The parts of an environment.
+const PARTS: [&str; 5] = ["hub", "telemetryExporter", "secretSyncer", "postgresInit", "topicProvisioner"];
+/// What each of them takes for itself that the environment says for all.
+const SHARED: [&str; 19] = [
+    "imagePullSecrets",
+    "settings",
+    "job",
+    "podLabels",
+    "podAnnotations",
+    "podSecurityContext",
+    "securityContext",
+    "networkPolicy",
+    "serviceAnnotations",
+    "nodeSelector",
+    "affinity",
+    "tolerations",
+    "topologySpreadConstraints",
+    "priorityClassName",
+    "extraEnv",
+    "extraVolumes",
+    "extraVolumeMounts",
+    "extraInitContainers",
+    "image",
+];
 
-/// What each part of an environment takes besides its own values.
-fn shared() -> Map<String, Value> {
-    let names = [
-        "imagePullSecrets",
-        "settings",
-        "podLabels",
-        "podAnnotations",
-        "podSecurityContext",
-        "securityContext",
-        "serviceAnnotations",
-        "nodeSelector",
-        "affinity",
-        "tolerations",
-        "topologySpreadConstraints",
-        "priorityClassName",
-        "extraEnv",
-        "extraVolumes",
-        "extraVolumeMounts",
-        "extraInitContainers",
-    ];
-    let mut shared: Map<String, Value> = names
-        .iter()
-        .map(|name| {
-            ((*name).to_owned(), by_name(&[(*name).to_owned()]).unwrap_or_else(|| json!({"type": "object"})))
-        })
-        .collect();
-    shared.insert("replicas".to_owned(), json!({"type": "integer", "minimum": 0}));
-    let texts = |names: &[&str]| -> Map<String, Value> {
-        names.iter().map(|name| ((*name).to_owned(), json!({"type": "string"}))).collect()
-    };
-    let closed = |properties: Map<String, Value>| json!({"type": "object", "additionalProperties": false, "properties": properties});
-    let mut image = texts(&["registry", "repository", "tag", "digest"]);
-    image.insert("pullPolicy".to_owned(), one_of(&["Always", "IfNotPresent", "Never"]));
-    shared.insert("image".to_owned(), closed(image));
-    let mut account = texts(&["name"]);
-    account.insert("create".to_owned(), json!({"type": "boolean"}));
-    account.insert("annotations".to_owned(), texts_of_any_name());
-    shared.insert("serviceAccount".to_owned(), closed(account));
-    shared
+/// Lets each part of an environment take what is said for all, and what only a part has.
+fn share(schema: &mut Value) {
+    let all = schema["properties"].clone();
+    let text = json!({"type": "string"});
+    for part in PARTS {
+        let own = schema["properties"].get_mut(part).and_then(|own| own.get_mut("properties"));
+        let Some(own) = own.and_then(Value::as_object_mut) else { continue };
+        own.extend(SHARED.iter().map(|name| ((*name).to_owned(), all[name].clone())));
+        for key in ["repository", "digest"] {
+            own["image"]["properties"][key] = text.clone();
+        }
+        own.insert("replicas".to_owned(), json!({"type": "integer", "minimum": 0}));
+        let account =
+            json!({"create": {"type": "boolean"}, "name": text, "annotations": texts_of_any_name()});
+        let account = json!({"type": "object", "additionalProperties": false, "properties": account});
+        own.insert("serviceAccount".to_owned(), account);
+    }
 }
 
 fn one_of(names: &[&str]) -> Value {

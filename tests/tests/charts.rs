@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use acceptance::charts::matrix::cases;
 use acceptance::charts::{Charts, fragments};
-use acceptance::rights::of_service_as;
+use acceptance::rights::{of_service_as, said as rights};
 use acceptance::{binary, fragments::environment, openg2p, root, sample};
 use lifecycle::document::Environment;
 use rollcall::command::rbac::Service;
@@ -15,24 +15,6 @@ use serde_json::{Value, json};
 
 async fn sandbox() -> Sandbox {
     Sandbox::start(Options::new(Supervisor::command(binary(), ["sandbox-supervisor"]))).await.unwrap()
-}
-
-/// Roles and bindings by kind, namespace and name, with what they allow to whom.
-fn rights(manifests: &[Value]) -> BTreeMap<String, Value> {
-    let is_right = |manifest: &&Value| matches!(manifest["kind"].as_str(), Some("Role" | "RoleBinding"));
-    let mut rights = BTreeMap::new();
-    for manifest in manifests.iter().filter(is_right) {
-        let metadata = &manifest["metadata"];
-        let name = format!("{} {}/{}", manifest["kind"], metadata["namespace"], metadata["name"]);
-        let mut says = manifest.clone();
-        says.as_object_mut().unwrap().remove("metadata");
-        // Their order means nothing.
-        if let Some(rules) = says.get_mut("rules").and_then(Value::as_array_mut) {
-            rules.sort_by_key(ToString::to_string);
-        }
-        assert!(rights.insert(name.clone(), says).is_none(), "{name} twice");
-    }
-    rights
 }
 
 /// What the sample does not have: every other way in which an object is read.

@@ -1,18 +1,19 @@
-{{/* Which Secrets those who only read them read: the provisioners of servers, and the hub. */}}
+{{/* What those who only read read: the provisioners of servers, the hub, and waiters. */}}
 
-{{/* Fills `rules` with one rule for each namespace. Give: kind, fragments, rules. */}}
+{{/* Fills `rules` with one rule for each namespace and resource. Give: kind, fragments, rules, module (of a waiter). */}}
 {{- define "rollcall.reads.rules" -}}
 {{- $reads := dict -}}
-{{- include (printf "rollcall.reads.%s" .kind) (dict "fragments" .fragments "reads" $reads) -}}
+{{- include (printf "rollcall.reads.%s" .kind) (dict "fragments" .fragments "reads" $reads "module" .module) -}}
 {{- $rules := .rules -}}
 {{- $named := dict -}}
 {{- range $id, $_ := $reads -}}
   {{- $parts := splitList "/" $id -}}
-  {{- $_ := set $named (first $parts) (append (get $named (first $parts) | default list) (last $parts)) -}}
+  {{- $_ := set $named (dir $id) (append (get $named (dir $id) | default list) (last $parts)) -}}
 {{- end -}}
-{{- range $namespace, $names := $named -}}
-  {{- $rule := dict "apiGroups" (list "") "resources" (list "secrets") "resourceNames" $names "verbs" (list "get") -}}
-  {{- include "rollcall.roles.add" (dict "rules" $rules "namespace" $namespace "part" "read" "rule" $rule) -}}
+{{- range $place, $names := $named -}}
+  {{- $parts := splitList "/" $place -}}
+  {{- $rule := dict "apiGroups" (list "") "resources" (list (first $parts)) "resourceNames" $names "verbs" (list "get") -}}
+  {{- include "rollcall.roles.add" (dict "rules" $rules "namespace" (last $parts) "part" "read" "rule" $rule) -}}
 {{- end -}}
 {{- end -}}
 
@@ -20,7 +21,7 @@
 {{- define "rollcall.reads.note" -}}
 {{- with .reference -}}
 {{- $name := ternary .secret (printf "%s/%s" $.fragment.fragment.namespace .secret) (contains "/" .secret) -}}
-{{- $_ := set $.reads $name true -}}
+{{- $_ := set $.reads (printf "secrets/%s" $name) true -}}
 {{- end -}}
 {{- end -}}
 

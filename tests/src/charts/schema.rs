@@ -212,7 +212,7 @@ fn by_name(path: &[String]) -> Option<Value> {
         [
             ..,
             "annotations" | "podAnnotations" | "serviceAnnotations" | "podLabels" | "commonLabels"
-            | "nodeSelector" | "namespaceLabels",
+            | "nodeSelector" | "namespaceLabels" | "waiters",
         ] => texts_of_any_name(),
         ["priorityClassName"] => json!({"type": "string"}),
         _ => return None,

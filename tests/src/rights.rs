@@ -1,6 +1,6 @@
 //! Rights as people give them: the Roles that `rollcall rbac` prints, applied, and what those who have them may and do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use lifecycle::document::Environment;
@@ -17,8 +17,19 @@ pub fn of_syncer(environment: &Environment) -> Vec<Value> {
 
 /// The same for an account, by namespace and name.
 pub fn of_syncer_as(environment: &Environment, account: (&str, &str)) -> Vec<Value> {
+    of_service_as(Service::SecretSyncer, environment, account)
+}
+
+/// The Roles of a service that runs as this account, by namespace and name.
+pub fn of_service_as(service: Service, environment: &Environment, account: (&str, &str)) -> Vec<Value> {
     let account = Account { namespace: account.0.to_owned(), name: account.1.to_owned() };
-    manifests(environment, Process::Service(Service::SecretSyncer), &account).unwrap()
+    manifests(environment, Process::Service(service), &account).unwrap()
+}
+
+/// The Roles of the waiter of a module that runs as this account; none where it would be given what no module may read.
+pub fn of_waiter_as(module: &str, environment: &Environment, account: (&str, &str)) -> Option<Vec<Value>> {
+    let account = Account { namespace: account.0.to_owned(), name: account.1.to_owned() };
+    manifests(environment, Process::Waiter(module), &account).ok()
 }
 
 /// What `rollcall rbac` prints for an account with these arguments: the YAML of its standard output.
@@ -28,6 +39,24 @@ pub fn printed(documents: &Path, account: (&str, &str), args: &[&str]) -> Vec<Va
     let output = rollcall(&all, &[]);
     assert!(output.status.success(), "{}", text(&output));
     serde_saphyr::from_multiple(&String::from_utf8(output.stdout).unwrap()).unwrap()
+}
+
+/// Roles and bindings by kind, namespace and name, with what they allow to whom.
+pub fn said(manifests: &[Value]) -> BTreeMap<String, Value> {
+    let is_right = |manifest: &&Value| matches!(manifest["kind"].as_str(), Some("Role" | "RoleBinding"));
+    let mut rights = BTreeMap::new();
+    for manifest in manifests.iter().filter(is_right) {
+        let metadata = &manifest["metadata"];
+        let name = format!("{} {}/{}", manifest["kind"], metadata["namespace"], metadata["name"]);
+        let mut says = manifest.clone();
+        says.as_object_mut().unwrap().remove("metadata");
+        // Their order means nothing.
+        if let Some(rules) = says.get_mut("rules").and_then(Value::as_array_mut) {
+            rules.sort_by_key(ToString::to_string);
+        }
+        assert!(rights.insert(name.clone(), says).is_none(), "{name} twice");
+    }
+    rights
 }
 
 /// The objects that Roles name, as components are written.

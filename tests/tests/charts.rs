@@ -2,35 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use acceptance::charts::matrix::cases;
 use acceptance::charts::{Charts, fragments};
-use acceptance::rights::of_syncer_as;
+use acceptance::rights::{of_service_as, said as rights};
 use acceptance::{binary, fragments::environment, openg2p, root, sample};
 use lifecycle::document::Environment;
+use rollcall::command::rbac::Service;
 use sandbox::{Options, Sandbox, Supervisor};
 use serde_json::{Value, json};
 
 async fn sandbox() -> Sandbox {
     Sandbox::start(Options::new(Supervisor::command(binary(), ["sandbox-supervisor"]))).await.unwrap()
-}
-
-/// Roles and bindings by kind, namespace and name, with what they allow to whom.
-fn rights(manifests: &[Value]) -> BTreeMap<String, Value> {
-    let is_right = |manifest: &&Value| matches!(manifest["kind"].as_str(), Some("Role" | "RoleBinding"));
-    let mut rights = BTreeMap::new();
-    for manifest in manifests.iter().filter(is_right) {
-        let metadata = &manifest["metadata"];
-        let name = format!("{} {}/{}", manifest["kind"], metadata["namespace"], metadata["name"]);
-        let mut says = manifest.clone();
-        says.as_object_mut().unwrap().remove("metadata");
-        // Their order means nothing.
-        if let Some(rules) = says.get_mut("rules").and_then(Value::as_array_mut) {
-            rules.sort_by_key(ToString::to_string);
-        }
-        assert!(rights.insert(name.clone(), says).is_none(), "{name} twice");
-    }
-    rights
 }
 
 /// What the sample does not have: every other way in which an object is read.
@@ -66,27 +50,93 @@ configmaps:
     )
 }
 
+/// Servers as documents may have them: looked after here or elsewhere, with authorities or without, used and unused.
+fn servers() -> Environment {
+    let secrets = "pg-admin: {external: true}, observer: {external: true}, pg-ca: {external: true}, kafka-ca: {external: true}";
+    let base = format!(
+        "
+secrets: {{{secrets}, idle: {{external: true}}}}
+postgres:
+  main: {{host: pg, tls: {{mode: verify-full, ca: {{secret: pg-ca, key: ca.crt}}}}, admin: {{user: postgres, password: {{secret: pg-admin, key: p}}}}, observer: {{password: {{secret: observer, key: p}}}}}}
+  idle: {{host: idle, admin: {{user: postgres, password: {{secret: idle, key: p}}}}, observer: {{password: {{secret: idle, key: o}}}}}}
+  theirs: {{host: theirs, observer: {{password: {{secret: observer, key: q}}}}}}
+kafka:
+  main: {{brokers: ['k:9092'], tls: {{ca: {{secret: kafka-ca, key: ca.crt}}}}}}
+  plain: {{brokers: ['p:9092']}}
+topics:
+  base.events: {{kafka: main, partitions: 1}}
+  base.plain: {{kafka: plain, partitions: 1}}
+"
+    );
+    let web = "
+secrets: {web-db: {external: true}, their-db: {external: true}, web-ca: {external: true}, our-ca: {external: true}}
+uses:
+  postgres: {main: {host: pg, tls: {ca: {secret: our-ca, key: ca.crt}}}, theirs: {host: theirs}}
+  kafka: {main: {brokers: ['k:9092'], tls: {ca: {secret: web-ca, key: ca.crt}}}, plain: {brokers: ['p:9092']}}
+databases:
+  web: {server: main, roles: {app: {name: web, password: {secret: web-db, key: p}}}}
+  far: {server: main, roles: {app: {name: far, password: {secret: base/idle, key: far}}}}
+  their: {server: theirs, roles: {app: {name: their, password: {secret: their-db, key: p}}}}
+topics:
+  web.events: {kafka: main, partitions: 1}
+";
+    environment(5, &[("base", &base), ("web", web)])
+}
+
 #[tokio::test]
 async fn a_chart_gives_the_rights_that_rbac_prints_and_no_others() {
     let sandbox = sandbox().await;
     let charts = Charts::of(&sandbox).await;
     let mosip = chassis::documents::load_complete(&[root().join("charts/environments/mosip")]).unwrap();
     let openg2p = chassis::documents::load_complete(&[openg2p()]).unwrap();
-    let account = ("rollcall", "syncer-secret-syncer");
-    for environment in [openg2p, mosip, sample::dev(), unusual()] {
+    let mut with_rights = BTreeSet::new();
+    for environment in [openg2p, mosip, sample::dev(), unusual(), servers()] {
         let values = json!({"fragments": fragments(&environment)});
-        let rendered = rights(&charts.render("secret-syncer", &values));
-        assert_eq!(rendered, rights(&of_syncer_as(&environment, account)));
-        assert!(!rendered.is_empty());
+        let mut each = BTreeMap::new();
+        for (service, chart, part) in [
+            (Service::SecretSyncer, "secret-syncer", "secret-syncer"),
+            (Service::PostgresInit, "postgres-init", "postgres-init"),
+            (Service::TopicProvisioner, "topic-provisioner", "topic-provisioner"),
+            (Service::Hub, "wait-for-dependency", "hub"),
+        ] {
+            let rendered = rights(&charts.render(chart, &values));
+            let account = format!("syncer-{chart}");
+            let printed = rights(&of_service_as(service, &environment, ("rollcall", &account)));
+            assert_eq!(rendered, printed, "{chart}");
+            with_rights.extend((!rendered.is_empty()).then_some(chart));
+            let account = format!("syncer-environment-{part}");
+            each.extend(rights(&of_service_as(service, &environment, ("rollcall", &account))));
 
-        // What is left out is for the owner of the namespace.
-        let theirs = environment.sources().next().unwrap().document.fragment.namespace.clone();
-        let values = json!({"fragments": fragments(&environment), "roles": {"namespaces": [theirs]}});
-        let some = rights(&charts.render("secret-syncer", &values));
-        let prefix = |name: &&String| name.contains(&format!(" \"{theirs}\"/"));
-        assert_eq!(some.keys().collect::<Vec<_>>(), rendered.keys().filter(prefix).collect::<Vec<_>>());
+            // What is left out is for the owner of the namespace.
+            let theirs = environment.sources().next().unwrap().document.fragment.namespace.clone();
+            let values = json!({"fragments": fragments(&environment), "roles": {"namespaces": [theirs]}});
+            let some = rights(&charts.render(chart, &values));
+            let prefix = |name: &&String| name.contains(&format!(" \"{theirs}\"/"));
+            assert_eq!(
+                some.keys().collect::<Vec<_>>(),
+                rendered.keys().filter(prefix).collect::<Vec<_>>(),
+                "{chart}"
+            );
+        }
+        assert_eq!(rights(&charts.render("environment", &values)), each);
+        assert!(!each.is_empty());
+        let none = json!({"fragments": fragments(&environment), "roles": {"create": false}});
+        assert!(rights(&charts.render("environment", &none)).is_empty());
     }
+    assert_eq!(with_rights.len(), 4, "{with_rights:?}");
     sandbox.stop().await.unwrap();
+}
+
+/// Values with good documents, and one more.
+fn with(key: &str, value: &Value) -> Value {
+    json!({"fragments": fragments(&sample::dev()), key: value})
+}
+
+/// Documents in which one key of one thing is written wrong.
+fn misspelt(section: &str, name: &str, key: &str) -> Value {
+    let mut fragments = fragments(&sample::dev());
+    fragments["app"][section] = json!({name: {key: 1}});
+    fragments
 }
 
 #[tokio::test]
@@ -97,6 +147,12 @@ async fn charts_lint_and_say_what_is_wrong_with_values() {
         let linted = charts.run(&["lint", "--strict", &name]);
         let said = String::from_utf8_lossy(&linted.stdout);
         assert!(linted.status.success(), "{said}");
+    }
+    for case in cases() {
+        let values = charts.values("linted", &case.values);
+        let linted = charts.run(&["lint", "--strict", case.chart, "--values", &values]);
+        let said = String::from_utf8_lossy(&linted.stdout);
+        assert!(linted.status.success(), "{} with {}: {said}", case.chart, case.what);
     }
     let mut two = fragments(&sample::dev());
     two["odd"] = fragments(&unusual())["odd"].clone();
@@ -126,6 +182,22 @@ async fn charts_lint_and_say_what_is_wrong_with_values() {
         ("secret-syncer", json!({"fragments": fragments(&chosen)}), "under `to`"),
         ("cluster", json!({"fragments": fragments(&chosen)}), "set central.enabled"),
         ("cluster", json!({"policy": {"account": []}}), "account"),
+        ("environment", json!({}), "fragments: give at least one"),
+        ("environment", with("hub", &json!({"replcas": 2})), "'replcas'"),
+        ("environment", with("bus", &json!({"brokers": ["kafka"]})), "'/bus/brokers/0'"),
+        ("environment", with("settings", &json!({"ROLLCALL_BROKER": "k:1"})), "'ROLLCALL_BROKER'"),
+        ("environment", with("topicProvisioner", &json!({"run": "once"})), "'/topicProvisioner/run'"),
+        ("environment", with("image", &json!({"pullPolicy": "always"})), "'/image/pullPolicy'"),
+        (
+            "environment",
+            with("namespaces", &json!({"web": {"pullSecrets": ["regcred"]}})),
+            "'/namespaces/web/pullSecrets/0'",
+        ),
+        ("environment", json!({"fragments": misspelt("modules", "web", "redy")}), "'redy'"),
+        ("environment", json!({"fragments": misspelt("topics", "events", "partitons")}), "'partitons'"),
+        ("postgres-init", json!({"fragments": misspelt("databases", "web", "extension")}), "'extension'"),
+        ("wait-for-dependency", with("run", &json!("apply")), "'run'"),
+        ("telemetry-exporter", with("replicas", &json!(1)), "settings.ROLLCALL_BROKERS"),
         ("cluster", json!({"central": {"enabled": true}}), "fragments: give at least one"),
     ] {
         let output = charts.template(chart, &values);

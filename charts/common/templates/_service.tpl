@@ -1,126 +1,173 @@
-{{/*
-One long-lived service of Rollcall: its account, its documents and its Deployment.
-Give a dict: `root`, the chart's own context, and `args`, what the program is asked to do.
-*/}}
-{{- define "rollcall.service" -}}
-{{- $root := .root -}}
-{{- with $root -}}
-{{- if not .Values.fragments -}}
-{{- fail "fragments: give at least one document, by a name of its own; what to write in it says the README" -}}
+{{/* One part as it runs: a Deployment that serves, or a Job that applies once. */}}
+
+{{/* A chart that is one part: its documents and the part. Give: root, kind. */}}
+{{- define "rollcall.chart" -}}
+{{- $part := merge (dict "values" .root.Values "suffix" "" "fragments" .root.Values.fragments) . -}}
+{{- include "rollcall.documents" $part }}
+{{- include "rollcall.part" $part }}
 {{- end -}}
-{{- $uids := list -}}
-{{- range .Values.fragments -}}
-{{- $uids = append $uids (lower .environment.uid) -}}
-{{- end -}}
-{{- if gt (len (uniq $uids)) 1 -}}
-{{- fail "fragments: they are of several environments; install one release for each" -}}
-{{- end -}}
-{{- if .Values.serviceAccount.create }}
-apiVersion: v1
-kind: ServiceAccount
-metadata:
-  name: {{ include "rollcall.serviceAccountName" . }}
-  namespace: {{ .Release.Namespace }}
-  labels:
-    {{- include "rollcall.labels" . | nindent 4 }}
-  {{- with .Values.serviceAccount.annotations }}
-  annotations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-automountServiceAccountToken: false
----
+
+{{/* A part in full: its account, its Roles, what runs, who reaches it. Give: a part. */}}
+{{- define "rollcall.part" -}}
+{{- include "rollcall.fragments.check" . -}}
+{{- $what := include "rollcall.kind" . | fromYaml -}}
+{{- include "rollcall.account" . }}
+{{- include "rollcall.roles" . }}
+{{- if eq (.values.run | default "serve") "apply" }}
+{{- include "rollcall.job" (merge (dict "args" $what.apply "restart" "Never") .) }}
+{{- else }}
+{{- include "rollcall.deployment" (merge (dict "args" $what.serve) .) }}
 {{- end }}
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: {{ include "rollcall.fullname" . }}
-  namespace: {{ .Release.Namespace }}
-  labels:
-    {{- include "rollcall.labels" . | nindent 4 }}
-data:
-  {{- range $name, $fragment := .Values.fragments }}
-  {{ $name }}.json: {{ toJson $fragment | quote }}
-  {{- end }}
+{{- if $what.clients }}
+{{- include "rollcall.clients" . }}
+{{- end }}
+{{- include "rollcall.networkPolicy" . }}
+{{- end -}}
+
+{{/* Give: a part with args. */}}
+{{- define "rollcall.deployment" -}}
+{{- $what := include "rollcall.kind" . | fromYaml }}
 ---
 apiVersion: apps/v1
 kind: Deployment
 metadata:
-  name: {{ include "rollcall.fullname" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "rollcall.part.name" . }}
+  namespace: {{ .root.Release.Namespace }}
   labels:
-    {{- include "rollcall.labels" . | nindent 4 }}
+    {{- include "rollcall.labels" (dict "root" .root "component" .kind) | nindent 4 }}
 spec:
-  replicas: {{ .Values.replicas }}
+  replicas: {{ ternary .values.replicas 1 (hasKey .values "replicas") }}
+  {{- with $what.strategy }}
+  # One at a time: two would tell the same news twice.
+  strategy: {type: {{ . }}}
+  {{- end }}
   selector:
     matchLabels:
-      {{- include "rollcall.selectorLabels" . | nindent 6 }}
+      {{- include "rollcall.selectorLabels" (dict "root" .root "component" .kind) | nindent 6 }}
   template:
-    metadata:
-      labels:
-        {{- include "rollcall.labels" . | nindent 8 }}
-        {{- with .Values.podLabels }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-      annotations:
-        # Documents are read once: other documents, another pod.
-        rollcall/documents: {{ toJson .Values.fragments | sha256sum }}
-        {{- with .Values.podAnnotations }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-    spec:
-      serviceAccountName: {{ include "rollcall.serviceAccountName" . }}
-      automountServiceAccountToken: true
-      {{- with .Values.imagePullSecrets }}
-      imagePullSecrets:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      securityContext:
-        runAsNonRoot: true
-        seccompProfile: {type: RuntimeDefault}
-      containers:
-        - name: {{ .Chart.Name }}
-          image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
-          imagePullPolicy: {{ .Values.image.pullPolicy }}
-          args:
-            {{- toYaml $.args | nindent 12 }}
-          env:
-            - {name: ROLLCALL_DOCUMENTS, value: /etc/rollcall/documents}
-            - {name: ROLLCALL_LISTEN, value: "0.0.0.0:7070"}
-            - name: ROLLCALL_INSTANCE
-              valueFrom: {fieldRef: {fieldPath: metadata.name}}
-            {{- range $name, $value := .Values.settings }}
-            - {name: {{ $name }}, value: {{ $value | toString | quote }}}
-            {{- end }}
-          ports:
-            - {name: grpc, containerPort: 7070}
-            - {name: health, containerPort: 7071}
-            - {name: metrics, containerPort: 7072}
-          livenessProbe:
-            grpc: {port: 7071, service: liveness}
-          readinessProbe:
-            grpc: {port: 7071, service: readiness}
-          resources:
-            {{- toYaml .Values.resources | nindent 12 }}
-          securityContext:
-            allowPrivilegeEscalation: false
-            readOnlyRootFilesystem: true
-            capabilities: {drop: [ALL]}
-          volumeMounts:
-            - {name: documents, mountPath: /etc/rollcall/documents, readOnly: true}
-      {{- with .Values.nodeSelector }}
-      nodeSelector:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .Values.affinity }}
-      affinity:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .Values.tolerations }}
-      tolerations:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      volumes:
-        - name: documents
-          configMap: {name: {{ include "rollcall.fullname" . }}}
+    {{- include "rollcall.pod" . | nindent 4 }}
 {{- end -}}
+
+{{/*
+A Job, named by the hash of what it is: what is the same keeps its name, and what is not collides with nothing, though a Job
+cannot be changed. Give: a part with args, and init (may be empty).
+*/}}
+{{- define "rollcall.job" -}}
+{{- $spec := include "rollcall.job.spec" . -}}
+{{- $name := include "rollcall.shorten" (dict "text" (include "rollcall.part.name" .) "max" 54) }}
+---
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ $name }}-{{ $spec | sha256sum | trunc 8 }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "rollcall.labels" (dict "root" .root "component" .kind) | nindent 4 }}
+  {{- with (.values.job | default dict).annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- $spec | nindent 2 }}
+{{- end -}}
+
+{{/* Give: as for rollcall.job. */}}
+{{- define "rollcall.job.spec" -}}
+{{- $job := .values.job | default dict -}}
+backoffLimit: {{ ternary $job.backoffLimit 6 (hasKey $job "backoffLimit") }}
+{{- with $job.activeDeadlineSeconds }}
+activeDeadlineSeconds: {{ . }}
+{{- end }}
+{{- if not (kindIs "invalid" $job.ttlSecondsAfterFinished) }}
+ttlSecondsAfterFinished: {{ $job.ttlSecondsAfterFinished }}
+{{- end }}
+# What trying again does not mend ends the Job at once: wrong usage, refused, in a circle, out of time.
+podFailurePolicy:
+  rules:
+    - action: Ignore
+      onPodConditions: [{type: DisruptionTarget, status: "True"}]
+    - action: FailJob
+      onExitCodes: {operator: In, values: [2, 65, 70, 124]}
+template:
+  {{- include "rollcall.pod" . | nindent 2 }}
+{{- end -}}
+
+{{/* Where clients find a part. Give: a part. */}}
+{{- define "rollcall.clients" }}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "rollcall.part.name" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "rollcall.labels" (dict "root" .root "component" .kind) | nindent 4 }}
+  {{- with .values.serviceAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  selector:
+    {{- include "rollcall.selectorLabels" (dict "root" .root "component" .kind) | nindent 4 }}
+  ports:
+    - {name: grpc, port: 7070, targetPort: grpc, appProtocol: kubernetes.io/h2c}
+    - {name: metrics, port: 7072, targetPort: metrics}
+{{- end -}}
+
+{{/*
+Who may speak to a part: anybody to its health port, Prometheus to its metrics, and to its gRPC the pods of the documents'
+namespaces if it has clients, nobody otherwise (port-forwarding is not the network's affair). Give: a part.
+*/}}
+{{- define "rollcall.networkPolicy" -}}
+{{- $policy := .values.networkPolicy | default dict -}}
+{{- if ne (toString $policy.enabled) "false" }}
+{{- $what := include "rollcall.kind" . | fromYaml }}
+{{- $namespaces := list .root.Release.Namespace }}
+{{- range .fragments }}
+{{- $namespaces = append $namespaces .fragment.namespace }}
+{{- end }}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "rollcall.part.name" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "rollcall.labels" (dict "root" .root "component" .kind) | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "rollcall.selectorLabels" (dict "root" .root "component" .kind) | nindent 6 }}
+  policyTypes:
+    - Ingress
+    {{- if $policy.egress }}
+    - Egress
+    {{- end }}
+  {{- if eq (.values.run | default "serve") "apply" }}
+  ingress: []
+  {{- else }}
+  ingress:
+    - ports: [{port: health}]
+    - ports: [{port: metrics}]
+      {{- with $policy.metricsFrom }}
+      from:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- if $what.clients }}
+    - ports: [{port: grpc}]
+      from:
+        - namespaceSelector:
+            matchExpressions:
+              - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson ($namespaces | uniq | sortAlpha) }}}
+        {{- with $policy.from }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    {{- end }}
+  {{- end }}
+  {{- with $policy.egress }}
+  egress:
+    - ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
 {{- end -}}

@@ -1,6 +1,6 @@
 {{/*
-The Roles that the fragments ask for: the same that `rollcall rbac` prints, which is a test. Each use of an object is noted
-in a dict by namespace, role, resource and name, with the most that anything asks for: 0 read, 1 write, 2 write and delete.
+What secret-syncer does with which objects. Each use of an object is noted in a dict by namespace, resource and name, with the
+most that anything asks for: 0 read, 1 write, 2 write and delete.
 */}}
 
 {{/* Notes one use. Give: uses, resource, name (`name` or `namespace/name`), namespace of the fragment, level. */}}
@@ -122,34 +122,6 @@ in a dict by namespace, role, resource and name, with the most that anything ask
 {{- end -}}
 {{- end -}}
 
-{{/* A Role and its binding. Give: root, namespace, name, rules. */}}
-{{- define "rollcall.secret-syncer.role" -}}
-{{- $root := .root }}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata:
-  name: {{ .name }}
-  namespace: {{ .namespace }}
-  labels:
-    {{- include "rollcall.labels" $root | nindent 4 }}
-rules:
-  {{- range .rules }}
-  - {{ toJson . }}
-  {{- end }}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata:
-  name: {{ .name }}
-  namespace: {{ .namespace }}
-  labels:
-    {{- include "rollcall.labels" $root | nindent 4 }}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ .name }}}
-subjects:
-  - {kind: ServiceAccount, name: {{ include "rollcall.serviceAccountName" $root }}, namespace: {{ $root.Release.Namespace }}}
-{{- end -}}
-
 {{/* Notes the workloads from which the modules of one fragment take their keys. Give: workloads, fragment. */}}
 {{- define "rollcall.secret-syncer.referenced" -}}
 {{- $own := .fragment.fragment.namespace -}}
@@ -168,15 +140,14 @@ subjects:
 {{- end -}}
 {{- end -}}
 
-{{- define "rollcall.secret-syncer.roles" -}}
-{{- if and .Values.roles.create .Values.fragments -}}
-{{- $root := . -}}
+{{/* Fills `rules` with the rules of each Role. Give: fragments, environment, rules (a dict: namespace, then part, then rules). */}}
+{{- define "rollcall.secret-syncer.rules" -}}
+{{- $environment := .environment -}}
+{{- $rules := .rules -}}
 {{- $uses := dict -}}
 {{- $workloads := dict -}}
 {{- $records := dict -}}
-{{- $environment := dict -}}
-{{- range $_, $fragment := .Values.fragments -}}
-  {{- $environment = $fragment.environment -}}
+{{- range $_, $fragment := .fragments -}}
   {{- include "rollcall.secret-syncer.fragment" (dict "uses" $uses "fragment" $fragment) -}}
   {{- include "rollcall.secret-syncer.referenced" (dict "workloads" $workloads "fragment" $fragment) -}}
   {{- range list $fragment.secrets $fragment.configmaps -}}
@@ -187,27 +158,23 @@ subjects:
     {{- end -}}
   {{- end -}}
 {{- end -}}
-{{- $prefix := printf "rollcall-secret-syncer-%s-%s" $environment.name ($environment.uid | lower | replace "-" "" | trunc -8) -}}
-{{- $roles := dict -}}
 {{- $verbs := list (list "get" "watch") (list "get" "watch" "create" "patch") (list "get" "watch" "create" "patch" "delete") -}}
 {{- $named := dict -}}
 {{- range $id, $level := $uses -}}
   {{- $parts := splitList "/" $id -}}
-  {{- $role := printf "%s/%s-%s" (first $parts) $prefix (ternary "read" "write" (eq (int $level) 0)) -}}
-  {{- $rule := printf "%s//%s/%d" $role (index $parts 1) (int $level) -}}
+  {{- $rule := printf "%s/%s/%s/%d" (first $parts) (ternary "read" "write" (eq (int $level) 0)) (index $parts 1) (int $level) -}}
   {{- $_ := set $named $rule (append (get $named $rule | default list) (last $parts)) -}}
 {{- end -}}
 {{- range $rule, $names := $named -}}
   {{- $parts := splitList "/" $rule -}}
-  {{- $role := printf "%s/%s" (index $parts 0) (index $parts 1) -}}
-  {{- $new := dict "apiGroups" (list "") "resources" (list (index $parts 3)) "resourceNames" $names "verbs" (index $verbs (int (index $parts 4))) -}}
-  {{- $_ := set $roles $role (append (get $roles $role | default list) $new) -}}
+  {{- $new := dict "apiGroups" (list "") "resources" (list (index $parts 2)) "resourceNames" $names "verbs" (index $verbs (int (index $parts 3))) -}}
+  {{- include "rollcall.roles.add" (dict "rules" $rules "namespace" (index $parts 0) "part" (index $parts 1) "rule" $new) -}}
 {{- end -}}
 {{- range $namespace, $restarted := $workloads -}}
-  {{- $rules := list -}}
   {{- if hasKey $records $namespace -}}
     {{- $record := printf "rollcall-restarts-%s" (lower $environment.uid) -}}
-    {{- $rules = list (dict "apiGroups" (list "") "resources" (list "secrets") "resourceNames" (list $record) "verbs" (list "get" "create" "patch")) -}}
+    {{- $new := dict "apiGroups" (list "") "resources" (list "secrets") "resourceNames" (list $record) "verbs" (list "get" "create" "patch") -}}
+    {{- include "rollcall.roles.add" (dict "rules" $rules "namespace" $namespace "part" "workloads" "rule" $new) -}}
   {{- end -}}
   {{- range $resource := list "deployments" "statefulsets" "daemonsets" -}}
     {{- range $rolls := list true false -}}
@@ -218,17 +185,10 @@ subjects:
         {{- end -}}
       {{- end -}}
       {{- if $names -}}
-        {{- $rules = append $rules (dict "apiGroups" (list "apps") "resources" (list $resource) "resourceNames" $names "verbs" (ternary (list "get" "patch") (list "get") $rolls)) -}}
+        {{- $new := dict "apiGroups" (list "apps") "resources" (list $resource) "resourceNames" $names "verbs" (ternary (list "get" "patch") (list "get") $rolls) -}}
+        {{- include "rollcall.roles.add" (dict "rules" $rules "namespace" $namespace "part" "workloads" "rule" $new) -}}
       {{- end -}}
     {{- end -}}
   {{- end -}}
-  {{- $_ := set $roles (printf "%s/%s-workloads" $namespace $prefix) $rules -}}
-{{- end -}}
-{{- range $role, $rules := $roles -}}
-{{- $namespace := first (splitList "/" $role) -}}
-{{- if or (not $root.Values.roles.namespaces) (has $namespace $root.Values.roles.namespaces) -}}
-{{- include "rollcall.secret-syncer.role" (dict "root" $root "namespace" $namespace "name" (last (splitList "/" $role)) "rules" $rules) -}}
-{{- end -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}

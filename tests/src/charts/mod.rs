@@ -1,5 +1,12 @@
 //! The project's charts, rendered by the real Helm.
 
+pub mod described;
+pub mod foreign;
+pub mod matrix;
+pub mod readme;
+pub mod schema;
+pub mod server;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -46,29 +53,56 @@ impl Charts {
         command.output().unwrap()
     }
 
+    /// Puts a chart that is not ours beside them: the files of a folder, and what it depends on.
+    pub fn add(&self, name: &str, folder: &Path) {
+        copy(folder, &self.dir.join(name));
+        let built = self.run(&["dependency", "build", "--skip-refresh", name]);
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    }
+
+    /// Runs Helm over a cluster, as a kubeconfig's user.
+    pub fn over(&self, kubeconfig: &Path, args: &[&str]) -> Output {
+        let mut command = Command::new(&self.helm);
+        command.args(args).current_dir(&self.dir).env_clear();
+        command.env("HOME", &self.dir).env("KUBECONFIG", kubeconfig).output().unwrap()
+    }
+
+    /// Writes values to a file that Helm can be given.
+    pub fn values(&self, name: &str, values: &Value) -> String {
+        let file = self.dir.join(format!("{name}.json"));
+        std::fs::write(&file, values.to_string()).unwrap();
+        file.display().to_string()
+    }
+
     /// Renders a chart as release `syncer` in namespace `rollcall`.
     pub fn template(&self, chart: &str, values: &Value) -> Output {
-        let file = self.dir.join(format!("{chart}-values.json"));
-        std::fs::write(&file, values.to_string()).unwrap();
-        self.run(&[
-            "template",
-            "syncer",
-            chart,
-            "--namespace",
-            "rollcall",
-            "--values",
-            &file.display().to_string(),
-        ])
+        self.template_as("syncer", chart, values, &[])
+    }
+
+    /// Renders a chart as this release in namespace `rollcall`, with these arguments besides.
+    pub fn template_as(&self, release: &str, chart: &str, values: &Value, more: &[&str]) -> Output {
+        let file = self.values(&format!("{chart}-values"), values);
+        let args = ["template", release, chart, "--namespace", "rollcall", "--values", &file];
+        self.run(&[&args, more].concat())
     }
 
     /// The manifests of a chart.
     pub fn render(&self, chart: &str, values: &Value) -> Vec<Value> {
-        let output = self.template(chart, values);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).unwrap();
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-        documents.into_iter().filter(|document| !document.is_null()).collect()
+        manifests(&self.template(chart, values))
     }
+
+    /// The manifests of a chart as this release, with these arguments besides.
+    pub fn render_as(&self, release: &str, chart: &str, values: &Value, more: &[&str]) -> Vec<Value> {
+        manifests(&self.template_as(release, chart, values, more))
+    }
+}
+
+/// The manifests that Helm printed.
+fn manifests(output: &Output) -> Vec<Value> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&String::from_utf8_lossy(&output.stdout)).unwrap();
+    documents.into_iter().filter(|document| !document.is_null()).collect()
 }
 
 /// An environment's fragments, as values of a chart.

@@ -1,0 +1,179 @@
+{{/* What all pods of Rollcall have in common, and what its containers have in pods of others. */}}
+
+{{/* A container's security context, with what a chart's user changes. Give: the values to merge, a dict. */}}
+{{- define "rollcall.securityContext" -}}
+{{- $ours := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) -}}
+{{- /* Repeated for pods that say nothing of it themselves. */ -}}
+{{- $ours = merge $ours (dict "runAsNonRoot" true "runAsUser" 65532 "runAsGroup" 65532 "seccompProfile" (dict "type" "RuntimeDefault")) -}}
+{{- mustMergeOverwrite $ours (. | default dict) | toYaml -}}
+{{- end -}}
+
+{{/* Resources: what a chart's user says, or little. Give: resources (may be empty), memory (the default limit). */}}
+{{- define "rollcall.resources" -}}
+{{- if .resources -}}
+{{- toYaml .resources -}}
+{{- else -}}
+requests: {cpu: 10m, memory: {{ .request | default "16Mi" }}}
+limits: {memory: {{ .memory | default "64Mi" }}}
+{{- end -}}
+{{- end -}}
+
+{{/* Environment variables from settings: a map of ROLLCALL_ names. */}}
+{{- define "rollcall.settings" -}}
+{{- range $name, $value := . }}
+- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+{{- end }}
+{{- end -}}
+
+{{/* What several charts check of their documents. Give: a part. */}}
+{{- define "rollcall.fragments.check" -}}
+{{- if not .fragments -}}
+{{- fail "fragments: give at least one document, by a name of its own; what to write in it says the README" -}}
+{{- end -}}
+{{- $uids := list -}}
+{{- range .fragments -}}
+{{- $uids = append $uids (lower .environment.uid) -}}
+{{- end -}}
+{{- if gt (len (uniq $uids)) 1 -}}
+{{- fail "fragments: they are of several environments; install one release for each" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The ConfigMap of a chart's documents. Give: a part. */}}
+{{- define "rollcall.documents" -}}
+{{- include "rollcall.fragments.check" . }}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ include "rollcall.fullname" .root }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "rollcall.labels" (dict "root" .root) | nindent 4 }}
+data:
+  {{- range $name, $fragment := .fragments }}
+  {{ $name }}.json: {{ toJson $fragment | quote }}
+  {{- end }}
+{{- end -}}
+
+{{/* The account a part runs as. Give: a part. */}}
+{{- define "rollcall.account" -}}
+{{- $account := .values.serviceAccount | default dict -}}
+{{- if ne (toString $account.create) "false" }}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "rollcall.part.account" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "rollcall.labels" (dict "root" .root "component" .kind) | nindent 4 }}
+  {{- with $account.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- end }}
+{{- end -}}
+
+{{/* The pod of a part. Give: a part with args, and restart (its restartPolicy, may be empty) and init (init containers, YAML). */}}
+{{- define "rollcall.pod" -}}
+{{- $part := . -}}
+{{- $root := .root -}}
+{{- $what := include "rollcall.kind" . | fromYaml -}}
+{{- with .values -}}
+metadata:
+  labels:
+    {{- include "rollcall.labels" (dict "root" $root "component" $part.kind) | nindent 4 }}
+    {{- with .podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    # Documents are read once: other documents, another pod.
+    rollcall/documents: {{ toJson $part.fragments | sha256sum }}
+    {{- with .podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "rollcall.part.account" $part }}
+  automountServiceAccountToken: true
+  enableServiceLinks: false
+  {{- with $part.restart }}
+  restartPolicy: {{ . }}
+  {{- end }}
+  {{- with .priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with .imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    {{- $ours := dict "runAsNonRoot" true "runAsUser" 65532 "runAsGroup" 65532 "seccompProfile" (dict "type" "RuntimeDefault") }}
+    {{- mustMergeOverwrite $ours (.podSecurityContext | default dict) | toYaml | nindent 4 }}
+  {{- if or $part.init .extraInitContainers }}
+  initContainers:
+    {{- with $part.init }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- with .extraInitContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- end }}
+  containers:
+    - name: {{ $part.kind }}
+      {{- include "rollcall.container" (merge (dict "program" $what.program) $part) | nindent 6 }}
+      {{- if not $part.restart }}
+      ports:
+        - {name: grpc, containerPort: 7070}
+        - {name: health, containerPort: 7071}
+        - {name: metrics, containerPort: 7072}
+      livenessProbe:
+        grpc: {port: 7071, service: liveness}
+      readinessProbe:
+        grpc: {port: 7071, service: readiness}
+      {{- end }}
+  {{- range $key := list "nodeSelector" "affinity" "tolerations" "topologySpreadConstraints" }}
+  {{- with index $part.values $key }}
+  {{ $key }}:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- end }}
+  volumes:
+    - name: documents
+      configMap: {name: {{ include "rollcall.fullname" $root }}}
+    {{- with .extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* What stands in a container of ours besides its name. Give: a part with args and program. */}}
+{{- define "rollcall.container" -}}
+{{- with .values -}}
+image: {{ include "rollcall.image" (dict "image" .image "program" $.program) | quote }}
+imagePullPolicy: {{ dig "pullPolicy" "IfNotPresent" (.image | default dict) }}
+args:
+  {{- toYaml $.args | nindent 2 }}
+env:
+  - {name: ROLLCALL_DOCUMENTS, value: /etc/rollcall/documents}
+  - {name: ROLLCALL_LISTEN, value: "0.0.0.0:7070"}
+  - name: ROLLCALL_INSTANCE
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  {{- with merge (dict) (.settings | default dict) ($.settings | default dict) }}
+  {{- include "rollcall.settings" . | trim | nindent 2 }}
+  {{- end }}
+  {{- with .extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+resources:
+  {{- include "rollcall.resources" (dict "resources" .resources "request" "32Mi" "memory" "128Mi") | nindent 2 }}
+securityContext:
+  {{- include "rollcall.securityContext" .securityContext | nindent 2 }}
+volumeMounts:
+  - {name: documents, mountPath: /etc/rollcall/documents, readOnly: true}
+  {{- with .extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+{{- end -}}

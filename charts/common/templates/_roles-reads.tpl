@@ -1,0 +1,86 @@
+{{/* What those who only read read: the provisioners of servers, the hub, and waiters. */}}
+
+{{/* Fills `rules` with one rule for each namespace and resource. Give: kind, fragments, rules, module (of a waiter). */}}
+{{- define "rollcall.reads.rules" -}}
+{{- $reads := dict -}}
+{{- include (printf "rollcall.reads.%s" .kind) (dict "fragments" .fragments "reads" $reads "module" .module) -}}
+{{- $rules := .rules -}}
+{{- $named := dict -}}
+{{- range $id, $_ := $reads -}}
+  {{- $parts := splitList "/" $id -}}
+  {{- $_ := set $named (dir $id) (append (get $named (dir $id) | default list) (last $parts)) -}}
+{{- end -}}
+{{- range $place, $names := $named -}}
+  {{- $parts := splitList "/" $place -}}
+  {{- $rule := dict "apiGroups" (list "") "resources" (list (first $parts)) "resourceNames" $names "verbs" (list "get") -}}
+  {{- include "rollcall.roles.add" (dict "rules" $rules "namespace" (last $parts) "part" "read" "rule" $rule) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Notes the Secret that a document refers to, if it does. Give: reads, fragment, reference (`{secret, key}`, may be empty). */}}
+{{- define "rollcall.reads.note" -}}
+{{- with .reference -}}
+{{- $name := ternary .secret (printf "%s/%s" $.fragment.fragment.namespace .secret) (contains "/" .secret) -}}
+{{- $_ := set $.reads (printf "secrets/%s" $name) true -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Passwords of administrators, observers and the roles of databases, and CAs, where a document names the administrator. */}}
+{{- define "rollcall.reads.postgres-init" -}}
+{{- $reads := .reads -}}
+{{- $servers := dict -}}
+{{- range $_, $fragment := .fragments -}}
+  {{- range $name, $server := $fragment.postgres -}}
+    {{- if $server.admin -}}
+      {{- $_ := set $servers $name true -}}
+      {{- range list $server.admin.password (dig "observer" "password" nil $server) (dig "tls" "ca" nil $server) -}}
+        {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" .) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- range $_, $fragment := .fragments -}}
+  {{- range $_, $database := $fragment.databases -}}
+    {{- if hasKey $servers $database.server -}}
+      {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" $database.roles.app.password) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* CAs of the clusters that topics are on, as their documents see them. */}}
+{{- define "rollcall.reads.topic-provisioner" -}}
+{{- $reads := .reads -}}
+{{- range $_, $fragment := .fragments -}}
+  {{- range $_, $topic := $fragment.topics -}}
+    {{- $cluster := dig "kafka" $topic.kafka nil $fragment | default (dig "uses" "kafka" $topic.kafka dict $fragment) -}}
+    {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" (dig "tls" "ca" nil $cluster)) -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Passwords of observers whose servers have databases, CAs of those, and CAs of clusters as it looks at them. */}}
+{{- define "rollcall.reads.hub" -}}
+{{- $reads := .reads -}}
+{{- $used := dict -}}
+{{- range $_, $fragment := .fragments -}}
+  {{- range $name, $cluster := $fragment.kafka -}}
+    {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" (dig "tls" "ca" nil $cluster)) -}}
+  {{- end -}}
+  {{- range $_, $database := $fragment.databases -}}{{- $_ := set $used $database.server true -}}{{- end -}}
+  {{- range $_, $topic := $fragment.topics -}}
+    {{- /* A topic is looked at as the document that declares it reaches its cluster. */ -}}
+    {{- $cluster := dig "uses" "kafka" $topic.kafka dict $fragment -}}
+    {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" (dig "tls" "ca" nil $cluster)) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $_, $fragment := .fragments -}}
+  {{- range $name, $server := $fragment.postgres -}}
+    {{- if and $server.observer (hasKey $used $name) -}}
+      {{- range list $server.observer.password (dig "tls" "ca" nil $server) -}}
+        {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" .) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}

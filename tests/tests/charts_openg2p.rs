@@ -1,0 +1,156 @@
+//! Chart `postgres-init` in place of OpenG2P's, on a server where the old script was before: first it reports, then it makes what is
+//! new, and what the old script made stays as it was.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
+
+use acceptance::charts::Charts;
+use acceptance::charts::matrix::old_databases;
+use acceptance::cluster::Cluster;
+use acceptance::running::Running;
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row};
+
+/// What the old script did for one entry, each statement by itself.
+const OLD: [&str; 3] = [
+    "CREATE DATABASE odkdb",
+    "CREATE USER odkuser WITH PASSWORD 'old-password' CREATEDB CREATEROLE REPLICATION",
+    "GRANT ALL ON DATABASE odkdb TO odkuser",
+];
+
+async fn superuser(postgres: &sandbox::Postgres, database: &str) -> PgConnection {
+    let options = PgConnectOptions::new_without_pgpass()
+        .host(postgres.host())
+        .port(postgres.port())
+        .username(postgres.superuser())
+        .password(postgres.password())
+        .database(database)
+        .ssl_mode(PgSslMode::Disable);
+    options.connect().await.unwrap()
+}
+
+/// Everything the server knows of databases, roles and memberships, as text.
+async fn catalog(postgres: &sandbox::Postgres, only: &str) -> Vec<String> {
+    let mut connection = superuser(postgres, "postgres").await;
+    let mut lines = Vec::new();
+    for (table, name) in [("pg_database", "datname"), ("pg_authid", "rolname")] {
+        let sql = format!(
+            "SELECT row_to_json(t)::text AS line FROM {table} t WHERE {name} ~ '{only}' ORDER BY {name}"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap();
+        lines.extend(rows.iter().map(|row| row.get::<String, _>("line")));
+    }
+    lines
+}
+
+/// Applies all that is rendered but what runs; the folder of the documents.
+async fn install(cluster: &Cluster, manifests: &[Value], name: &str) -> String {
+    let documents = cluster.dir().join(name);
+    std::fs::create_dir_all(&documents).unwrap();
+    for manifest in manifests.iter().filter(|manifest| manifest["kind"] != "Job") {
+        cluster.apply(manifest.clone()).await;
+        if manifest["kind"] == "ConfigMap" {
+            for (file, text) in manifest["data"].as_object().unwrap() {
+                std::fs::write(documents.join(file), text.as_str().unwrap()).unwrap();
+            }
+        }
+    }
+    documents.display().to_string()
+}
+
+#[tokio::test]
+async fn the_old_charts_values_report_first_and_touch_nothing_that_the_old_script_made() {
+    let cluster = Cluster::start(&[]).await;
+    let charts = Charts::of(&cluster.sandbox).await;
+    let postgres = cluster.postgres().await;
+    for statement in OLD {
+        sqlx::raw_sql(statement).execute(&mut superuser(&postgres, "postgres").await).await.unwrap();
+    }
+    cluster.secret("rollcall", "commons-postgresql", &[("postgres-password", postgres.password())]).await;
+    cluster.secret("rollcall", "odk-db-user", &[("odk-db-user-password", "old-password")]).await;
+
+    // OpenG2P's values as they are, but for where the server is.
+    let mut values = old_databases();
+    values["postgresql"]["host"] = json!(postgres.host());
+    values["postgresql"]["port"] = json!(postgres.port());
+    values["postgresql"]["existingSecret"] = json!("commons-postgresql");
+    let account = ("rollcall", "syncer-registry-pg-init");
+    let before = catalog(&postgres, ".").await;
+    let manifests = charts.render("postgres-init", &values);
+    let documents = install(&cluster, &manifests, "report").await;
+    let kubeconfig = cluster.account(account).await.kubeconfig;
+    cluster.secret("rollcall", "syncer", &[("syncer-db-user", "new-password")]).await;
+    let report = Running::start(&cluster, "report", &kubeconfig, &["postgres-init", "apply", &documents]);
+    let said = report.ends(65, "mode is report").await;
+    assert!(said.contains("role `odkuser` exists and carries no mark"), "{said}");
+    assert!(said.contains("would make role `syncer_owner`"), "{said}");
+    assert_eq!(catalog(&postgres, ".").await, before, "a report changes nothing");
+
+    // Then enforced: what is new is made, its password too; what was there is refused by name and stays.
+    cluster.admin().delete("secret", "rollcall", "syncer").await.unwrap();
+    values["mode"] = json!("enforce");
+    values["environment"] = json!({"uid": "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06"});
+    values["passwords"] = json!({"generate": true});
+    values["databases"][1]["generate"] = json!(false);
+    let manifests = charts.render("postgres-init", &values);
+    let documents = install(&cluster, &manifests, "enforce").await;
+    let before = catalog(&postgres, "odk").await;
+    let job = manifests.iter().find(|manifest| manifest["kind"] == "Job").unwrap();
+    assert_eq!(job["spec"]["template"]["spec"]["initContainers"][0]["name"], "secret-syncer");
+    let secrets = Running::start(&cluster, "secrets", &kubeconfig, &["secret-syncer", "apply", &documents]);
+    secrets.ends(0, "").await;
+    let enforce = Running::start(&cluster, "enforce", &kubeconfig, &["postgres-init", "apply", &documents]);
+    enforce.ends(65, "odkdb").await;
+    assert_eq!(catalog(&postgres, "odk").await, before);
+    assert_eq!(catalog(&postgres, "^syncer(_user)?$").await.len(), 2, "the new database and its user");
+    let made = cluster.keys("secret/rollcall/syncer").await.unwrap();
+    let options = PgConnectOptions::new_without_pgpass().host(postgres.host()).port(postgres.port());
+    let options = options.username("syncer_user").password(&made["syncer-db-user"]).database("syncer");
+    options.ssl_mode(PgSslMode::Disable).connect().await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_with_old_values_is_said() {
+    let supervisor = sandbox::Supervisor::command(acceptance::binary(), ["sandbox-supervisor"]);
+    let sandbox = sandbox::Sandbox::start(sandbox::Options::new(supervisor)).await.unwrap();
+    let charts = Charts::of(&sandbox).await;
+    for (pointer, value, words) in [
+        ("/mode", json!("enforce"), "environment.uid: is missing"),
+        ("/image", json!({"repository": "openg2p/postgres-init", "tag": "develop"}), "the old script"),
+        ("/databases/0/name", json!("ODKDB"), "stands there twice"),
+        ("/databases/0", json!({"name": "a", "user": "b", "secert": "c"}), "secert"),
+        ("/database", json!({"name": "registry_db"}), "database"),
+        ("/postgresql/tls", json!({"mode": "prefer"}), "tls"),
+        ("/environment", json!({"uid": "mine"}), "uid"),
+        ("/run", json!("always"), "run"),
+    ] {
+        let mut values = old_databases();
+        if let Some((outer, key)) = pointer.rsplit_once('/').filter(|(outer, _)| outer.is_empty()) {
+            assert!(outer.is_empty());
+            values[key] = value;
+        } else {
+            let (outer, key) = pointer.rsplit_once('/').unwrap();
+            match values.pointer_mut(outer).unwrap() {
+                Value::Array(items) => items[key.parse::<usize>().unwrap()] = value,
+                map => map[key] = value,
+            }
+        }
+        let output = charts.template("postgres-init", &values);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(words), "{pointer}: {said}");
+    }
+    // A release may say for all its charts whose databases these are.
+    let mut values = old_databases();
+    values["global"]["rollcall"] = json!({"mode": "enforce", "environment": {"name": "dev", "uid": "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06"}});
+    let manifests = charts.render("postgres-init", &values);
+    let configmap = manifests.iter().find(|manifest| manifest["kind"] == "ConfigMap").unwrap();
+    let fragment: Value =
+        serde_json::from_str(configmap["data"]["openg2p-databases.json"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&fragment["environment"]["name"], &fragment["policy"]["mode"]),
+        (&json!("dev"), &json!("enforce"))
+    );
+    assert_eq!(fragment["databases"]["odkdb"]["extensions"], json!(["pgcrypto", "unaccent"]));
+    sandbox.stop().await.unwrap();
+}

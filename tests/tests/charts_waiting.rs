@@ -1,0 +1,336 @@
+//! Waiting in the pods of other people's charts: by a dependency and an include, by DIGIT's `extraInitContainers`, by Bitnami's
+//! `initContainers`, and what the container so made really does.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
+
+use acceptance::charts::Charts;
+use acceptance::charts::described::defaults;
+use acceptance::charts::foreign::{args, init_containers, process, waiter};
+use acceptance::charts::matrix::pod;
+use acceptance::cluster::Cluster;
+use acceptance::{PATIENCE, binary, root, text, until};
+use sandbox::{Options, PostgresOptions, Sandbox, Supervisor};
+use serde_json::{Value, json};
+
+async fn sandbox() -> Sandbox {
+    Sandbox::start(Options::new(Supervisor::command(binary(), ["sandbox-supervisor"]))).await.unwrap()
+}
+
+fn rollcall(values: Value) -> Value {
+    Value::Object([("rollcall".to_owned(), values)].into_iter().collect())
+}
+
+#[tokio::test]
+async fn one_include_waits_in_the_charts_of_others() {
+    let cluster = Cluster::start(&[]).await;
+    let charts = Charts::with_foreign(&cluster.sandbox).await;
+    let own = rollcall(json!({"needs": [
+        {"postgres": {"host": "{{ .Release.Name }}-pg", "port": 5433, "database": "o w", "user": "a@b", "sslmode": "require", "password": {"secret": "db", "key": "password"}}},
+        {"http": "http://keycloak/realms/{{ .Release.Namespace }}=200"},
+        {"kafka": "kafka:9092/events"}, {"tcp": "redis:6379"}, {"grpc": "audit:7070"}, {"keycloak": "http://keycloak/realms/staff"},
+    ]}));
+    for (chart, values, names, expected) in [
+        (
+            "own",
+            own,
+            &["rollcall-wait"][..],
+            &[
+                "wait",
+                "--postgres=postgresql://a%40b@syncer-pg:5433/o%20w?sslmode=require",
+                "--http=http://keycloak/realms/rollcall=200",
+                "--kafka=kafka:9092/events",
+                "--tcp=redis:6379",
+                "--grpc=audit:7070",
+                "--keycloak=http://keycloak/realms/staff",
+            ][..],
+        ),
+        (
+            "digit-service",
+            json!({"namespace": "rollcall"}),
+            &["rollcall-wait"],
+            &[
+                "wait",
+                "--postgres=postgresql://egov@postgres.backbone:5432/egov",
+                "--kafka=kafka-v2.backbone:9092",
+            ],
+        ),
+        (
+            "umbrella",
+            json!({}),
+            &["prepare-write-dirs", "rollcall-wait"],
+            &["wait", "--postgres=postgresql://keycloakuser@syncer-postgresql:5432/keycloak"],
+        ),
+        // As arguments of the include, where the chart takes no value that it does not know.
+        (
+            "umbrella",
+            json!({"keycloak": {"rollcall": null, "initContainers": "{{ include \"rollcall.wait\" (dict \"root\" $ \"name\" \"first\" \"needs\" (list (dict \"tcp\" \"a:1\"))) }}\n{{ include \"rollcall.wait\" (dict \"root\" $ \"needs\" (list (dict \"tcp\" \"b:1\"))) }}"}}),
+            &["prepare-write-dirs", "first", "rollcall-wait"],
+            &["wait", "--tcp=b:1"],
+        ),
+    ] {
+        let manifests = charts.render(chart, &values);
+        let containers = init_containers(&manifests);
+        let found: Vec<_> = containers.iter().map(|container| container["name"].as_str().unwrap()).collect();
+        assert_eq!(found, names, "{chart}");
+        let waiter = waiter(&manifests);
+        assert_eq!(args(&waiter), expected, "{chart}");
+        assert_eq!(waiter["image"], "rollcall/wait-for-dependency:0.1.0");
+
+        // It fits into a restricted pod whatever the pod itself says.
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let metadata = json!({"name": "rollcall", "labels": labels});
+        cluster.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await;
+        let mut pod = manifests.iter().find_map(pod).unwrap();
+        pod["spec"]["initContainers"] = json!([waiter]);
+        let tried = cluster.admin().try_out(&pod).await;
+        assert!(tried.is_ok(), "{chart}: {tried:?}");
+        for manifest in &manifests {
+            let tried = cluster.admin().try_out(manifest).await;
+            assert!(tried.is_ok(), "{chart}: {tried:?}\n{manifest:#}");
+        }
+    }
+    // The sidecar, with documents of the chart's own; rights to read what is needed.
+    let metadata = json!({"name": "web", "namespace": "rollcall"});
+    let uid = "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06";
+    let fragment = json!({"rollcall": "v1", "environment": {"name": "dev", "uid": uid}, "fragment": metadata, "modules": {"web": {}}});
+    for values in [
+        json!({"module": "web", "fragments": {"web": fragment}, "sidecar": true}),
+        json!({"needs": [{"secret": "a.b:c"}], "secrets": "api", "serviceAccountName": "{{ .Release.Name }}-own"}),
+        json!({"needs": [{"secret": "a.b:c"}], "secrets": "files", "secretNames": ["d"]}),
+    ] {
+        let manifests = charts.render("own", &rollcall(values));
+        let pod = manifests.iter().find_map(pod).unwrap();
+        for object in manifests.iter().chain([&pod]) {
+            let tried = cluster.admin().try_out(object).await;
+            assert!(tried.is_ok(), "{tried:?}\n{object:#}");
+        }
+    }
+    // Where nothing is needed there is nothing.
+    assert_eq!(init_containers(&charts.render("own", &json!({}))), Vec::<Value>::new());
+    // What a release says to all its charts, and a chart otherwise.
+    let values = json!({
+        "global": {"rollcall": {"image": {"registry": "registry.local", "tag": "7"}, "timeout": "5m"}},
+        "rollcall": {"needs": [{"tcp": "a:1"}], "image": {"tag": "8"}},
+    });
+    let waiter = waiter(&charts.render("own", &values));
+    assert_eq!(waiter["image"], "registry.local/rollcall/wait-for-dependency:8");
+    assert_eq!(args(&waiter), ["wait", "--tcp=a:1", "--timeout=5m"]);
+    cluster.stop().await;
+}
+
+/// Where services migrate, DIGIT's slot for more init containers stands at another indentation than theirs; so its library is
+/// given the line itself, once for all services.
+#[tokio::test]
+async fn one_line_in_the_library_of_digit_reaches_every_service() {
+    let sandbox = sandbox().await;
+    let charts = Charts::with_foreign(&sandbox).await;
+    let library = sandbox.dir().join("digit-library");
+    std::fs::create_dir_all(library.join("templates")).unwrap();
+    let of_digit = root().join("tests/charts/digit-common");
+    for (file, from, to) in [
+        ("values.yaml", "", ""),
+        (
+            "Chart.yaml",
+            "version: 0.0.2",
+            "version: 0.0.2\ndependencies:\n  - {name: common, alias: rollcall, version: 0.1.0, repository: 'file://../common'}",
+        ),
+        (
+            "templates/_deployment.yaml",
+            "      initContainers:\n",
+            "      initContainers:\n      {{- include \"rollcall.wait\" . | nindent 6 }}\n",
+        ),
+    ] {
+        let text = std::fs::read_to_string(of_digit.join(file)).unwrap();
+        std::fs::write(library.join(file), text.replacen(from, to, 1)).unwrap();
+    }
+    charts.add("digit-common", &library);
+    charts.add("digit-service", &root().join("tests/charts/digit-service"));
+    let migrates = json!({"initContainers": {"dbMigration": {"enabled": true}, "extraInitContainers": ""}});
+    let containers = init_containers(&charts.render("digit-service", &migrates));
+    let names: Vec<_> = containers.iter().map(|container| container["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["rollcall-wait", "db-migration"]);
+    assert_eq!(args(&containers[0])[1], "--postgres=postgresql://egov@postgres.backbone:5432/egov");
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_needs_is_said_with_its_key() {
+    let sandbox = sandbox().await;
+    let charts = Charts::with_foreign(&sandbox).await;
+    let postgres = |more: Value| {
+        let mut postgres = json!({"host": "h", "database": "d", "user": "u"});
+        postgres.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"needs": [{"postgres": postgres}]})
+    };
+    for (values, words) in [
+        (json!({"need": []}), "need"),
+        (json!({"needs": [{"tpc": "a:1"}]}), "'/needs/0': additional properties 'tpc'"),
+        (json!({"needs": [{"tcp": "a:1", "http": "b"}]}), "/needs/0"),
+        (json!({"needs": [{"tcp": 5}]}), "needs[0].tcp: is not a text"),
+        (
+            json!({"needs": [{"tcp": "a:1"}, {"postgres": {"host": "h", "user": "u"}}]}),
+            "needs[1].postgres.database: is missing",
+        ),
+        (postgres(json!({"hots": "x"})), "has no key `hots`"),
+        (postgres(json!({"password": "hunter2"})), "write {secret: NAME, key: KEY}"),
+        (json!({"needs": [{"postgres": "postgresql://u:hunter2@h/d"}]}), "needs[0]: holds a password"),
+        (json!({"needs": [{"tcp": "a:1"}], "module": "m"}), "exclude each other"),
+        (json!({"module": "m"}), "stand in documents"),
+        (json!({"module": "m", "documents": "d", "fragments": {"a": {"databses": 1}}}), "databses"),
+        (json!({"secrets": "vault"}), "secrets"),
+        (json!({"needs": [{"secret": "a:b"}]}), "secrets: env holds one password only"),
+        (
+            json!({"needs": [{"postgres": {"host": "h", "database": "d", "user": "u", "password": {"secret": "a", "key": "k"}}},
+                {"postgres": {"host": "h", "database": "d", "user": "v", "password": {"secret": "b", "key": "k"}}}]}),
+            "secrets: env holds one password only",
+        ),
+        (json!({"needs": [{"secret": "a:b"}], "secrets": "api"}), "rollcall.serviceAccountName"),
+        (json!({"sidecar": true, "needs": [{"tcp": "a:1"}]}), "give `module`"),
+    ] {
+        let output = charts.template("own", &rollcall(values.clone()));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(words), "{values}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    // Also in a chart that has no schema of ours.
+    let output = charts.template("umbrella", &json!({"keycloak": {"rollcall": {"nedes": []}}}));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("`nedes`") && said.contains("needs"), "{said}");
+    sandbox.stop().await.unwrap();
+}
+
+/// The library's values are told twice: to charts that have it as `rollcall`, and within it for those that do not.
+#[tokio::test]
+async fn what_is_usual_is_what_the_values_say() {
+    let library = std::fs::read_to_string(root().join("charts/common/templates/_config.tpl")).unwrap();
+    let begin = "{{- define \"rollcall.config.usual\" -}}";
+    let usual = library.split_once(begin).unwrap().1.split_once("{{- end -}}").unwrap().0;
+    let usual: Value = serde_saphyr::from_str(usual).unwrap();
+    assert_eq!(usual, defaults(&root().join("charts/common")));
+}
+
+#[tokio::test]
+async fn before_kubernetes_1_29_an_init_container_stands_in_for_the_sidecar() {
+    let sandbox = sandbox().await;
+    let charts = Charts::with_foreign(&sandbox).await;
+    let values =
+        rollcall(json!({"module": "web", "documents": "docs", "sidecar": true, "hub": "http://hub:7070"}));
+    let at = |version: &str| {
+        let manifests = charts.render_as("syncer", "own", &values, &["--kube-version", version]);
+        assert_eq!(init_containers(&manifests).len(), 1);
+        waiter(&manifests)
+    };
+    for version in ["1.29.0", "1.34.1", "v1.30.4-gke.100"] {
+        let sidecar = at(version);
+        assert_eq!(sidecar["restartPolicy"], "Always", "{version}");
+        assert_eq!(args(&sidecar), ["wait", "--module=web", "--", "/rollcall", "serve"]);
+        assert_eq!(sidecar["startupProbe"]["grpc"]["port"], 7071);
+    }
+    for version in ["1.28.0", "1.28.15-eks-1", "1.27.3"] {
+        let plain = at(version);
+        assert_eq!(plain.get("restartPolicy"), None, "{version}");
+        assert_eq!(args(&plain), ["wait", "--module=web"]);
+        assert_eq!(plain.get("startupProbe"), None);
+    }
+    sandbox.stop().await.unwrap();
+}
+
+/// The container does what it says, with a real server.
+#[tokio::test]
+async fn the_container_waits_until_the_login_works() {
+    let sandbox = sandbox().await;
+    let charts = Charts::with_foreign(&sandbox).await;
+    let postgres = sandbox.postgres(PostgresOptions::default()).await.unwrap();
+    postgres.ready(PATIENCE).await.unwrap();
+    let login = |user: &str, secret: &str| {
+        json!({"postgres": {"host": postgres.host(), "port": postgres.port(), "database": "postgres",
+        "user": user, "sslmode": "disable", "password": {"secret": secret, "key": "password"}}})
+    };
+    let right = |_: &str, _: &str| postgres.password().to_owned();
+
+    let values = rollcall(json!({"needs": [login(postgres.superuser(), "db")], "timeout": "30s"}));
+    let container = waiter(&charts.render("own", &values));
+    sandbox.run(process("right", &container, &sandbox, right), PATIENCE).await.unwrap();
+
+    let values = rollcall(json!({"needs": [login(postgres.superuser(), "db")], "failFast": true}));
+    let container = waiter(&charts.render("own", &values));
+    let wrong = process("wrong", &container, &sandbox, |_, _| "wrong".to_owned());
+    let exit = sandbox.spawn(wrong).await.unwrap().exited(PATIENCE).await.unwrap();
+    assert_eq!(exit.code, Some(65));
+
+    // Several passwords and a Secret, from files that appear while it waits.
+    let needs = json!([login(postgres.superuser(), "db"), login("postgres", "other"), {"secret": {"secret": "signing", "key": "key"}}]);
+    let values = rollcall(json!({"needs": needs, "secrets": "files", "timeout": "60s"}));
+    let manifests = charts.render("own", &values);
+    let spec = process("files", &waiter(&manifests), &sandbox, right);
+    let waiting = sandbox.spawn(spec).await.unwrap();
+    let volumes = manifests.iter().find_map(pod).unwrap()["spec"]["volumes"].clone();
+    let mounts = waiter(&manifests)["volumeMounts"].clone();
+    assert_eq!(mounts.as_array().unwrap().len(), 3);
+    for (secret, key, value) in [
+        ("db", "password", postgres.password()),
+        ("other", "password", postgres.password()),
+        ("signing", "key", "x"),
+    ] {
+        assert!(waiting.pid().is_some(), "before {secret} is there");
+        let mount = mounts
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|m| m["mountPath"].as_str().unwrap().ends_with(secret))
+            .unwrap();
+        let volume =
+            volumes.as_array().unwrap().iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+        assert_eq!(volume["secret"], json!({"secretName": secret, "optional": true}));
+        let folder = sandbox.dir().join(mount["mountPath"].as_str().unwrap().trim_start_matches('/'));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(key), value).unwrap();
+    }
+    assert!(waiting.exited(PATIENCE).await.unwrap().success());
+    sandbox.stop().await.unwrap();
+}
+
+/// Documents that a chart brings along, and the sidecar that looks at them on and on.
+#[tokio::test]
+async fn the_sidecar_serves_when_the_needs_are_met() {
+    let sandbox = sandbox().await;
+    let charts = Charts::with_foreign(&sandbox).await;
+    let [needed, grpc, health, metrics] = sandbox::ports::free(4).unwrap()[..] else { panic!("no ports") };
+    let fragment = json!({
+        "rollcall": "v1", "environment": {"name": "dev", "uid": "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06"},
+        "fragment": {"name": "web", "namespace": "rollcall"},
+        "modules": {"web": {"needs": ["module/api"]}, "api": {"ready": {"tcp": {"address": format!("127.0.0.1:{needed}")}}}},
+    });
+    let settings = json!({
+        "ROLLCALL_LISTEN": format!("127.0.0.1:{grpc}"), "ROLLCALL_HEALTH_LISTEN": format!("127.0.0.1:{health}"),
+        "ROLLCALL_METRICS_LISTEN": format!("127.0.0.1:{metrics}"),
+    });
+    let values = rollcall(json!({"module": "web", "fragments": {"web": fragment}, "sidecar": true}));
+    let manifests = charts.render("own", &values);
+    let configmap = manifests.iter().find(|manifest| manifest["kind"] == "ConfigMap").unwrap();
+    let volumes = &manifests.iter().find_map(pod).unwrap()["spec"]["volumes"];
+    assert_eq!(volumes[0]["configMap"]["name"], configmap["metadata"]["name"]);
+    let folder = sandbox.dir().join("etc/rollcall/documents");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, text) in configmap["data"].as_object().unwrap() {
+        std::fs::write(folder.join(name), text.as_str().unwrap()).unwrap();
+    }
+    let mut spec = process("sidecar", &waiter(&manifests), &sandbox, |_, _| String::new());
+    // The pod has its ports for itself; this machine does not.
+    for (name, value) in settings.as_object().unwrap() {
+        spec = spec.env(name, value.as_str().unwrap());
+    }
+    sandbox.spawn(spec).await.unwrap();
+    let serves = async || tokio::net::TcpStream::connect(("127.0.0.1", health)).await.is_ok();
+    assert!(!serves().await, "before the need is met");
+    let _api = tokio::net::TcpListener::bind(("127.0.0.1", needed)).await.unwrap();
+    until("it serves", async || serves().await).await;
+    let hub = format!("http://127.0.0.1:{grpc}");
+    until("it has seen the module", async || {
+        let said = text(&acceptance::rollcall(&["status", "--hub", &hub], &[]));
+        eprintln!("{said}");
+        said.contains("module/api")
+    })
+    .await;
+    sandbox.stop().await.unwrap();
+}

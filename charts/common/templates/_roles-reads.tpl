@@ -17,6 +17,19 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Where the hub tells pods why they wait: in the namespaces of modules. Give: fragments, rules. */}}
+{{- define "rollcall.events.rules" -}}
+{{- $namespaces := dict -}}
+{{- range .fragments -}}
+{{- if .modules -}}{{- $_ := set $namespaces .fragment.namespace true -}}{{- end -}}
+{{- end -}}
+{{- $rules := .rules -}}
+{{- range $namespace, $_ := $namespaces -}}
+  {{- $rule := dict "apiGroups" (list "events.k8s.io") "resources" (list "events") "verbs" (list "create") -}}
+  {{- include "rollcall.roles.add" (dict "rules" $rules "namespace" $namespace "part" "events" "rule" $rule) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Notes the Secret that a document refers to, if it does. Give: reads, fragment, reference (`{secret, key}`, may be empty). */}}
 {{- define "rollcall.reads.note" -}}
 {{- with .reference -}}

@@ -14,6 +14,7 @@ then by the part of a Role's name that says what is done, and become one Role an
 {{- include "rollcall.secret-syncer.rules" $give -}}
 {{- else if has .kind (list "hub" "postgres-init" "topic-provisioner" "waiter") -}}
 {{- include "rollcall.reads.rules" (merge (dict "kind" .kind "module" .module) $give) -}}
+{{- if eq .kind "hub" -}}{{- include "rollcall.events.rules" $give -}}{{- end -}}
 {{- end -}}
 {{- if and .fragments (ne (toString $roles.create) "false") -}}
 {{- $process := ternary (printf "waiter-%s" .module) .kind (eq .kind "waiter") -}}

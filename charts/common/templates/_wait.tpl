@@ -86,7 +86,7 @@ imagePullPolicy: {{ dig "pullPolicy" "IfNotPresent" ($config.image | default dic
 args:
   {{- toYaml $args | nindent 2 }}
 {{- $settings := $config.settings | default dict -}}
-{{- with $config.hub }}{{- $settings = merge (dict "ROLLCALL_HUB" .) $settings -}}{{- end -}}
+{{- with $config.hub }}{{- $settings = merge (dict "ROLLCALL_HUB" . "ROLLCALL_HUB_TOKEN_FILE" "/run/rollcall/hub/token") $settings -}}{{- end -}}
 {{- if $documents }}{{- $settings = merge (dict "ROLLCALL_DOCUMENTS" "/etc/rollcall/documents") $settings -}}{{- end -}}
 {{- if $files }}{{- $settings = merge (dict "ROLLCALL_SECRETS_DIR" "/run/rollcall/secrets") $settings -}}{{- end -}}
 {{- if or $settings $password $config.extraEnv }}
@@ -104,8 +104,11 @@ resources:
   {{- include "rollcall.resources" (dict "resources" $config.resources) | nindent 2 }}
 securityContext:
   {{- include "rollcall.securityContext" $config.securityContext | nindent 2 }}
-{{- if or $documents (and $files $all.secrets) $config.extraVolumeMounts }}
+{{- if or $documents $config.hub (and $files $all.secrets) $config.extraVolumeMounts }}
 volumeMounts:
+  {{- if $config.hub }}
+  - {name: rollcall-hub, mountPath: /run/rollcall/hub, readOnly: true}
+  {{- end }}
   {{- if $documents }}
   - {name: rollcall-documents, mountPath: /etc/rollcall/documents, readOnly: true}
   {{- end }}
@@ -126,6 +129,12 @@ volumeMounts:
 {{- if or $config.documents $config.fragments }}
 - name: rollcall-documents
   configMap: {name: {{ include "rollcall.config.documents" . }}}
+{{- end }}
+{{- if $config.hub }}
+# By which the hub knows the pod: good for nothing else.
+- name: rollcall-hub
+  projected:
+    sources: [{serviceAccountToken: {audience: rollcall, expirationSeconds: 3600, path: token}}]
 {{- end }}
 {{- if eq $config.secrets "files" }}
 {{- range (include "rollcall.needs" . | fromJson).secrets }}

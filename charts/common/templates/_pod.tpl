@@ -39,6 +39,11 @@ limits: {memory: {{ .memory | default "64Mi" }}}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether a part tells a hub what it knows. Give: a part. */}}
+{{- define "rollcall.part.tells" -}}
+{{- if or (dig "ROLLCALL_HUB" "" (.settings | default dict)) (dig "settings" "ROLLCALL_HUB" "" .values) -}}yes{{- end -}}
+{{- end -}}
+
 {{/* The ConfigMap of a chart's documents. Give: a part. */}}
 {{- define "rollcall.documents" -}}
 {{- include "rollcall.fragments.check" . }}
@@ -142,6 +147,12 @@ spec:
   volumes:
     - name: documents
       configMap: {name: {{ include "rollcall.fullname" $root }}}
+    {{- if include "rollcall.part.tells" $part }}
+    # By which the hub knows the pod: good for nothing else.
+    - name: hub
+      projected:
+        sources: [{serviceAccountToken: {audience: rollcall, expirationSeconds: 3600, path: token}}]
+    {{- end }}
     {{- with .extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -160,6 +171,9 @@ env:
   - {name: ROLLCALL_LISTEN, value: "0.0.0.0:7070"}
   - name: ROLLCALL_INSTANCE
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  {{- if include "rollcall.part.tells" $ }}
+  - {name: ROLLCALL_HUB_TOKEN_FILE, value: /run/rollcall/hub/token}
+  {{- end }}
   {{- with merge (dict) (.settings | default dict) ($.settings | default dict) }}
   {{- include "rollcall.settings" . | trim | nindent 2 }}
   {{- end }}
@@ -172,6 +186,9 @@ securityContext:
   {{- include "rollcall.securityContext" .securityContext | nindent 2 }}
 volumeMounts:
   - {name: documents, mountPath: /etc/rollcall/documents, readOnly: true}
+  {{- if include "rollcall.part.tells" $ }}
+  - {name: hub, mountPath: /run/rollcall/hub, readOnly: true}
+  {{- end }}
   {{- with .extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

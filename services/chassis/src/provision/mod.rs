@@ -237,7 +237,8 @@ fn announcer(environment: &Environment, context: &Context) -> Result<Announcer, 
     let identity = environment.identity().clone();
     let announcer = Announcer::new(context.bus(&identity), identity, context.source());
     if let Some(uri) = &context.settings.hub {
-        let hub = HubClient::new(uri, context.source()).map_err(Failure::usage)?;
+        let token_file = context.settings.hub_token_file.clone();
+        let hub = HubClient::with_token(uri, context.source(), token_file).map_err(Failure::usage)?;
         let fragments: Result<Vec<Fragment>, _> =
             environment.sources().map(|s| (&s.document).try_into()).collect();
         hub.register(fragments.map_err(Failure::internal)?);

@@ -12,8 +12,15 @@ impl Charts {
     pub async fn with_foreign(sandbox: &Sandbox) -> Charts {
         let charts = Charts::of(sandbox).await;
         // In the order of what needs what.
-        for name in ["own", "digit-common", "digit-service", "bitnami-common", "bitnami-keycloak", "umbrella"]
-        {
+        for name in [
+            "own",
+            "digit-common",
+            "digit-service",
+            "bitnami-common",
+            "bitnami-keycloak",
+            "umbrella",
+            "openg2p-registry",
+        ] {
             charts.add(name, &root().join("tests/charts").join(name));
         }
         charts

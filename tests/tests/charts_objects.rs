@@ -42,6 +42,11 @@ async fn an_api_server_takes_every_object_and_every_pod_is_restricted() {
             assert!(tried.is_ok(), "{at}: {tried:?}\n{manifest:#}");
             objects += 1;
             if let Some(pod) = pod(manifest) {
+                // A token is given to one container by a volume, and to none of the exporter.
+                assert_eq!(pod["spec"]["automountServiceAccountToken"], false, "{at}");
+                let exports =
+                    manifest["metadata"]["labels"]["app.kubernetes.io/component"] == "telemetry-exporter";
+                assert_eq!(pod.to_string().contains("\"serviceAccountToken\""), !exports, "{at}");
                 let tried = cluster.admin().try_out(&pod).await;
                 assert!(tried.is_ok(), "{at}: {tried:?}\n{pod:#}");
                 pods += 1;

@@ -76,6 +76,11 @@ automountServiceAccountToken: false
 {{- end }}
 {{- end -}}
 
+{{/* Whether a part asks the API server anything. Give: a part. */}}
+{{- define "rollcall.asks" -}}
+{{- if ne .kind "telemetry-exporter" -}}yes{{- end -}}
+{{- end -}}
+
 {{/* The pod of a part. Give: a part with args, and restart (its restartPolicy, may be empty) and init (init containers, YAML). */}}
 {{- define "rollcall.pod" -}}
 {{- $part := . -}}
@@ -96,7 +101,8 @@ metadata:
     {{- end }}
 spec:
   serviceAccountName: {{ include "rollcall.part.account" $part }}
-  automountServiceAccountToken: true
+  # Only our own container is given a token, and one that is soon no longer good.
+  automountServiceAccountToken: false
   enableServiceLinks: false
   {{- with $part.restart }}
   restartPolicy: {{ . }}
@@ -142,6 +148,14 @@ spec:
   volumes:
     - name: documents
       configMap: {name: {{ include "rollcall.fullname" $root }}}
+    {{- if include "rollcall.asks" $part }}
+    - name: api
+      projected:
+        sources:
+          - serviceAccountToken: {path: token, expirationSeconds: 600}
+          - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+          - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+    {{- end }}
     {{- with .extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -172,6 +186,9 @@ securityContext:
   {{- include "rollcall.securityContext" .securityContext | nindent 2 }}
 volumeMounts:
   - {name: documents, mountPath: /etc/rollcall/documents, readOnly: true}
+  {{- if include "rollcall.asks" $ }}
+  - {name: api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+  {{- end }}
   {{- with .extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

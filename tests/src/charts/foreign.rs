@@ -71,10 +71,10 @@ pub fn process(
                 sandbox.dir().join(path.trim_start_matches('/')).display().to_string()
             }
             Some(value) => value.to_owned(),
-            None => {
-                let of = &variable["valueFrom"]["secretKeyRef"];
-                secrets(of["name"].as_str().unwrap(), of["key"].as_str().unwrap())
-            }
+            None => match &variable["valueFrom"]["secretKeyRef"] {
+                Value::Null => name.to_owned(),
+                of => secrets(of["name"].as_str().unwrap(), of["key"].as_str().unwrap()),
+            },
         };
         spec = spec.env(variable["name"].as_str().unwrap(), value);
     }

@@ -238,16 +238,23 @@ async fn documents_and_settings_are_what_the_programs_read() {
             assert_eq!(merged.problems, [], "{at}");
             assert!(!alone || chassis::documents::load_complete(&[dir]).is_ok(), "{at}");
         }
-        for container in manifests.iter().filter_map(pod).flat_map(|pod| {
+        let containers =
+            manifests.iter().filter_map(|manifest| Some((manifest["kind"] == "Job", pod(manifest)?)));
+        let containers = containers.flat_map(|(ends, pod)| {
             let of = |key: &str| pod["spec"][key].as_array().cloned().unwrap_or_default();
-            [of("initContainers"), of("containers")].concat()
-        }) {
+            let all = [of("initContainers"), of("containers")].concat();
+            all.into_iter().map(move |container| (ends, container))
+        });
+        for (ends, container) in containers {
             let env = container["env"].as_array().unwrap().iter();
             let env =
                 env.filter_map(|v| Some((v["name"].as_str()?.to_owned(), v["value"].as_str()?.to_owned())));
             let settings = Settings::load(env);
             assert!(settings.is_ok(), "{at}: {settings:?}");
-            assert_eq!(settings.unwrap().health_listen.port(), 7071);
+            let settings = settings.unwrap();
+            assert_eq!(settings.health_listen.port(), 7071);
+            // What ends waits as long for what others make; what serves does not end.
+            assert_eq!(settings.deadline.is_some(), ends, "{at}");
         }
     }
     assert!(documents > 100, "{documents}");

@@ -128,7 +128,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ $part.kind }}
-      {{- include "rollcall.container" (merge (dict "program" $what.program) $part) | nindent 6 }}
+      {{- include "rollcall.container" (merge (dict "program" $what.program "once" $part.restart) $part) | nindent 6 }}
       {{- if not $part.restart }}
       ports:
         - {name: grpc, containerPort: 7070}
@@ -162,7 +162,7 @@ spec:
 {{- end -}}
 {{- end -}}
 
-{{/* What stands in a container of ours besides its name. Give: a part with args and program. */}}
+{{/* What stands in a container of ours besides its name. Give: a part with args and program, and once (if it is to end). */}}
 {{- define "rollcall.container" -}}
 {{- with .values -}}
 image: {{ include "rollcall.image" (dict "image" .image "program" $.program) | quote }}
@@ -174,7 +174,9 @@ env:
   - {name: ROLLCALL_LISTEN, value: "0.0.0.0:7070"}
   - name: ROLLCALL_INSTANCE
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
-  {{- with merge (dict) (.settings | default dict) ($.settings | default dict) }}
+  {{- $usual := dict }}
+  {{- if $.once }}{{- $usual = dict "ROLLCALL_DEADLINE" ((.job | default dict).deadline | default "1h") }}{{- end }}
+  {{- with merge (dict) (.settings | default dict) ($.settings | default dict) $usual }}
   {{- include "rollcall.settings" . | trim | nindent 2 }}
   {{- end }}
   {{- with .extraEnv }}

@@ -86,6 +86,13 @@ async fn the_old_charts_values_report_first_and_touch_nothing_that_the_old_scrip
     assert!(said.contains("role `odkuser` exists and carries no mark"), "{said}");
     assert!(said.contains("would make role `syncer_owner`"), "{said}");
     assert_eq!(catalog(&postgres, ".").await, before, "a report changes nothing");
+    // Where nothing is in the way the report is all there is to do.
+    let mut fresh = values.clone();
+    fresh["databases"].as_array_mut().unwrap().truncate(1);
+    let documents = install(&cluster, &charts.render("postgres-init", &fresh), "fresh").await;
+    let report = Running::start(&cluster, "fresh", &kubeconfig, &["postgres-init", "apply", &documents]);
+    report.ends(0, "mode is report; would").await;
+    assert_eq!(catalog(&postgres, ".").await, before);
 
     // Then enforced: what is new is made, its password too; what was there is refused by name and stays.
     cluster.admin().delete("secret", "rollcall", "syncer").await.unwrap();

@@ -5,6 +5,7 @@
 use acceptance::charts::Charts;
 use acceptance::charts::foreign::{process, waiter};
 use acceptance::charts::matrix::pod;
+use acceptance::cluster::Cluster;
 use acceptance::{PATIENCE, binary, text, until};
 use sandbox::{Options, PostgresOptions, Sandbox, Supervisor};
 use serde_json::{Value, json};
@@ -153,4 +154,58 @@ async fn a_waiter_is_woken_by_the_hub() {
     assert!(waiting.exited(PATIENCE).await.unwrap().success(), "{}", said());
     assert!(said().contains("released: module/api"), "{}", said());
     sandbox.stop().await.unwrap();
+}
+
+/// An environment as its chart renders it, in no order: each process runs as its own account, with the rights it is given and no
+/// others, and all is there when the last Secret is.
+#[tokio::test]
+async fn an_environment_comes_up_with_the_rights_that_are_rendered() {
+    let cluster = Cluster::start(&[]).await;
+    let charts = Charts::with_foreign(&cluster.sandbox).await;
+    let postgres = cluster.postgres().await;
+    let server = json!({"host": postgres.host(), "port": postgres.port(), "tls": {"mode": "disable"},
+        "admin": {"user": "postgres", "password": {"secret": "pg", "key": "password"}}});
+    let app = json!({"name": "shop_user", "password": {"secret": "shop-db", "key": "password"}});
+    let fragment = json!({
+        "rollcall": "v1", "environment": {"name": "dev", "uid": "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06"},
+        "fragment": {"name": "shop", "namespace": "shop"},
+        "postgres": {"main": server},
+        "databases": {"shop": {"server": "main", "roles": {"app": app}}},
+        "secrets": {"pg": {"external": true}, "shop-db": {"generate": {"password": {"kind": "password"}}}},
+        "modules": {"web": {"needs": ["database/shop"]}},
+    });
+    let values = json!({
+        "fragments": {"shop": fragment}, "waiters": {"web": "web"}, "hub": {"enabled": false},
+        "secretSyncer": {"run": "apply"}, "postgresInit": {"run": "apply"}, "topicProvisioner": {"run": "apply"},
+    });
+    let manifests = charts.render("environment", &values);
+    cluster.namespace("shop").await;
+    for manifest in manifests.iter().filter(|manifest| manifest["kind"] != "Job") {
+        cluster.apply(manifest.clone()).await;
+    }
+    mount(&manifests, &cluster.sandbox);
+    let waiting = rollcall(json!({"module": "web", "documents": "syncer-environment"}));
+    let mut containers = vec![("shop", "web".to_owned(), waiter(&charts.render("own", &waiting)))];
+    for pod in manifests.iter().filter_map(pod) {
+        let account = pod["spec"]["serviceAccountName"].as_str().unwrap().to_owned();
+        containers.push(("rollcall", account, pod["spec"]["containers"][0].clone()));
+    }
+    assert_eq!(containers.len(), 4);
+    let mut running = Vec::new();
+    for (namespace, account, container) in &containers {
+        let kubeconfig = cluster.account((namespace, account)).await.kubeconfig;
+        let spec = process(account, container, &cluster.sandbox, |_, _| String::new());
+        let spec = spec.env("KUBECONFIG", kubeconfig.display().to_string());
+        running.push(cluster.sandbox.spawn(spec).await.unwrap());
+    }
+    let said = |of: usize| std::fs::read_to_string(running[of].log()).unwrap();
+    until("the waiter says what it lacks", async || said(0).contains("database/shop")).await;
+    assert!(running[0].pid().is_some(), "{}", said(0));
+    cluster.secret("shop", "pg", &[("password", postgres.password())]).await;
+    for (number, process) in running.iter().enumerate() {
+        let exit = process.exited(PATIENCE).await.unwrap();
+        assert!(exit.success(), "{}: {exit:?}\n{}", process.name(), said(number));
+    }
+    assert!(said(0).contains("released: database/shop"), "{}", said(0));
+    cluster.stop().await;
 }

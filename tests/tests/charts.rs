@@ -184,6 +184,7 @@ async fn charts_lint_and_say_what_is_wrong_with_values() {
         ("cluster", json!({"policy": {"account": []}}), "account"),
         ("environment", json!({}), "fragments: give at least one"),
         ("environment", with("hub", &json!({"replcas": 2})), "'replcas'"),
+        ("environment", with("hub", &json!({"replicas": 2})), "'/hub/replicas'"),
         ("environment", with("bus", &json!({"brokers": ["kafka"]})), "'/bus/brokers/0'"),
         ("environment", with("settings", &json!({"ROLLCALL_BROKER": "k:1"})), "'ROLLCALL_BROKER'"),
         ("environment", with("topicProvisioner", &json!({"run": "once"})), "'/topicProvisioner/run'"),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
 
 use acceptance::charts::Charts;
+use acceptance::charts::foreign::{args, waiter};
 use acceptance::charts::matrix::old_databases;
 use acceptance::cluster::Cluster;
 use acceptance::running::Running;
@@ -85,6 +86,13 @@ async fn the_old_charts_values_report_first_and_touch_nothing_that_the_old_scrip
     assert!(said.contains("role `odkuser` exists and carries no mark"), "{said}");
     assert!(said.contains("would make role `syncer_owner`"), "{said}");
     assert_eq!(catalog(&postgres, ".").await, before, "a report changes nothing");
+    // Where nothing is in the way the report is all there is to do.
+    let mut fresh = values.clone();
+    fresh["databases"].as_array_mut().unwrap().truncate(1);
+    let documents = install(&cluster, &charts.render("postgres-init", &fresh), "fresh").await;
+    let report = Running::start(&cluster, "fresh", &kubeconfig, &["postgres-init", "apply", &documents]);
+    report.ends(0, "mode is report; would").await;
+    assert_eq!(catalog(&postgres, ".").await, before);
 
     // Then enforced: what is new is made, its password too; what was there is refused by name and stays.
     cluster.admin().delete("secret", "rollcall", "syncer").await.unwrap();
@@ -152,5 +160,59 @@ async fn what_cannot_be_done_with_old_values_is_said() {
         (&json!("dev"), &json!("enforce"))
     );
     assert_eq!(fragment["databases"]["odkdb"]["extensions"], json!(["pgcrypto", "unaccent"]));
+    sandbox.stop().await.unwrap();
+}
+
+/// A module's chart that has it twice, and waits for what it makes.
+#[tokio::test]
+async fn a_modules_chart_has_it_as_a_dependency_as_before() {
+    let supervisor = sandbox::Supervisor::command(acceptance::binary(), ["sandbox-supervisor"]);
+    let sandbox = sandbox::Sandbox::start(sandbox::Options::new(supervisor)).await.unwrap();
+    let charts = Charts::with_foreign(&sandbox).await;
+    let global = json!({"mode": "enforce", "environment": {"name": "dev", "uid": "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06"}});
+    let manifests =
+        charts.render_as("far-mers", "openg2p-registry", &json!({"global": {"rollcall": global}}), &[]);
+    let names = |kind: &str| -> Vec<&str> {
+        let of_kind = manifests.iter().filter(|manifest| manifest["kind"] == kind);
+        of_kind.map(|manifest| manifest["metadata"]["name"].as_str().unwrap()).collect()
+    };
+    for kind in ["ServiceAccount", "ConfigMap", "NetworkPolicy"] {
+        assert_eq!(names(kind), ["far-mers-awe-pg-init", "far-mers-postgres-init"], "{kind}");
+    }
+    for kind in ["Role", "RoleBinding"] {
+        assert_eq!(names(kind), ["far-mers-awe-pg-init-read", "far-mers-postgres-init-read"], "{kind}");
+    }
+    let jobs = names("Job");
+    assert!(jobs.len() == 2 && jobs[0] != jobs[1], "{jobs:?}");
+
+    // Both are fragments of one environment, and right together.
+    let folder = sandbox.dir().join("fragments");
+    std::fs::create_dir_all(&folder).unwrap();
+    for configmap in manifests.iter().filter(|manifest| manifest["kind"] == "ConfigMap") {
+        let name = configmap["metadata"]["name"].as_str().unwrap();
+        let text = configmap["data"]["openg2p-databases.json"].as_str().unwrap();
+        std::fs::write(folder.join(format!("{name}.json")), text).unwrap();
+    }
+    let merged = chassis::documents::load(&[folder]);
+    assert_eq!(merged.problems, []);
+    let environment = merged.environment.unwrap();
+    let databases: Vec<String> =
+        environment.databases().map(|database| database.component.to_string()).collect();
+    assert_eq!(databases, ["database/far-mers_awe", "database/far_mers"]);
+    assert_eq!(merged.problems, []);
+
+    // The module waits for the very login that is made.
+    let container =
+        waiter(&manifests.iter().filter(|m| m["kind"] == "Deployment").cloned().collect::<Vec<_>>());
+    assert_eq!(
+        args(&container),
+        ["wait", "--postgres=postgresql://far_mers_user@commons-postgresql:5432/far_mers"]
+    );
+    let of = json!({"name": "far-mers", "key": "far-mers-db-user"});
+    assert_eq!(container["env"][0]["valueFrom"]["secretKeyRef"], of);
+
+    // Without them there is nothing of them.
+    let off = json!({"postgres-init": {"enabled": false}, "awe-pg-init": {"enabled": false}});
+    assert_eq!(charts.render("openg2p-registry", &off).len(), 1);
     sandbox.stop().await.unwrap();
 }

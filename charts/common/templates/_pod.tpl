@@ -81,6 +81,11 @@ automountServiceAccountToken: false
 {{- end }}
 {{- end -}}
 
+{{/* Whether a part asks the API server anything. Give: a part. */}}
+{{- define "rollcall.asks" -}}
+{{- if ne .kind "telemetry-exporter" -}}yes{{- end -}}
+{{- end -}}
+
 {{/* The pod of a part. Give: a part with args, and restart (its restartPolicy, may be empty) and init (init containers, YAML). */}}
 {{- define "rollcall.pod" -}}
 {{- $part := . -}}
@@ -101,7 +106,8 @@ metadata:
     {{- end }}
 spec:
   serviceAccountName: {{ include "rollcall.part.account" $part }}
-  automountServiceAccountToken: true
+  # Only our own container is given a token, and one that is soon no longer good.
+  automountServiceAccountToken: false
   enableServiceLinks: false
   {{- with $part.restart }}
   restartPolicy: {{ . }}
@@ -127,7 +133,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ $part.kind }}
-      {{- include "rollcall.container" (merge (dict "program" $what.program) $part) | nindent 6 }}
+      {{- include "rollcall.container" (merge (dict "program" $what.program "once" $part.restart) $part) | nindent 6 }}
       {{- if not $part.restart }}
       ports:
         - {name: grpc, containerPort: 7070}
@@ -153,13 +159,21 @@ spec:
       projected:
         sources: [{serviceAccountToken: {audience: rollcall, expirationSeconds: 3600, path: token}}]
     {{- end }}
+    {{- if include "rollcall.asks" $part }}
+    - name: api
+      projected:
+        sources:
+          - serviceAccountToken: {path: token, expirationSeconds: 600}
+          - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+          - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+    {{- end }}
     {{- with .extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end -}}
 {{- end -}}
 
-{{/* What stands in a container of ours besides its name. Give: a part with args and program. */}}
+{{/* What stands in a container of ours besides its name. Give: a part with args and program, and once (if it is to end). */}}
 {{- define "rollcall.container" -}}
 {{- with .values -}}
 image: {{ include "rollcall.image" (dict "image" .image "program" $.program) | quote }}
@@ -174,7 +188,9 @@ env:
   {{- if include "rollcall.part.tells" $ }}
   - {name: ROLLCALL_HUB_TOKEN_FILE, value: /run/rollcall/hub/token}
   {{- end }}
-  {{- with merge (dict) (.settings | default dict) ($.settings | default dict) }}
+  {{- $usual := dict }}
+  {{- if $.once }}{{- $usual = dict "ROLLCALL_DEADLINE" ((.job | default dict).deadline | default "1h") }}{{- end }}
+  {{- with merge (dict) (.settings | default dict) ($.settings | default dict) $usual }}
   {{- include "rollcall.settings" . | trim | nindent 2 }}
   {{- end }}
   {{- with .extraEnv }}
@@ -188,6 +204,9 @@ volumeMounts:
   - {name: documents, mountPath: /etc/rollcall/documents, readOnly: true}
   {{- if include "rollcall.part.tells" $ }}
   - {name: hub, mountPath: /run/rollcall/hub, readOnly: true}
+  {{- end }}
+  {{- if include "rollcall.asks" $ }}
+  - {name: api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
   {{- end }}
   {{- with .extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}

@@ -81,13 +81,13 @@ activeDeadlineSeconds: {{ . }}
 {{- if not (kindIs "invalid" $job.ttlSecondsAfterFinished) }}
 ttlSecondsAfterFinished: {{ $job.ttlSecondsAfterFinished }}
 {{- end }}
-# What trying again does not mend ends the Job at once: wrong usage, refused, in a circle, out of time.
+# What trying again does not mend ends the Job at once: wrong usage, refused, in a circle.
 podFailurePolicy:
   rules:
     - action: Ignore
       onPodConditions: [{type: DisruptionTarget, status: "True"}]
     - action: FailJob
-      onExitCodes: {operator: In, values: [2, 65, 70, 124]}
+      onExitCodes: {operator: In, values: [2, 65, 70]}
 template:
   {{- include "rollcall.pod" . | nindent 2 }}
 {{- end -}}

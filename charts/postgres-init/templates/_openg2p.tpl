@@ -45,18 +45,21 @@
 {{- fail (printf "image.repository: %s is the image of the old script, which this chart does not speak to; leave it out" .Values.image.repository) -}}
 {{- end -}}
 {{- $root := . -}}
+{{- /* Several such charts are fragments of one environment. What they share none of them declares (a name that stands twice refuses
+both): each calls the server by its own name, and whose the administrator's Secret is it leaves open. */ -}}
+{{- $name := include "rollcall.shorten" (dict "text" (include "rollcall.fullname" . | replace "." "-") "max" 63) -}}
 {{- $databases := dict -}}
 {{- $secrets := dict -}}
 {{- range $index, $entry := .Values.databases -}}
-  {{- $name := tpl $entry.name $root -}}
-  {{- $key := lower $name -}}
+  {{- $called := tpl $entry.name $root -}}
+  {{- $key := lower $called -}}
   {{- if hasKey $databases $key -}}
-    {{- fail (printf "databases[%d].name: `%s` stands there twice; each would set the other's password" $index $name) -}}
+    {{- fail (printf "databases[%d].name: `%s` stands there twice; each would set the other's password" $index $called) -}}
   {{- end -}}
   {{- $secret := tpl $entry.secret $root -}}
   {{- $passwordKey := tpl $entry.secretUserPasswordKey $root -}}
   {{- $app := dict "name" (tpl $entry.user $root) "password" (dict "secret" $secret "key" $passwordKey) "ddl" "as-owner" -}}
-  {{- $database := dict "server" "main" "name" $name "roles" (dict "app" $app) -}}
+  {{- $database := dict "server" $name "name" $called "roles" (dict "app" $app) -}}
   {{- with $entry.extensions -}}
     {{- $extensions := . -}}
     {{- if kindIs "string" . -}}{{- $extensions = splitList "," . -}}{{- end -}}
@@ -81,13 +84,10 @@
   {{- $_ := set $secrets $secret $made -}}
 {{- end -}}
 {{- $server := include "rollcall.postgres-init.server" . | fromJson -}}
-{{- $admin := $server.admin.password.secret -}}
-{{- if not (hasKey $secrets $admin) -}}{{- $_ := set $secrets $admin (dict "external" true) -}}{{- end -}}
-{{- $name := include "rollcall.shorten" (dict "text" (include "rollcall.fullname" . | replace "." "-") "max" 63) -}}
 {{- $fragment := dict "rollcall" "v1" "environment" (include "rollcall.postgres-init.identity" . | fromJson) -}}
 {{- $_ := set $fragment "fragment" (dict "name" $name "namespace" .Release.Namespace) -}}
 {{- $_ := set $fragment "policy" (dict "mode" (include "rollcall.postgres-init.mode" .)) -}}
-{{- $_ := set $fragment "postgres" (dict "main" $server) -}}
+{{- $_ := set $fragment "postgres" (dict $name $server) -}}
 {{- $_ := set $fragment "databases" $databases -}}
 {{- $_ := set $fragment "secrets" $secrets -}}
 {{- $_ := set $fragments "openg2p-databases" $fragment -}}

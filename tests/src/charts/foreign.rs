@@ -12,8 +12,15 @@ impl Charts {
     pub async fn with_foreign(sandbox: &Sandbox) -> Charts {
         let charts = Charts::of(sandbox).await;
         // In the order of what needs what.
-        for name in ["own", "digit-common", "digit-service", "bitnami-common", "bitnami-keycloak", "umbrella"]
-        {
+        for name in [
+            "own",
+            "digit-common",
+            "digit-service",
+            "bitnami-common",
+            "bitnami-keycloak",
+            "umbrella",
+            "openg2p-registry",
+        ] {
             charts.add(name, &root().join("tests/charts").join(name));
         }
         charts
@@ -43,7 +50,7 @@ pub fn args(container: &Value) -> Vec<&str> {
     container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect()
 }
 
-/// The real program as a process of a sandbox, told what a container tells it. What it would find in its own file system it
+/// The real program of a container's image as a process of a sandbox, told what the container tells it. What it would find in its own file system it
 /// finds under the sandbox's folder; `secrets` says what the kubelet would put into variables.
 pub fn process(
     name: &str,
@@ -51,23 +58,25 @@ pub fn process(
     sandbox: &Sandbox,
     secrets: impl Fn(&str, &str) -> String,
 ) -> ProcessSpec {
-    let ours = || vec![binary().display().to_string(), "wait-for-dependency".to_owned()];
+    let image = container["image"].as_str().unwrap();
+    let program = image.rsplit('/').next().unwrap().split(':').next().unwrap().to_owned();
+    let ours = || vec![binary().display().to_string(), program.clone()];
     let words = args(container).into_iter().flat_map(|arg| match arg {
         "/rollcall" => ours(),
         arg => vec![arg.to_owned()],
     });
     let log = sandbox.dir().join(format!("{name}.log"));
-    let mut spec = ProcessSpec::new(name, binary(), log).args(["wait-for-dependency"]).args(words);
+    let mut spec = ProcessSpec::new(name, binary(), log).args([program.clone()]).args(words);
     for variable in container["env"].as_array().into_iter().flatten() {
         let value = match variable["value"].as_str() {
             Some(path) if path.starts_with('/') => {
                 sandbox.dir().join(path.trim_start_matches('/')).display().to_string()
             }
             Some(value) => value.to_owned(),
-            None => {
-                let of = &variable["valueFrom"]["secretKeyRef"];
-                secrets(of["name"].as_str().unwrap(), of["key"].as_str().unwrap())
-            }
+            None => match &variable["valueFrom"]["secretKeyRef"] {
+                Value::Null => name.to_owned(),
+                of => secrets(of["name"].as_str().unwrap(), of["key"].as_str().unwrap()),
+            },
         };
         spec = spec.env(variable["name"].as_str().unwrap(), value);
     }

@@ -98,7 +98,7 @@ impl Charts {
 }
 
 /// The manifests that Helm printed.
-fn manifests(output: &Output) -> Vec<Value> {
+pub fn manifests(output: &Output) -> Vec<Value> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(&String::from_utf8_lossy(&output.stdout)).unwrap();

@@ -116,6 +116,10 @@ fn share(schema: &mut Value) {
             own["image"]["properties"][key] = text.clone();
         }
         own.insert("replicas".to_owned(), json!({"type": "integer", "minimum": 0}));
+        if part == "hub" {
+            // Two would tell the same news twice.
+            own["replicas"]["maximum"] = json!(1);
+        }
         let account =
             json!({"create": {"type": "boolean"}, "name": text, "annotations": texts_of_any_name()});
         let account = json!({"type": "object", "additionalProperties": false, "properties": account});

@@ -164,7 +164,7 @@ impl Own {
             self.answering().await?;
             let kubelet = self.daemon(Daemon::Kubelet);
             kubelet
-                .until("ready", within, async || self.kubelet_answers().await && self.node_ready().await)
+                .until("ready", within, async || self.node_ready().await && self.kubelet_answers().await)
                 .await?;
             let account = "/api/v1/namespaces/default/serviceaccounts/default";
             let manager = self.daemon(Daemon::ControllerManager);

@@ -50,7 +50,7 @@
 //! let applied = node.kubectl().args(["apply", "-f", "modules.yaml"]).status(); // or Helm, with node.kubeconfig()
 //! node.restart(Daemon::Containerd).await?; // pods live on
 //! let server = node.daemon(Daemon::ApiServer)?;
-//! server.stop(Duration::from_secs(20)).await?; // away for as long as it takes to see what becomes of that
+//! server.kill().await?; // away for as long as it takes to see what becomes of that
 //! server.start().await?;
 //! node.ready(Duration::from_mins(2)).await
 //! # }

@@ -235,6 +235,20 @@ mod tests {
     }
 
     #[test]
+    fn an_image_is_as_asked() {
+        let program = std::env::current_exe().expect("this program");
+        let image = Image::bare("localhost/test:1", &program, "/test").expect("an image");
+        let image = image.user("1:2").entrypoint(&["/test", "--quiet"]).label("a", "b").env("C", "d");
+        let image = image.file(&program, "/other").expect("a file");
+        assert_eq!(image.name(), "localhost/test:1");
+        let parts = image.parts;
+        assert_eq!((parts.user.as_str(), parts.folder.as_str(), parts.layers.len()), ("1:2", "/", 2));
+        assert_eq!(parts.entrypoint, ["/test", "--quiet"]);
+        assert_eq!(parts.labels, BTreeMap::from([("a".to_owned(), "b".to_owned())]));
+        assert_eq!(parts.environment, ["C=d"]);
+    }
+
+    #[test]
     fn a_base_holds_the_loader_and_every_library_where_programs_look_for_them() {
         let program = std::env::current_exe().expect("this program");
         let found = libraries(&program).expect("found");

@@ -23,7 +23,7 @@ const COMPONENTS: &str = "sandbox";
 pub enum Daemon {
     /// What keeps the cluster's objects.
     Etcd,
-    /// kube-apiserver.
+    /// kube-apiserver. Told to stop it first waits for its clients, who do not leave: kill it to have it gone.
     ApiServer,
     /// kube-controller-manager.
     ControllerManager,
@@ -31,7 +31,7 @@ pub enum Daemon {
     Scheduler,
     /// What runs containers. They live on while it is down.
     Containerd,
-    /// The kubelet. Pods live on while it is down; nobody probes them.
+    /// The kubelet. Pods live on while it is down; nobody probes them, and for five minutes the node passes for ready.
     Kubelet,
     /// kube-proxy. Services go on as they were while it is down.
     KubeProxy,
@@ -145,6 +145,9 @@ impl Plan<'_> {
             // At its usual pace its controllers take six seconds to start, one after another.
             "--kube-api-qps=500".to_owned(),
             "--kube-api-burst=1000".to_owned(),
+            // Elsewhere an outage of the API server ends it, as it loses its lease, and it begins anew without a memory.
+            // This one lives on, and would take that silence for the node's.
+            "--node-monitor-grace-period=5m".to_owned(),
             format!("--flex-volume-plugin-dir={VOLUME_PLUGINS}"),
             format!("--service-account-private-key-file={}", file(pki::TOKEN_KEY)),
             format!("--root-ca-file={}", file(pki::AUTHORITY)),

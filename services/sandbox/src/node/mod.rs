@@ -81,6 +81,11 @@ impl Node {
         self.own("an authority that certifies users")?.access.kubeconfig(user, group)
     }
 
+    /// Writes a kubeconfig for the bearer of a token, such as a service account's; it is read from the file again and again.
+    pub fn kubeconfig_of_token(&self, name: &str, token: &str) -> Result<PathBuf, Error> {
+        self.own("an authority that its clients trust by itself")?.access.kubeconfig_of_token(name, token)
+    }
+
     /// kubectl as an administrator; it writes nothing outside the sandbox. For a cluster that was given, the one in `PATH`.
     pub fn kubectl(&self) -> Command {
         let mut command = match &self.kind {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 
 use super::daemons::{API_PORT, Daemon, Plan};
 use super::furnish;
@@ -124,7 +125,7 @@ impl Own {
     pub(super) async fn import(&self, link: Arc<Link>, archive: &Path) -> Result<(), Error> {
         furnish::visible(archive)?;
         let archive = std::path::absolute(archive).map_err(|source| Error::io("find", archive, source))?;
-        self.answering().await?;
+        self.answering(SERVING).await?;
         let spec = ProcessSpec::new("ctr images import", "ctr", self.dir.join("import.log"))
             .args(["-n", "k8s.io", "images", "import"])
             .args([archive.display().to_string()])
@@ -149,36 +150,34 @@ impl Own {
         Ok(())
     }
 
-    async fn answering(&self) -> Result<(), Error> {
+    async fn answering(&self, within: Duration) -> Result<(), Error> {
         let socket = format!("/proc/{}/root{CONTAINERD}", self.first.pid().ok_or(Error::Ended)?);
         let answers = async || UnixStream::connect(&socket).await.is_ok();
-        self.daemon(Daemon::Containerd).until("answering", SERVING, answers).await
+        self.daemon(Daemon::Containerd).until("answering", within, answers).await
     }
 
+    /// Looks at one part after another, so that an error names the one that is not ready and shows its log.
     pub(super) async fn ready(&self, within: Duration) -> Result<(), Error> {
-        let ready = async {
-            let master = &self.master;
-            self.daemon(Daemon::Etcd).until("running", within, async || true).await?;
-            let server = self.daemon(Daemon::ApiServer);
-            server.until("ready", within, async || master.succeeds("/readyz").await).await?;
-            self.answering().await?;
-            let kubelet = self.daemon(Daemon::Kubelet);
-            kubelet
-                .until("ready", within, async || self.kubelet_answers().await && self.node_ready().await)
-                .await?;
-            let account = "/api/v1/namespaces/default/serviceaccounts/default";
-            let manager = self.daemon(Daemon::ControllerManager);
-            manager.until("making service accounts", within, async || master.succeeds(account).await).await?;
-            self.daemon(Daemon::Scheduler).until("running", within, async || true).await?;
-            let dns = self.daemon(Daemon::Dns);
-            let node = SocketAddr::from((self.network.node(), DNS_READY_PORT));
-            dns.until("ready", within, async || Api::plain(node).succeeds("/ready").await).await?;
-            let (api, dns) = ((self.network.api(), 443), (self.network.dns(), 53));
-            let leads = async || opens(api).await && opens(dns).await;
-            self.daemon(Daemon::KubeProxy).until("leading to services", within, leads).await
-        };
-        let late = |_| Error::late("the node", "ready", within, self.daemon(Daemon::Kubelet).log());
-        tokio::time::timeout(within, ready).await.map_err(late)?
+        let end = Instant::now() + within;
+        let left = || end.saturating_duration_since(Instant::now());
+        let master = &self.master;
+        self.daemon(Daemon::Etcd).until("running", left(), async || true).await?;
+        let server = self.daemon(Daemon::ApiServer);
+        server.until("ready", left(), async || master.succeeds("/readyz").await).await?;
+        self.answering(left()).await?;
+        let kubelet = self.daemon(Daemon::Kubelet);
+        let runs_pods = async || self.node_ready().await && self.kubelet_answers().await;
+        kubelet.until("ready", left(), runs_pods).await?;
+        let account = "/api/v1/namespaces/default/serviceaccounts/default";
+        let manager = self.daemon(Daemon::ControllerManager);
+        manager.until("making service accounts", left(), async || master.succeeds(account).await).await?;
+        self.daemon(Daemon::Scheduler).until("running", left(), async || true).await?;
+        let dns = self.daemon(Daemon::Dns);
+        let node = SocketAddr::from((self.network.node(), DNS_READY_PORT));
+        dns.until("ready", left(), async || Api::plain(node).succeeds("/ready").await).await?;
+        let (api, dns) = ((self.network.api(), 443), (self.network.dns(), 53));
+        let leads = async || opens(api).await && opens(dns).await;
+        self.daemon(Daemon::KubeProxy).until("leading to services", left(), leads).await
     }
 
     /// Where it shows logs and executes commands.

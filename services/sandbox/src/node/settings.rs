@@ -101,8 +101,9 @@ pub(super) fn kubelet(access: &Access, network: &Network, group: &Path, files: u
         "resolvConf": "",
         // There is no registry: an image that is thrown away does not come back, however full the disk.
         "imageGCHighThresholdPercent": 100,
+        // Little, whatever the size of the machine: pods are not to be driven out because others fill its disk.
         "evictionHard": {
-            "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%",
+            "memory.available": "100Mi", "nodefs.available": "50Mi", "imagefs.available": "50Mi", "nodefs.inodesFree": "1000",
         },
     })
 }

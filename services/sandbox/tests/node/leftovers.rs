@@ -11,34 +11,40 @@ use nix::unistd::Pid;
 
 use crate::{ALONE, READY, eventually, start};
 
-/// What the machine has that a node could leave behind.
+/// What the machine has that a node could leave behind; what others do with it meanwhile does not count.
 #[derive(Debug, PartialEq, Eq)]
 struct Machine {
     links: BTreeSet<String>,
     mounts: BTreeSet<String>,
-    groups: BTreeSet<PathBuf>,
+    groups: BTreeSet<String>,
     settings: Vec<String>,
 }
+
+/// What the names of such things contain.
+const OURS: [&str; 5] = ["rollcall", "kube", "containerd", "cni", "netns"];
 
 impl Machine {
     fn look() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let names = |folder: &Path| {
+        let within = |folder: &str| {
             let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+            entries.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>()
         };
-        let links = names(Path::new("/sys/class/net")).into_iter().map(|path| path.display().to_string());
-        let hierarchies = names(Path::new("/sys/fs/cgroup"));
-        let groups = hierarchies.iter().flat_map(|folder| names(folder)).chain(hierarchies.iter().cloned());
+        let hierarchies = within("/sys/fs/cgroup");
+        let groups = hierarchies.iter().flat_map(|folder| within(folder)).chain(hierarchies.iter().cloned());
         let settings =
             ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"];
         Self {
-            links: links.collect(),
-            mounts: read("/proc/self/mounts").lines().map(str::to_owned).collect(),
-            groups: groups.filter(|path| path.is_dir()).collect(),
+            links: ours(within("/sys/class/net")),
+            mounts: ours(read("/proc/self/mounts").lines().map(str::to_owned)),
+            groups: ours(groups.filter(|path| Path::new(path).is_dir())),
             settings: settings.map(|name| read(&format!("/proc/sys/{name}"))).to_vec(),
         }
     }
+}
+
+fn ours(names: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+    names.into_iter().filter(|name| OURS.iter().any(|part| name.contains(part))).collect()
 }
 
 /// Those whose environment names the sandbox as theirs, and those who see its files: containers and what runs them.

@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use sandbox::image::{Base, Image};
-use sandbox::{Daemon, KafkaOptions, Node, Options, PostgresOptions, Sandbox, Supervisor};
+use sandbox::{Daemon, KafkaOptions, Node, Options, PostgresOptions, ProcessSpec, Sandbox, Supervisor};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -202,6 +202,32 @@ async fn pods_find_services_each_other_and_this_machine_and_nothing_else() {
         let answer = told_here(&place);
         assert!(answer.starts_with("web-"), "{place}: {answer}");
     }
+    sandbox.stop().await.expect("ends");
+}
+
+/// What `kubectl` says to somebody else than the administrator.
+fn kubectl_as(node: &Node, kubeconfig: &Path, args: &[&str]) -> String {
+    let output = node.kubectl().env("KUBECONFIG", kubeconfig).args(args).output().expect("kubectl runs");
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs root and takes a whole cluster: cargo test -p sandbox --test node -- --ignored"]
+async fn everybody_is_who_he_is_and_may_do_what_roles_say() {
+    let _alone = ALONE.lock().await;
+    let sandbox = start().await;
+    let node = node(&sandbox).await;
+    let user = node.kubeconfig_of("somebody", "people").expect("written");
+    let said = kubectl_as(&node, &user, &["get", "pods"]);
+    assert!(said.contains("Forbidden") && said.contains("somebody"), "{said}");
+    let token = kubectl(&node, &["create", "token", "default"], None);
+    let account = node.kubeconfig_of_token("account", token.trim()).expect("written");
+    let said = kubectl_as(&node, &account, &["auth", "whoami"]);
+    assert!(said.contains("system:serviceaccount:default:default"), "{said}");
+    let log = sandbox.dir().join("ctr.log");
+    let list = ProcessSpec::new("ctr", "ctr", &log).args(["-n", "k8s.io", "images", "ls", "-q"]);
+    node.run(list, READY).await.expect("listed");
+    assert!(std::fs::read_to_string(log).expect("a log").lines().any(|line| line == IMAGE));
     sandbox.stop().await.expect("ends");
 }
 

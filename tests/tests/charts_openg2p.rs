@@ -82,7 +82,8 @@ async fn the_old_charts_values_report_first_and_touch_nothing_that_the_old_scrip
     let kubeconfig = cluster.account(account).await.kubeconfig;
     cluster.secret("rollcall", "syncer", &[("syncer-db-user", "new-password")]).await;
     let report = Running::start(&cluster, "report", &kubeconfig, &["postgres-init", "apply", &documents]);
-    let said = report.ends(65, "mode is report").await;
+    // What is in the way is part of the report: whoever only asked for one has not failed.
+    let said = report.ends(0, "mode is report").await;
     assert!(said.contains("role `odkuser` exists and carries no mark"), "{said}");
     assert!(said.contains("would make role `syncer_owner`"), "{said}");
     assert_eq!(catalog(&postgres, ".").await, before, "a report changes nothing");

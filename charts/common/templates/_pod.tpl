@@ -41,7 +41,7 @@ limits: {memory: {{ .memory | default "64Mi" }}}
 
 {{/* Whether a part tells a hub what it knows. Give: a part. */}}
 {{- define "rollcall.part.tells" -}}
-{{- if or (dig "ROLLCALL_HUB" "" (.settings | default dict)) (dig "settings" "ROLLCALL_HUB" "" .values) -}}yes{{- end -}}
+{{- if or (.settings | default dict).ROLLCALL_HUB (.values.settings | default dict).ROLLCALL_HUB -}}yes{{- end -}}
 {{- end -}}
 
 {{/* The ConfigMap of a chart's documents. Give: a part. */}}

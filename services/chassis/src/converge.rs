@@ -166,16 +166,26 @@ pub enum Standing {
     },
 }
 
-/// What would be done: the plan, with the steps of components in mode `report` told as what is pending.
+/// What would be done: the plan, with the steps and refusals of components in mode `report` told as what is pending: whoever
+/// only asks for a report has not failed by what it says.
 pub fn decide<R: Reconcile>(spec: &R::Spec, world: &R::World) -> Plan<R::Step> {
     let mut plan = R::plan(spec, world);
     let (reported, steps) = plan.steps.into_iter().partition(|step| R::reports_only(spec, step.component()));
     plan.steps = steps;
     let reported: Vec<R::Step> = reported;
-    plan.pending.extend(
-        reported.iter().map(|step| Note::new(step.component(), format!("mode is report; would {step}"))),
-    );
+    let steps =
+        reported.iter().map(|step| Note::new(step.component(), format!("mode is report; would {step}")));
+    let (refused, refusals) =
+        plan.refusals.into_iter().partition(|note| R::reports_only(spec, &note.component));
+    plan.refusals = refusals;
+    let refused: Vec<Note> = refused;
+    let refused = refused.iter().map(|note| Note::new(&note.component, reported_refusal(&note.text)));
+    plan.pending.extend(steps.chain(refused));
     plan
+}
+
+fn reported_refusal(text: &str) -> String {
+    format!("mode is report; would be refused: {text}")
 }
 
 /// What [`converge`] tells while it works.
@@ -273,7 +283,11 @@ fn standing<R: Reconcile>(
 ) -> Standing {
     let find = |notes: &[Note]| notes.iter().find(|note| note.component == *component).cloned();
     if let Some(note) = find(&plan.refusals) {
-        Standing::Refused(note.text)
+        if R::reports_only(spec, component) {
+            Standing::Reported(reported_refusal(&note.text))
+        } else {
+            Standing::Refused(note.text)
+        }
     } else if let Some(note) = find(&plan.pending) {
         Standing::Pending(note)
     } else if let Some(step) = plan.steps.iter().find(|step| step.component() == component) {

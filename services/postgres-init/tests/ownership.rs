@@ -209,5 +209,10 @@ async fn in_mode_report_nothing_is_done() {
     let made =
         "SELECT count(*)::text FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')";
     assert_eq!(world.ask("postgres", made).await, "0");
+    // What is somebody else's is part of the report too.
+    world.run("postgres", "CREATE DATABASE registry").await;
+    let standings = world.converge(&document).await;
+    let Standing::Reported(text) = standing(&standings, "database/registry") else { panic!("{standings:?}") };
+    assert!(text.contains("mode is report; would be refused") && text.contains("carries no mark"), "{text}");
     world.stop().await;
 }

@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod documents;
 pub mod fragments;
 pub mod measure;
+pub mod node;
 pub mod place;
 pub mod relay;
 pub mod rights;

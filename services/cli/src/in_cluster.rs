@@ -73,7 +73,11 @@ impl InCluster {
                 async move { cluster.forward(&namespace, &pod, port).await.map(TokioIo::new) }
             })
         };
-        let endpoint = Endpoint::from_static("http://pod").connect_timeout(PATIENCE);
+        let endpoint = Endpoint::from_static("http://pod")
+            .connect_timeout(PATIENCE)
+            .http2_keep_alive_interval(PATIENCE)
+            .keep_alive_timeout(PATIENCE)
+            .keep_alive_while_idle(true);
         let channel = endpoint.connect_with_connector(connect).await.map_err(|error| {
             let reason = chassis::exit::chain(&error);
             Failure::new(

@@ -2,7 +2,7 @@
 //!
 //! The issuer's keys are read from the API server, which shows them to every service account
 //! (`system:service-account-issuer-discovery`), so whoever verifies needs no right over the whole cluster, as a `TokenReview`
-//! would. What is not seen this way is that a token's pod or account was deleted; a token ends by itself within the hour.
+//! would. What is not seen this way is that a token's pod or account was deleted; a token that is believed ends by itself within two hours.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,8 @@ use crate::{Cluster, Error, PodReference};
 pub const AUDIENCE: &str = "rollcall";
 /// Keys are read again after this: one that the cluster has withdrawn is believed for no longer.
 const FRESH: Duration = Duration::from_mins(10);
+/// In seconds. A token that was made for longer is not one that the kubelet renews for a pod (every hour in our charts).
+const LIFETIME: i64 = 7_200;
 /// A token with a key that is not known has them read again, but no more often than this.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -41,7 +43,7 @@ pub enum TokenError {
     Invalid(&'static str),
     /// The issuer's keys cannot be read.
     #[error("the keys of the cluster's token issuer are not known: {0}")]
-    Keys(#[from] Error),
+    Keys(String),
 }
 
 /// Verifies tokens of one cluster for one audience.
@@ -50,6 +52,8 @@ pub struct Tokens {
     cluster: Cluster,
     audience: &'static str,
     known: Mutex<Option<(Instant, Arc<Issuer>)>>,
+    /// When reading failed last, and why.
+    failed: Mutex<Option<(Instant, String)>>,
     reading: tokio::sync::Mutex<()>,
 }
 
@@ -67,6 +71,8 @@ struct Discovery {
 
 #[derive(Deserialize)]
 struct Claims {
+    iat: i64,
+    exp: i64,
     #[serde(rename = "kubernetes.io")]
     kubernetes: Bound,
 }
@@ -87,7 +93,13 @@ struct Named {
 impl Tokens {
     /// For tokens of this cluster that are made for `audience`.
     pub fn new(cluster: Cluster, audience: &'static str) -> Self {
-        Tokens { cluster, audience, known: Mutex::default(), reading: tokio::sync::Mutex::default() }
+        Tokens {
+            cluster,
+            audience,
+            known: Mutex::default(),
+            failed: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Whose a token is.
@@ -100,10 +112,23 @@ impl Tokens {
         if let Some(seen) = self.seen(token) {
             return seen;
         }
-        let issuer = self.issuer().await?;
+        if let Some(why) = self.failed_lately() {
+            return Err(TokenError::Keys(why));
+        }
+        let issuer = self.issuer().await.map_err(|error| {
+            let why = error.to_string();
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), why.clone()));
+            TokenError::Keys(why)
+        })?;
         let seen = issuer.identity(token, self.audience);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::new(issuer)));
         seen
+    }
+
+    /// Why the keys cannot be read, if that was tried a moment ago: whoever shows nonsense is no reason to ask again and again.
+    fn failed_lately(&self) -> Option<String> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.as_ref().filter(|(at, _)| at.elapsed() < AGAIN).map(|(_, why)| why.clone())
     }
 
     /// Whose a token is by the keys that are known; none when they are to be read again first.
@@ -147,8 +172,10 @@ impl Issuer {
             AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P384 => {
                 Algorithm::ES384
             }
-            AlgorithmParameters::EllipticCurve(_) => Algorithm::ES256,
-            _ => return Err(TokenError::Invalid("is signed in a way that Kubernetes does not use")),
+            AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => {
+                Algorithm::ES256
+            }
+            _ => return Err(TokenError::Invalid("is signed in a way that is not known here")),
         };
         let mut validation = Validation::new(algorithm);
         validation.set_audience(&[audience]);
@@ -166,7 +193,13 @@ impl Issuer {
                 _ => "is no service account's",
             })
         })?;
-        let Bound { namespace, serviceaccount, pod } = claims.claims.kubernetes;
+        let Claims { iat, exp, kubernetes } = claims.claims;
+        if exp.saturating_sub(iat) > LIFETIME {
+            return Err(TokenError::Invalid(
+                "was made for more than two hours; show one that the kubelet mounts",
+            ));
+        }
+        let Bound { namespace, serviceaccount, pod } = kubernetes;
         let pod = pod.map(|pod| PodReference { namespace: namespace.clone(), name: pod.name, uid: pod.uid });
         Ok(Identity { namespace, account: serviceaccount.name, pod })
     }
@@ -196,7 +229,7 @@ mod tests {
     fn token(kid: Option<&str>, key: &KeyPair, change: &Value) -> String {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let mut claims = json!({
-            "iss": NAME, "aud": ["rollcall"], "sub": "system:serviceaccount:shop:web", "exp": now + 600, "nbf": now - 5,
+            "iss": NAME, "aud": ["rollcall"], "sub": "system:serviceaccount:shop:web", "iat": now - 5, "exp": now + 600, "nbf": now - 5,
             "kubernetes.io": {"namespace": "shop", "serviceaccount": {"name": "web", "uid": "1"}, "pod": {"name": "web-0", "uid": "2"}},
         });
         for (name, value) in change.as_object().unwrap() {
@@ -229,6 +262,8 @@ mod tests {
             (Some("1"), &ours, json!({"aud": []}), "is for somebody else"),
             (Some("1"), &ours, json!({"aud": null}), "is no service account's"),
             (Some("1"), &ours, json!({"exp": -120}), "has expired"),
+            (Some("1"), &ours, json!({"exp": 86_400}), "was made for more than two hours"),
+            (Some("1"), &ours, json!({"iat": null}), "is no service account's"),
             (Some("1"), &ours, json!({"exp": "tomorrow"}), "is no service account's"),
             (Some("1"), &ours, json!({"nbf": 120}), "is not good yet"),
             (Some("1"), &ours, json!({"nbf": "yesterday"}), "is no service account's"),

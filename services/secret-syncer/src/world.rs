@@ -19,7 +19,7 @@ use chassis::converge::{Reconcile, Standing};
 use lifecycle::document::Generator;
 use lifecycle::{Component, Evidence, placeholder};
 
-pub use backend::{Backend, Change, Contents, Escrow, Record, Rotated};
+pub use backend::{Backend, Change, Contents, Escrow, Record, Refreshed, Rotated};
 pub use credentials::InStore;
 pub use directory::Directory;
 pub use error::Error;

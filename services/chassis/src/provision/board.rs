@@ -21,6 +21,11 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
+    /// This run does not make it, and nothing is wrong with that: whatever waits for it waits for somebody else.
+    pub(super) fn left(&mut self, component: Component) {
+        self.lost.insert(component);
+    }
+
     /// These components are refused or will never work.
     pub(super) fn refused(&mut self, components: impl IntoIterator<Item = Component>, why: String) {
         self.lost.extend(components);
@@ -145,6 +150,12 @@ mod tests {
         (name(component), Some(verdict))
     }
 
+    fn reported(component: &str) -> (Component, Option<Verdict>) {
+        let mut verdict = Verdict::default();
+        verdict.left(name(component));
+        (name(component), Some(verdict))
+    }
+
     fn done(component: &str) -> (Component, Option<Verdict>) {
         (name(component), Some(Verdict::default()))
     }
@@ -159,6 +170,7 @@ mod tests {
             (true, chain().to_vec()),
             (true, [&chain()[..], &[done("secret/a/x")]].concat()),
             (true, vec![refused("secret/a/x"), after("secret/a/copy", "secret/a/x")]),
+            (true, vec![reported("secret/a/x"), after("secret/a/copy", "secret/a/x")]),
             // Each of these can still be made: the rest comes first.
             (false, [&chain()[..], &[open("secret/a/x", Awaits::Time)]].concat()),
             (false, [&chain()[..], &[(name("secret/a/x"), None)]].concat()),

@@ -191,6 +191,7 @@ impl<R: Reconcile> Worker<R> {
                 self.waits(component, Phase::Waiting, note.text, Evidence::default());
             }
             Standing::Reported(text) => {
+                verdict.left(component.clone());
                 self.say(component, Phase::Waiting, text, Evidence::default());
             }
             Standing::Refused(text) => {

@@ -110,13 +110,22 @@ pub struct Change {
     /// Generated keys that get another value.
     pub rotate: BTreeMap<String, Rotated>,
     /// Generated keys that are written anew and count as they did: certificates that people trust.
-    pub trust: BTreeMap<String, SecretValue>,
+    pub trust: BTreeMap<String, Refreshed>,
     /// Keys that follow something and are written.
     pub set: BTreeMap<String, SecretValue>,
     /// Keys that the mark notes as written by us, and that go.
     pub remove: BTreeSet<String>,
     /// Somebody else's writing gives way.
     pub force: bool,
+}
+
+/// What a key is to hold instead of what was read of it.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// What was read; if it holds something else by now nothing is changed.
+    pub before: Option<SecretValue>,
+    /// What it is to hold.
+    pub value: SecretValue,
 }
 
 /// Another value of a generated key.

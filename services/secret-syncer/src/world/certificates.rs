@@ -7,7 +7,7 @@ use lifecycle::Component;
 use lifecycle::document::{Ca, Certificate, Generator};
 
 use super::values::Sources;
-use super::{Backend, Contents, Error, Target};
+use super::{Backend, Contents, Error, Refreshed, Target};
 use crate::generate::{self, CaMaterial, TrustError};
 use crate::plan::{self, Rotation};
 use crate::spec::{Authority, Generated, Origin, Source, Spec};
@@ -42,8 +42,11 @@ impl<B: Backend> Target<B> {
         let (Some(before), Some(new)) = (contents.keys.get(own), values.get_mut(own)) else { return Ok(()) };
         // By a rotation that a crash cut short; it has signed nothing.
         let is_rotated = matches!(&contents.mark, Some(Ok(mark)) if mark.times(own) >= rotation.serial);
-        let all = generate::succession(Some(new), before, usize::from(is_rotated), usize::from(*keep));
-        *new = all.map_err(|error| unmade(spec, own, error))?;
+        // What cannot be read nobody trusts any more.
+        if let Ok(all) = generate::succession(Some(new), before, usize::from(is_rotated), usize::from(*keep))
+        {
+            *new = all;
+        }
         Ok(())
     }
 
@@ -52,13 +55,16 @@ impl<B: Backend> Target<B> {
         &self,
         spec: &Spec,
         generators: &BTreeMap<String, Generator>,
-    ) -> Result<BTreeMap<String, SecretValue>, Error> {
+    ) -> Result<BTreeMap<String, Refreshed>, Error> {
         let mut trusted = BTreeMap::new();
+        if generators.is_empty() {
+            return Ok(trusted);
+        }
+        let held = self.backend.read(&spec.object).await?.unwrap_or_default().keys;
         for (own, generator) in generators {
             let Some(key) = generator.trust(own) else { continue };
             let value = match generator {
                 Generator::Ca(Ca { keep, .. }) => {
-                    let held = self.backend.read(&spec.object).await?.unwrap_or_default().keys;
                     let Some(held) = held.get(own) else { continue };
                     generate::succession(None, held, 0, 1 + usize::from(*keep))
                 }
@@ -67,7 +73,8 @@ impl<B: Backend> Target<B> {
                     None => continue,
                 },
             };
-            trusted.insert(key.clone(), value.map_err(|error| unmade(spec, own, error))?);
+            let value = value.map_err(|error| unmade(spec, own, error))?;
+            trusted.insert(key.clone(), Refreshed { before: held.get(key).cloned(), value });
         }
         Ok(trusted)
     }

@@ -249,7 +249,8 @@ fn desired(object: &Component, current: Object, change: Change) -> Result<Apply,
         mark.rotated(&key, rotated.serial);
         data.insert(key, rotated.value);
     }
-    data.extend(change.trust);
+    // That it holds what was read says the version.
+    data.extend(change.trust.into_iter().map(|(key, refreshed)| (key, refreshed.value)));
     for (key, value) in change.set {
         if !change.force && !mark.notes(&key) && current.data.contains_key(&key) {
             return Err(changed());

@@ -74,7 +74,7 @@ impl Backend for &Memory {
                 let old = contents.keys.insert(key, rotated.value);
                 contents.keys.extend(rotated.previous.zip(old));
             }
-            contents.keys.extend(change.trust);
+            contents.keys.extend(change.trust.into_iter().map(|(key, refreshed)| (key, refreshed.value)));
             for (key, value) in change.set {
                 mark.note(&key, &value);
                 contents.keys.insert(key, value);

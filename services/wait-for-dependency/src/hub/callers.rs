@@ -1,4 +1,5 @@
-//! Who may write to the hub: this very machine, and service accounts that show a token, each for its own namespace only.
+//! Who may write to the hub: outside a cluster this very machine; in one, service accounts that show a token, each for its own
+//! namespace only. There loopback is nobody: proxies beside the hub and forwarded ports come from it too.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -47,10 +48,12 @@ impl Gate {
                 Some(Gate { verify: Arc::new(verify), home, events: Some(cluster) })
             }
             Err(error) => {
-                tracing::warn!(
-                    "no token can be verified, so only loopback may register and announce: {error}"
-                );
-                None
+                tracing::warn!("no token can be verified, so nobody may register and announce: {error}");
+                let verify = |_| {
+                    let nobody = async { Err(TokenError::Invalid("cannot be verified by this hub")) };
+                    Box::pin(nobody) as Pin<Box<dyn Future<Output = _> + Send>>
+                };
+                Some(Gate { verify: Arc::new(verify), home: String::new(), events: None })
             }
         }
     }
@@ -75,10 +78,11 @@ impl Writer {
         from: Option<SocketAddr>,
     ) -> Result<Writer, Status> {
         // Without an address it is this very process.
-        if from.is_none_or(|from| from.ip().to_canonical().is_loopback()) {
-            return Ok(Writer::Here);
-        }
+        let Some(from) = from else { return Ok(Writer::Here) };
         let Some(gate) = gate else {
+            if from.ip().to_canonical().is_loopback() {
+                return Ok(Writer::Here);
+            }
             return Err(Status::permission_denied(
                 "this hub verifies no tokens, so only loopback may register and announce",
             ));
@@ -98,6 +102,11 @@ impl Writer {
             }
             Err(error @ TokenError::Keys(_)) => Err(Status::unavailable(error.to_string())),
         }
+    }
+
+    /// Whether it is somebody in another namespace.
+    pub(super) fn is_tenant(&self) -> bool {
+        matches!(self, Writer::Tenant(_))
     }
 
     /// The pod that writes, if its token is of one.
@@ -134,7 +143,7 @@ mod tests {
             Box::pin(async move {
                 let (namespace, account) = token.split_once('/').ok_or(TokenError::Invalid("is none"))?;
                 if namespace == "keys" {
-                    return Err(TokenError::Keys(kubernetes::Error::Unconfigured(String::new())));
+                    return Err(TokenError::Keys(String::new()));
                 }
                 Ok(Identity { namespace: namespace.to_owned(), account: account.to_owned(), pod: None })
             })
@@ -163,7 +172,8 @@ mod tests {
         assert_eq!(far(Some("Bearer keys/web")).await, Err(Code::Unavailable));
         assert!(matches!(far(Some("Bearer shop/web")).await, Ok(Writer::Tenant(_))));
         assert!(matches!(far(Some("Bearer rollcall/apply")).await, Ok(Writer::Home(_))));
-        assert_eq!(writer(Some(&gate), "127.0.0.1:1", None).await, Ok(Writer::Here));
+        // A proxy of a mesh, or a forwarded port.
+        assert_eq!(writer(Some(&gate), "127.0.0.6:1", None).await, Err(Code::Unauthenticated));
     }
 
     #[test]

@@ -215,9 +215,9 @@ impl Core {
         subscription
     }
 
-    /// The namespace of a fragment that was taken.
-    pub(super) fn namespace_of_fragment(&self, name: &str) -> Option<String> {
-        self.lock().state.namespace_of_fragment(name).map(str::to_owned)
+    /// Whether exactly this fragment was taken.
+    pub(super) fn knows(&self, fragment: &Fragment) -> bool {
+        self.lock().state.fragments().any(|known| known == fragment)
     }
 
     /// The namespace of the fragment that declares a module.

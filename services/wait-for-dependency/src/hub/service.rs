@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chassis::wire::{self, Fragment};
 use lifecycle::{Component, Kind};
+use prost::Message;
 use rollcall_proto::diagnostics::v1 as pb;
 use rollcall_proto::diagnostics::v1::hub_server::Hub;
 use tonic::{Request, Response, Status};
@@ -16,6 +17,9 @@ use super::watchers::Subscription;
 
 /// More fragments, components or unmet needs in one message are refused.
 const MANY: usize = 1_024;
+
+/// A report that is larger, in bytes, is refused: what modules say of themselves is kept.
+const LARGE: usize = 64 * 1024;
 
 /// The gRPC service.
 pub(super) struct HubService {
@@ -33,14 +37,16 @@ impl HubService {
         Writer::of(self.gate.as_ref(), request.metadata(), request.remote_addr()).await
     }
 
-    /// Why a writer may not hand in a fragment, if it may not: its namespace, or that of the one whose place it would take.
+    /// Why a writer may not hand in a fragment, if it may not. Documents say where the hub looks, and with which Secrets: in a
+    /// cluster only those do that lie in its own namespace, and what a tenant's waiter carries must be one of them.
     fn refused(&self, writer: &Writer, fragment: &Fragment) -> Option<String> {
-        let what = format!("fragment {}", fragment.name);
-        let own = fragment.document().ok().map(|document| document.fragment.namespace);
-        let known = self.core.namespace_of_fragment(&fragment.name);
-        let known = known.and_then(|namespace| writer.refused(&what, Some(&namespace)));
-        // One that does not read is refused for that, and has no namespace.
-        known.or_else(|| own.and_then(|namespace| writer.refused(&what, Some(&namespace))))
+        if !writer.is_tenant() || self.core.knows(fragment) {
+            return None;
+        }
+        Some(format!(
+            "fragment {} is not, or not like this, among the documents of this hub, which takes them from its own namespace only; give them to the hub's chart",
+            fragment.name
+        ))
     }
 }
 
@@ -103,6 +109,9 @@ impl Hub for HubService {
         let writer = self.writer(&request).await?;
         let request = request.into_inner();
         bounded(request.unmet.len())?;
+        if request.encoded_len() > LARGE {
+            return Err(Status::invalid_argument(format!("more than {LARGE} bytes; say it shorter")));
+        }
         let module = component(&request.component)?;
         if module.kind() != Kind::Module {
             return Err(Status::invalid_argument(
@@ -209,24 +218,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tenant_registers_and_announces_what_is_its_own() {
+    async fn a_tenant_announces_what_is_its_own_and_says_nothing_about_where_the_hub_looks() {
         let hub = service();
         let register = async |token: &str, request| {
             let answer = hub.register(by(token, request)).await.unwrap().into_inner();
             answer.rejected.into_iter().map(|rejected| rejected.reason).collect::<String>()
         };
-        assert_eq!(register("shop/web-0", fragment("shop", "shop", "web")).await, "");
-        assert!(
-            register("shop/web-0", fragment("pay", "bank", "pay")).await.contains("is of namespace bank")
-        );
+        let not_ours = "is not, or not like this, among the documents of this hub";
+        assert!(register("shop/web-0", fragment("shop", "shop", "web")).await.contains(not_ours));
         assert_eq!(
-            register("rollcall/job", fragment("pay", "bank", "pay")).await,
+            register("rollcall/job", fragment("shop", "shop", "web")).await,
             "",
             "the hub's own namespace"
         );
-        // By its name it would take the place of another's.
-        let taken = register("shop/web-0", fragment("pay", "shop", "pay")).await;
-        assert!(taken.contains("fragment pay is of namespace bank"), "{taken}");
+        assert_eq!(register("rollcall/job", fragment("pay", "bank", "pay")).await, "");
+        assert_eq!(
+            register("shop/web-0", fragment("shop", "shop", "web")).await,
+            "",
+            "it is known like this"
+        );
+        // Another of its name, with whatever in it, or another's.
+        assert!(register("shop/web-0", fragment("shop", "shop", "other")).await.contains(not_ours));
+        assert!(register("shop/web-0", fragment("pay", "shop", "pay")).await.contains(not_ours));
 
         let announce = async |token: &str, module: &str| {
             hub.announce(by(token, announcement(module))).await.map(drop).map_err(|status| status.code())

@@ -14,6 +14,8 @@ use super::state::State;
 const GRACE: Duration = Duration::from_secs(5);
 /// A pod is told something else at most this often: the API server keeps every word for an hour.
 const CALM: Duration = Duration::from_secs(30);
+/// It takes a walk over the whole environment to find a root: so often for each pod.
+const LOOK: Duration = Duration::from_secs(10);
 /// So many pods are remembered; more wait in no environment at once.
 const PODS: usize = 1_024;
 
@@ -49,13 +51,15 @@ pub struct Word {
 
 /// The pods that reported, and what they were told.
 #[derive(Debug, Default)]
-pub struct Telling(BTreeMap<(Component, String), Pod>);
+pub struct Telling(BTreeMap<(Component, String), Listener>);
 
 #[derive(Debug)]
-struct Pod {
+struct Listener {
     pod: PodReference,
     /// What it was told last, without digits, and when.
     told: Option<(String, Moment)>,
+    /// When it was looked for a word last.
+    looked: Option<Moment>,
 }
 
 impl Telling {
@@ -67,7 +71,7 @@ impl Telling {
         }
         match self.0.get_mut(&key) {
             Some(known) if known.pod == pod => {}
-            _ => drop(self.0.insert(key, Pod { pod, told: None })),
+            _ => drop(self.0.insert(key, Listener { pod, told: None, looked: None })),
         }
     }
 
@@ -90,7 +94,9 @@ impl Telling {
                 return false;
             }
             let is_calm = known.told.as_ref().is_none_or(|(_, at)| now.since(*at) >= CALM);
-            if now.since(instance.since) >= GRACE && is_calm {
+            let is_time = known.looked.is_none_or(|at| now.since(at) >= LOOK);
+            if now.since(instance.since) >= GRACE && is_calm && is_time {
+                known.looked = Some(now);
                 let text = explanation(state, module, now).text;
                 // Seconds and attempts change always.
                 let root = text.replace(|letter: char| letter.is_ascii_digit(), "");
@@ -107,7 +113,7 @@ impl Telling {
     /// It could not be told: it is told again, as soon as that is due.
     pub fn untold(&mut self, pod: &PodReference) {
         for known in self.0.values_mut().filter(|known| known.pod == *pod) {
-            known.told = None;
+            (known.told, known.looked) = (None, None);
         }
     }
 }
@@ -180,16 +186,16 @@ mod tests {
             assert_eq!(at(&mut telling, &state, second), [], "nothing new");
         }
         report(&mut state, Phase::Waiting, "password authentication failed", 100_000);
-        assert_eq!(at(&mut telling, &state, 100).len(), 1);
-        report(&mut state, Phase::Waiting, "connection refused", 101_000);
-        assert_eq!(at(&mut telling, &state, 101), [], "not a word every second");
-        assert_eq!(at(&mut telling, &state, 131).len(), 1);
+        assert_eq!(at(&mut telling, &state, 110).len(), 1);
+        report(&mut state, Phase::Waiting, "connection refused", 111_000);
+        assert_eq!(at(&mut telling, &state, 121), [], "not a word every second");
+        assert_eq!(at(&mut telling, &state, 141).len(), 1);
         telling.untold(&pod());
-        assert_eq!(at(&mut telling, &state, 132).len(), 1, "what could not be told is told again");
-        report(&mut state, Phase::Working, "", 140_000);
+        assert_eq!(at(&mut telling, &state, 142).len(), 1, "what could not be told is told again");
+        report(&mut state, Phase::Working, "", 150_000);
         let released = "everything that module/web needs to start is ready".to_owned();
-        assert_eq!(at(&mut telling, &state, 140), [(Reason::Released, released)]);
-        assert_eq!(at(&mut telling, &state, 141), []);
+        assert_eq!(at(&mut telling, &state, 150), [(Reason::Released, released)]);
+        assert_eq!(at(&mut telling, &state, 151), []);
     }
 
     #[test]

@@ -139,6 +139,9 @@ impl Folder {
         }
         let there = self.read()?.unwrap_or_default().keys;
         mark.settle(&there);
+        if change.trust.iter().any(|(key, refreshed)| there.get(key) != refreshed.before.as_ref()) {
+            return Err(Error::Changed(self.object.clone()));
+        }
         // By a rotation that a crash cut short; or by all of one, if another instance was faster.
         let is_rotated = |(key, rotated): &(&String, &Rotated)| mark.times(key) >= rotated.serial;
         let done: BTreeSet<&String> = change.rotate.iter().filter(is_rotated).map(|(key, _)| key).collect();
@@ -169,8 +172,8 @@ impl Folder {
                 return Err(Error::Changed(self.object.clone()));
             }
         }
-        for (key, value) in &change.trust {
-            self.replace(key, value)?;
+        for (key, refreshed) in &change.trust {
+            self.replace(key, &refreshed.value)?;
         }
         if change.rotate.is_empty() && change.remove.is_empty() {
             return Ok(());

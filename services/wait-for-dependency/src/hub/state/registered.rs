@@ -48,11 +48,6 @@ impl State {
         self.union.fragments().filter(|fragment| self.registered.contains(&fragment.name))
     }
 
-    /// The namespace of a fragment that was taken.
-    pub fn namespace_of_fragment(&self, name: &str) -> Option<&str> {
-        self.union.namespace_of(name)
-    }
-
     /// The namespace of the fragment that declares a module.
     pub fn namespace_of_module(&self, module: &str) -> Option<&str> {
         self.union.namespace_of(self.union.fragment_of(module)?)

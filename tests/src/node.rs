@@ -1,0 +1,191 @@
+//! A whole Kubernetes with the images of all services, and what installs charts on it and asks as an operator would.
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use sandbox::image::{Base, Image};
+use sandbox::{KafkaOptions, Node, Options, Postgres, PostgresOptions, Sandbox, Supervisor};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::charts::{Charts, fragments};
+use crate::fragments::environment;
+use crate::{binary, root, text};
+
+/// How long a node and what is installed on it may take.
+pub const READY: Duration = Duration::from_mins(3);
+static ALONE: Mutex<()> = Mutex::const_new(());
+const SERVICES: [&str; 5] =
+    ["wait-for-dependency", "telemetry-exporter", "secret-syncer", "postgres-init", "topic-provisioner"];
+
+/// A node with the images of all services, and what installs charts on it.
+pub struct Place {
+    /// What it runs in, and servers of this machine beside it.
+    pub sandbox: Sandbox,
+    /// The node.
+    pub node: Node,
+    /// The charts, one of somebody's own and one with hooks among them.
+    pub charts: Charts,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Place {
+    /// A new one, the only one of this process for as long as it lives: each takes a gigabyte and all processors.
+    pub async fn new() -> Place {
+        let alone = ALONE.lock().await;
+        let supervisor = Supervisor::command(binary(), ["sandbox-supervisor"]);
+        let sandbox = Sandbox::start(Options::new(supervisor)).await.unwrap();
+        let node = sandbox.node().await.unwrap();
+        let charts = Charts::of(&sandbox).await;
+        for name in ["own", "hooked"] {
+            charts.add(name, &root().join("tests/charts").join(name));
+        }
+        let base = Base::of([binary()]).unwrap();
+        // One program, called by five names: the layers are loaded once.
+        let images = SERVICES.map(|service| {
+            let name = format!("localhost/rollcall/{service}:1");
+            Image::of_program(&name, service, &base, binary()).unwrap().entrypoint(&["/rollcall", service])
+        });
+        node.ready(READY).await.unwrap();
+        node.load(&images).await.unwrap();
+        Place { sandbox, node, charts, _alone: alone }
+    }
+
+    /// What kubectl answers as an administrator; it must succeed.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        let output = self.node.kubectl().args(args).output().unwrap();
+        assert!(output.status.success(), "kubectl {args:?}: {}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What JSON is asked of kubectl with these arguments.
+    pub fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.kubectl(&[args, &["-o", "json"]].concat())).unwrap()
+    }
+
+    /// Helm with these values, whatever comes of it.
+    pub fn helm(&self, args: &[&str], values: &Value) -> Output {
+        let values = self.charts.values(args[1], values);
+        self.charts.over(self.node.kubeconfig(), &[args, &["--values", &values]].concat())
+    }
+
+    /// Installs a release, which must succeed.
+    #[track_caller]
+    pub fn install(&self, args: &[&str], values: &Value) {
+        let output = self.helm(&[args, &["--install"]].concat(), values);
+        assert!(output.status.success(), "{args:?}: {}\n{}", text(&output), self.pods());
+    }
+
+    /// `rollcall`, as an operator with a kubeconfig.
+    pub fn rollcall(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(args).env_clear().env("KUBECONFIG", self.node.kubeconfig()).env("HOME", "/nonexistent");
+        command.output().unwrap()
+    }
+
+    /// Waits until every component of the environment is ready; says what is not when that takes too long.
+    pub async fn comes_up(&self, namespace: &str) {
+        let status = || text(&self.rollcall(&["status", "-n", namespace]));
+        // generation 1, push, 7 of 7 ready
+        let is_up = |said: &str| {
+            let words: Vec<&str> = said.lines().next().unwrap_or_default().split_whitespace().collect();
+            matches!(words[..], [.., ready, "of", all, "ready"] if ready == all)
+        };
+        let started = Instant::now();
+        while !is_up(&status()) {
+            assert!(started.elapsed() < READY, "{}\n{}", status(), self.pods());
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// All pods, for people.
+    pub fn pods(&self) -> String {
+        self.kubectl(&["get", "pods", "--all-namespaces", "-o", "wide"])
+    }
+
+    /// The only pod with this label.
+    pub fn pod(&self, namespace: &str, label: &str) -> Value {
+        let mut list = self.json(&["get", "pods", "-n", namespace, "-l", label]);
+        let items = list["items"].as_array_mut().unwrap();
+        assert_eq!(items.len(), 1, "{}", self.pods());
+        items.remove(0)
+    }
+
+    /// Whether that pod is ready.
+    pub fn is_ready(&self, namespace: &str, label: &str) -> bool {
+        let conditions = self.pod(namespace, label)["status"]["conditions"].clone();
+        let is = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+        conditions.as_array().into_iter().flatten().any(is)
+    }
+}
+
+/// The part of values that says where images are.
+pub fn images() -> Value {
+    json!({"registry": "localhost", "tag": "1"})
+}
+
+/// An environment of a base and a shop with one module, on PostgreSQL and Kafka of this machine; the administrator's Secret is
+/// still to be made.
+pub struct Shop {
+    /// Its values for chart `environment`, as release `env` in namespace `base`.
+    pub environment: Value,
+    /// The values of the module's chart, as release `own` in namespace `shop`.
+    pub module: Value,
+    postgres: Postgres,
+}
+
+impl Shop {
+    /// The servers, the namespaces and the module's account.
+    pub async fn new(place: &Place) -> Shop {
+        let host = place.node.host().unwrap();
+        let also = Some(host);
+        let postgres =
+            place.sandbox.postgres(PostgresOptions { also, ..PostgresOptions::default() }).await.unwrap();
+        let kafka = place.sandbox.kafka(KafkaOptions { also, ..KafkaOptions::default() }).await.unwrap();
+        postgres.ready(READY).await.unwrap();
+        kafka.ready(READY).await.unwrap();
+        let brokers = kafka.brokers_also().unwrap();
+        for namespace in ["base", "shop"] {
+            place.kubectl(&["create", "namespace", namespace]);
+        }
+        place.kubectl(&["create", "serviceaccount", "own-own", "-n", "shop"]);
+
+        let server = format!("host: {host}, port: {}, tls: {{mode: disable}}", postgres.port());
+        let base = format!(
+            "
+postgres: {{main: {{{server}, admin: {{user: postgres, password: {{secret: pg-admin, key: password}}}}, observer: {{password: {{secret: observer, key: password}}}}}}}}
+kafka: {{main: {{brokers: ['{brokers}']}}}}
+secrets: {{pg-admin: {{external: true}}, observer: {{generate: {{password: {{kind: password}}}}}}}}
+"
+        );
+        let shop = format!(
+            "
+uses: {{postgres: {{main: {{{server}}}}}, kafka: {{main: {{brokers: ['{brokers}']}}}}}}
+databases: {{orders: {{server: main, roles: {{app: {{name: orders, password: {{secret: orders-db, key: password}}, ddl: as-owner}}}}}}}}
+secrets: {{orders-db: {{generate: {{password: {{kind: password}}}}}}}}
+topics: {{orders.events: {{kafka: main, partitions: 3}}}}
+modules: {{orders: {{needs: [database/orders, topic/orders.events], ready: {{grpc: {{url: 'http://own-own.shop:7071'}}}}}}}}
+"
+        );
+        let wish = environment(21, &[("base", &base), ("shop", &shop)]);
+        let environment = json!({
+            "fragments": fragments(&wish), "bus": {"brokers": [brokers]}, "image": images(), "waiters": {"orders": "own-own"},
+        });
+        let module = json!({
+            "image": "localhost/rollcall/wait-for-dependency:1",
+            // Something of ours that answers when it is asked whether it is healthy.
+            "args": ["serve", "--environment=none", format!("--uid={}", uuid::Uuid::from_u128(1))],
+            "port": 7071,
+            "rollcall": {
+                "module": "orders", "fragments": fragments(&wish), "hub": "http://env-environment-hub.base:7070", "image": images(),
+            },
+        });
+        Shop { environment, module, postgres }
+    }
+
+    /// Makes the administrator's Secret, for which everything waits.
+    pub fn make_secret(&self, place: &Place) {
+        let password = format!("--from-literal=password={}", self.postgres.password());
+        place.kubectl(&["create", "secret", "generic", "pg-admin", "-n", "base", &password]);
+    }
+}

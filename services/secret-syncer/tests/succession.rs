@@ -327,3 +327,40 @@ fn one_that_somebody_made_beforehand_is_his_to_replace() {
         "{says}"
     );
 }
+
+#[test]
+fn an_authority_that_cannot_be_read_is_made_anew_when_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    all_ready(root, &documents(0, [0, 0], 1));
+    std::fs::write(root.join("app/ca/ca.crt"), "cut short").unwrap();
+    let says = drift(root, &documents(0, [0, 0], 1), "secret/app/ca");
+    assert!(says.contains("`ca.crt` holds no certificate that can be read"), "{says}");
+    let asked = documents(1, [1, 1], 1);
+    all_ready(root, &asked);
+    all_believe(root);
+    assert_eq!(count(root, "app/ca/ca.crt"), 1, "nobody trusts what nobody can read");
+}
+
+#[test]
+fn what_is_trusted_is_not_written_over_what_was_rotated_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    all_ready(root, &documents(0, [0, 0], 1));
+    all_ready(root, &documents(1, [0, 0], 1));
+    // One decides to drop the old one, and another rotates before it writes.
+    let less = environment("dev", 7, &documents(1, [0, 0], 0));
+    let all = targets(&less, root);
+    let (_, target, spec) = all.iter().find(|(name, _, _)| name.name() == "ca").unwrap();
+    let decided = plan(spec, &run(target.observe(spec)).unwrap());
+    assert!(
+        matches!(&decided.steps[0].action, Action::Generate { trust, .. } if trust.contains_key("ca.crt"))
+    );
+    all_ready(root, &documents(2, [0, 0], 2));
+    let rotated = read(root, "app/ca/ca.crt");
+    run(target.apply(spec, &decided.steps[0])).unwrap();
+    // It reads again before it writes, so it drops what is behind the newest, and never the newest.
+    let first = |value: &SecretValue| CertificateDer::from_pem_slice(value.expose()).unwrap();
+    assert_eq!(first(&read(root, "app/ca/ca.crt")), first(&rotated));
+    assert_eq!(count(root, "app/ca/ca.crt"), 1);
+}

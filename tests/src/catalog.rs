@@ -1,12 +1,17 @@
 //! What a server's catalogs say, so that "nothing changed" can be compared.
 
 use rollcall::rehearse::Stage;
+use sandbox::Postgres;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
-/// Logs in as the sandbox's superuser.
+/// Logs in to a stage's server as the sandbox's superuser.
 pub async fn superuser(stage: &Stage, database: &str) -> PgConnection {
-    let postgres = stage.postgres();
+    superuser_of(stage.postgres(), database).await
+}
+
+/// Logs in to a server as the sandbox's superuser.
+pub async fn superuser_of(postgres: &Postgres, database: &str) -> PgConnection {
     let options = PgConnectOptions::new_without_pgpass()
         .host(postgres.host())
         .port(postgres.port())

@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
 
+use acceptance::catalog::superuser_of;
 use acceptance::charts::Charts;
 use acceptance::charts::foreign::{args, waiter};
 use acceptance::charts::matrix::old_databases;
 use acceptance::cluster::Cluster;
 use acceptance::running::Running;
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
 /// What the old script did for one entry, each statement by itself.
@@ -19,20 +20,9 @@ const OLD: [&str; 3] = [
     "GRANT ALL ON DATABASE odkdb TO odkuser",
 ];
 
-async fn superuser(postgres: &sandbox::Postgres, database: &str) -> PgConnection {
-    let options = PgConnectOptions::new_without_pgpass()
-        .host(postgres.host())
-        .port(postgres.port())
-        .username(postgres.superuser())
-        .password(postgres.password())
-        .database(database)
-        .ssl_mode(PgSslMode::Disable);
-    options.connect().await.unwrap()
-}
-
 /// Everything the server knows of databases, roles and memberships, as text.
 async fn catalog(postgres: &sandbox::Postgres, only: &str) -> Vec<String> {
-    let mut connection = superuser(postgres, "postgres").await;
+    let mut connection = superuser_of(postgres, "postgres").await;
     let mut lines = Vec::new();
     for (table, name) in [("pg_database", "datname"), ("pg_authid", "rolname")] {
         let sql = format!(
@@ -65,7 +55,7 @@ async fn the_old_charts_values_report_first_and_touch_nothing_that_the_old_scrip
     let charts = Charts::of(&cluster.sandbox).await;
     let postgres = cluster.postgres().await;
     for statement in OLD {
-        sqlx::raw_sql(statement).execute(&mut superuser(&postgres, "postgres").await).await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut superuser_of(&postgres, "postgres").await).await.unwrap();
     }
     cluster.secret("rollcall", "commons-postgresql", &[("postgres-password", postgres.password())]).await;
     cluster.secret("rollcall", "odk-db-user", &[("odk-db-user-password", "old-password")]).await;

@@ -39,6 +39,12 @@ limits: {memory: {{ .memory | default "64Mi" }}}
 {{- end -}}
 {{- end -}}
 
+{{/* What a volume holds by which the hub knows the pod: good for nothing else. */}}
+{{- define "rollcall.hub.token" -}}
+projected:
+  sources: [{serviceAccountToken: {audience: rollcall, expirationSeconds: 3600, path: token}}]
+{{- end -}}
+
 {{/* Whether a part tells a hub what it knows. Give: a part. */}}
 {{- define "rollcall.part.tells" -}}
 {{- if or (.settings | default dict).ROLLCALL_HUB (.values.settings | default dict).ROLLCALL_HUB -}}yes{{- end -}}
@@ -154,10 +160,8 @@ spec:
     - name: documents
       configMap: {name: {{ include "rollcall.fullname" $root }}}
     {{- if include "rollcall.part.tells" $part }}
-    # By which the hub knows the pod: good for nothing else.
     - name: hub
-      projected:
-        sources: [{serviceAccountToken: {audience: rollcall, expirationSeconds: 3600, path: token}}]
+      {{- include "rollcall.hub.token" . | nindent 6 }}
     {{- end }}
     {{- if include "rollcall.asks" $part }}
     - name: api

@@ -131,10 +131,8 @@ volumeMounts:
   configMap: {name: {{ include "rollcall.config.documents" . }}}
 {{- end }}
 {{- if $config.hub }}
-# By which the hub knows the pod: good for nothing else.
 - name: rollcall-hub
-  projected:
-    sources: [{serviceAccountToken: {audience: rollcall, expirationSeconds: 3600, path: token}}]
+  {{- include "rollcall.hub.token" . | nindent 2 }}
 {{- end }}
 {{- if eq $config.secrets "files" }}
 {{- range (include "rollcall.needs" . | fromJson).secrets }}

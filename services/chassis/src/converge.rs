@@ -170,22 +170,16 @@ pub enum Standing {
 /// only asks for a report has not failed by what it says.
 pub fn decide<R: Reconcile>(spec: &R::Spec, world: &R::World) -> Plan<R::Step> {
     let mut plan = R::plan(spec, world);
-    let (reported, steps) = plan.steps.into_iter().partition(|step| R::reports_only(spec, step.component()));
-    plan.steps = steps;
-    let reported: Vec<R::Step> = reported;
-    let steps =
-        reported.iter().map(|step| Note::new(step.component(), format!("mode is report; would {step}")));
-    let (refused, refusals) =
-        plan.refusals.into_iter().partition(|note| R::reports_only(spec, &note.component));
-    plan.refusals = refusals;
-    let refused: Vec<Note> = refused;
-    let refused = refused.iter().map(|note| Note::new(&note.component, reported_refusal(&note.text)));
-    plan.pending.extend(steps.chain(refused));
+    let steps = plan.steps.extract_if(.., |step| R::reports_only(spec, step.component()));
+    let steps = steps.map(|step| Note::new(step.component(), format_args!("mode is report; would {step}")));
+    let refusals = plan.refusals.extract_if(.., |note| R::reports_only(spec, &note.component));
+    let refusals = refusals.map(|note| Note::new(&note.component, reported_refusals(&[note.text])));
+    plan.pending.extend(steps.chain(refusals));
     plan
 }
 
-fn reported_refusal(text: &str) -> String {
-    format!("mode is report; would be refused: {text}")
+fn reported_refusals(texts: &[String]) -> String {
+    format!("mode is report; would be refused: {}", texts.join("; "))
 }
 
 /// What [`converge`] tells while it works.
@@ -284,7 +278,9 @@ fn standing<R: Reconcile>(
     let find = |notes: &[Note]| notes.iter().find(|note| note.component == *component).cloned();
     if let Some(note) = find(&plan.refusals) {
         if R::reports_only(spec, component) {
-            Standing::Reported(reported_refusal(&note.text))
+            let all = plan.refusals.iter().filter(|note| note.component == *component);
+            let all: Vec<String> = all.map(|note| note.text.clone()).collect();
+            Standing::Reported(reported_refusals(&all))
         } else {
             Standing::Refused(note.text)
         }

@@ -297,7 +297,7 @@ pub(crate) fn judged_plain(what: &str, refusal: Refusal) -> Error {
             401 => Error::Unauthenticated { what },
             // In a watch that has begun nothing else can say so.
             code @ (408 | 410 | 429 | 500..) => Error::Busy { what, code, after: None },
-            _ => Error::Refused { what, reason: said(&status) },
+            code => Error::Refused { what, code, reason: said(&status) },
         },
     }
 }

@@ -65,6 +65,8 @@ pub enum Error {
     Refused {
         /// What was asked.
         what: String,
+        /// The HTTP status; 403 where we may not.
+        code: u16,
         /// Its words, which name fields, not values.
         reason: String,
     },

@@ -23,5 +23,5 @@ pub use event::PodReference;
 pub use forward::{Pod, Stream};
 pub use object::{Desired, Name, Object, Resource};
 pub use secrets::reader;
-pub use token::{AUDIENCE, Identity, TokenError, Tokens};
+pub use token::{Identity, TokenError, Tokens};
 pub use workload::{Rollout, Workload};

@@ -11,12 +11,13 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::{Cluster, Error, PodReference};
 
 /// For whom the tokens are that Rollcall's processes show each other.
-pub const AUDIENCE: &str = "rollcall";
+const AUDIENCE: &str = "rollcall";
 /// Keys are read again after this: one that the cluster has withdrawn is believed for no longer.
 const FRESH: Duration = Duration::from_mins(10);
 /// In seconds. A token that was made for longer is not one that the kubelet renews for a pod (every hour in our charts).
@@ -46,11 +47,10 @@ pub enum TokenError {
     Keys(String),
 }
 
-/// Verifies tokens of one cluster for one audience.
+/// Verifies tokens of one cluster that are made for audience `rollcall`.
 #[derive(Debug)]
 pub struct Tokens {
     cluster: Cluster,
-    audience: &'static str,
     known: Mutex<Option<(Instant, Arc<Issuer>)>>,
     /// When reading failed last, and why.
     failed: Mutex<Option<(Instant, String)>>,
@@ -91,11 +91,10 @@ struct Named {
 }
 
 impl Tokens {
-    /// For tokens of this cluster that are made for `audience`.
-    pub fn new(cluster: Cluster, audience: &'static str) -> Self {
+    /// For tokens of this cluster.
+    pub fn new(cluster: Cluster) -> Self {
         Tokens {
             cluster,
-            audience,
             known: Mutex::default(),
             failed: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
@@ -120,7 +119,7 @@ impl Tokens {
             *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), why.clone()));
             TokenError::Keys(why)
         })?;
-        let seen = issuer.identity(token, self.audience);
+        let seen = issuer.identity(token);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::new(issuer)));
         seen
     }
@@ -136,21 +135,21 @@ impl Tokens {
         let (read, issuer) = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let age = read.elapsed();
         let is_fresh = age < AGAIN || age < FRESH && issuer.has_key_of(token);
-        is_fresh.then(|| issuer.identity(token, self.audience))
+        is_fresh.then(|| issuer.identity(token))
     }
 
     async fn issuer(&self) -> Result<Issuer, Error> {
-        let get = |what: &'static str, path: &str| {
-            let request = http::Request::get(path).body(Vec::new());
-            request
-                .map_err(|error| Error::Unaskable { what: what.to_owned(), reason: error.to_string() })
-                .map(|request| (what, request))
-        };
-        let (what, request) = get("the token issuer's name", "/.well-known/openid-configuration")?;
-        let discovery: Discovery = self.cluster.plain(what, request).await?;
-        let (what, request) = get("the token issuer's keys", "/openid/v1/jwks")?;
-        let keys = self.cluster.plain(what, request).await?;
+        let name = "the token issuer's name";
+        let discovery: Discovery = self.read(name, "/.well-known/openid-configuration").await?;
+        let keys = self.read("the token issuer's keys", "/openid/v1/jwks").await?;
         Ok(Issuer { name: discovery.issuer, keys })
+    }
+
+    async fn read<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<T, Error> {
+        let request = http::Request::get(path).body(Vec::new());
+        let unaskable =
+            |error: http::Error| Error::Unaskable { what: what.to_owned(), reason: error.to_string() };
+        self.cluster.plain(what, request.map_err(unaskable)?).await
     }
 }
 
@@ -161,7 +160,7 @@ impl Issuer {
         kid.is_none_or(|kid| self.keys.find(&kid).is_some())
     }
 
-    fn identity(&self, token: &str, audience: &str) -> Result<Identity, TokenError> {
+    fn identity(&self, token: &str) -> Result<Identity, TokenError> {
         let unreadable = |_| TokenError::Invalid("is none");
         let kid = decode_header(token).map_err(unreadable)?.kid;
         let key = kid.and_then(|kid| self.keys.find(&kid));
@@ -169,16 +168,12 @@ impl Issuer {
         // Which algorithm is said by the key, never by the token.
         let algorithm = match &key.algorithm {
             AlgorithmParameters::RSA(_) => Algorithm::RS256,
-            AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P384 => {
-                Algorithm::ES384
-            }
-            AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => {
-                Algorithm::ES256
-            }
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => Algorithm::ES384,
             _ => return Err(TokenError::Invalid("is signed in a way that is not known here")),
         };
         let mut validation = Validation::new(algorithm);
-        validation.set_audience(&[audience]);
+        validation.set_audience(&[AUDIENCE]);
         validation.set_issuer(&[&self.name]);
         validation.set_required_spec_claims(&["exp", "nbf", "aud", "iss", "sub"]);
         validation.validate_nbf = true;
@@ -247,11 +242,11 @@ mod tests {
         let (ours, old, theirs) =
             (KeyPair::generate().unwrap(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let issuer = issuer(&[("1", &ours), ("0", &old)]);
-        let identity = issuer.identity(&token(Some("1"), &ours, &json!({})), "rollcall").unwrap();
+        let identity = issuer.identity(&token(Some("1"), &ours, &json!({}))).unwrap();
         assert_eq!((identity.namespace.as_str(), identity.account.as_str()), ("shop", "web"));
         let pod = identity.pod.unwrap();
         assert_eq!((pod.namespace.as_str(), pod.name.as_str(), pod.uid.as_str()), ("shop", "web-0", "2"));
-        assert!(issuer.identity(&token(Some("0"), &old, &json!({})), "rollcall").is_ok());
+        assert!(issuer.identity(&token(Some("0"), &old, &json!({}))).is_ok());
         for (kid, key, change, says) in [
             (Some("1"), &theirs, json!({}), "was not issued by this cluster"),
             (Some("0"), &ours, json!({}), "was not issued by this cluster"),
@@ -269,7 +264,7 @@ mod tests {
             (Some("1"), &ours, json!({"nbf": "yesterday"}), "is no service account's"),
             (Some("1"), &ours, json!({"kubernetes.io": {}}), "is no service account's"),
         ] {
-            let error = issuer.identity(&token(kid, key, &change), "rollcall").unwrap_err();
+            let error = issuer.identity(&token(kid, key, &change)).unwrap_err();
             assert!(error.to_string().contains(says), "{kid:?} {change}: {error}");
         }
         // Signed with what everybody knows, or by nobody.
@@ -285,7 +280,7 @@ mod tests {
             format!("{}.{rest}", header("none")),
             "nonsense".to_owned(),
         ] {
-            assert!(issuer.identity(&wrong, "rollcall").is_err());
+            assert!(issuer.identity(&wrong).is_err());
         }
     }
 }

@@ -13,8 +13,8 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kubernetes::{AUDIENCE, Cluster, Error, Name, PodReference, Resource, Tokens};
-use serde_json::json;
+use kubernetes::{Cluster, Error, Name, PodReference, Resource, Tokens};
+use serde_json::{Value, json};
 use support::{PATIENCE, Server, eventually, keys, secret};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -170,28 +170,31 @@ async fn a_token_is_its_bearers_for_its_audience(server: &Server) {
     server
         .create(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "waiter", "namespace": "tokens"}}))
         .await;
-    let request = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {"audiences": ["rollcall"], "expirationSeconds": 600},
-    });
-    let answer = server.post("/api/v1/namespaces/tokens/serviceaccounts/waiter/token", &request).await;
-    let token = answer["status"]["token"].as_str().expect("a token").to_owned();
-
+    let token = async |spec: Value| {
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
+        let answer = server.post("/api/v1/namespaces/tokens/serviceaccounts/waiter/token", &request).await;
+        answer["status"]["token"].as_str().expect("a token").to_owned()
+    };
     // Any service account may verify, whatever else it may not.
-    let hub = server.post("/api/v1/namespaces/tokens/serviceaccounts/waiter/token", &json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600},
-    })).await;
-    let hub = hub["status"]["token"].as_str().expect("a token").to_owned();
-    let kubeconfig = server.kubernetes.kubeconfig_of_token("hub", &hub).unwrap();
-    let hub = Cluster::of_kubeconfig(&kubeconfig).await.unwrap();
-    let tokens = Tokens::new(hub.clone(), AUDIENCE);
-    let identity = tokens.identity(&token).await.unwrap();
+    let own = token(json!({"expirationSeconds": 600})).await;
+    let kubeconfig = server.kubernetes.kubeconfig_of_token("hub", &own).unwrap();
+    let tokens = Tokens::new(Cluster::of_kubeconfig(&kubeconfig).await.unwrap());
+    let shown = token(json!({"audiences": ["rollcall"], "expirationSeconds": 600})).await;
+    let identity = tokens.identity(&shown).await.unwrap();
     assert_eq!((identity.namespace.as_str(), identity.account.as_str()), ("tokens", "waiter"));
     assert_eq!(identity.pod, None, "made for no pod");
-    let vault = Tokens::new(hub, "vault");
-    let error = vault.identity(&token).await.unwrap_err();
-    assert!(error.to_string().contains("is for somebody else"), "{error}");
-    assert!(tokens.identity("nonsense").await.is_err());
+    for (wrong, says) in [
+        (own.as_str(), "is for somebody else"),
+        (&token(json!({"audiences": ["vault"], "expirationSeconds": 600})).await, "is for somebody else"),
+        (
+            &token(json!({"audiences": ["rollcall"], "expirationSeconds": 86_400})).await,
+            "more than two hours",
+        ),
+        ("nonsense", "is none"),
+    ] {
+        let error = tokens.identity(wrong).await.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 
     // The bearer of a token nobody knows is told so, and not that the server is away.
     let kubeconfig = server.kubernetes.kubeconfig_of_token("stranger", "nonsense").unwrap();

@@ -8,7 +8,7 @@
 
 use chassis::SecretValue;
 use proptest::prelude::*;
-use secret_syncer::generate::{TrustError, bundle, expiry, make};
+use secret_syncer::generate::{TrustError, bundle, make};
 use serde_json::json;
 
 /// A new authority: its certificate and its private key.
@@ -75,7 +75,7 @@ fn anything_but_certificates_is_refused_and_not_shown() {
     for (value, error) in
         [(key.as_str(), TrustError::PrivateKey), ("", TrustError::Nothing), (cut, TrustError::Unreadable)]
     {
-        assert_eq!(expiry(&SecretValue::new(value)), Err(error));
+        assert_eq!(bundled(&[value]), Err(error));
     }
 }
 

@@ -92,6 +92,13 @@ impl Owner {
         self.process.id().try_into().expect("a pid")
     }
 
+    /// Waits until nothing of it is left.
+    async fn is_gone(&self, before: &Machine) {
+        eventually("every process is gone", || inhabitants(&self.dir) == 0).await;
+        eventually("the directory is gone", || !self.dir.exists()).await;
+        eventually("the machine is as it was", || Machine::look() == *before).await;
+    }
+
     fn end(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -138,9 +145,7 @@ async fn nothing_outlives_an_owner_that_is_killed() {
     assert!(inhabitants(&owner.dir) > 8);
     assert!(TcpListener::bind((host, 0)).is_ok(), "the link is there");
     owner.end();
-    eventually("every process is gone", || inhabitants(&owner.dir) == 0).await;
-    eventually("the directory is gone", || !owner.dir.exists()).await;
-    eventually("the machine is as it was", || Machine::look() == before).await;
+    owner.is_gone(&before).await;
 }
 
 #[tokio::test]
@@ -154,9 +159,7 @@ async fn nothing_outlives_an_owner_that_is_killed_while_its_node_starts() {
         let begun = owner.dir.join("node-1").join(file);
         eventually("it has come so far", || begun.exists()).await;
         owner.end();
-        eventually("every process is gone", || inhabitants(&owner.dir) == 0).await;
-        eventually("the directory is gone", || !owner.dir.exists()).await;
-        eventually("the machine is as it was", || Machine::look() == before).await;
+        owner.is_gone(&before).await;
     }
 }
 

@@ -19,7 +19,7 @@ use rand::distr::{Alphanumeric, SampleString};
 use zeroize::Zeroizing;
 
 pub use state::{is_trust, spare, state};
-pub use trust::{TrustError, bundle, expiry, succession};
+pub use trust::{TrustError, bundle, succession};
 
 /// An authority as its Secret holds it: what signs certificates.
 #[derive(Debug, Clone)]

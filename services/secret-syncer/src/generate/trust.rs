@@ -1,4 +1,4 @@
-//! Certificates as PEM (RFC 7468): reading them, when they expire, and trust bundles.
+//! Certificates as PEM (RFC 7468): reading them, trust bundles, and what stays of an authority when it is rotated.
 
 use std::collections::BTreeSet;
 
@@ -56,17 +56,6 @@ pub fn succession(
     let before = certificates(before)?.into_iter().skip(skip).take(keep);
     values.extend(before.map(|der| SecretValue::new(pem(der))));
     bundle(&values)
-}
-
-/// When a certificate expires, in seconds since 1970; of several, the first to.
-pub fn expiry(certificate: &SecretValue) -> Result<i64, TrustError> {
-    let certificates = certificates(certificate)?;
-    let ends: Option<i64> = certificates
-        .iter()
-        .filter_map(|der| parsed(der).ok())
-        .map(|certificate| certificate.validity().not_after.timestamp())
-        .min();
-    ends.ok_or(TrustError::Nothing)
 }
 
 /// The certificates of a value, as DER, at least one; each of them can be [parsed].

@@ -82,7 +82,6 @@ impl Keepers {
                     progress: self.progress.clone(),
                     begun: Instant::now(),
                     memory: Memory::default(),
-                    said: BTreeMap::new(),
                     failing: None,
                     stuck: BTreeSet::new(),
                 };
@@ -99,7 +98,6 @@ struct Keeper {
     progress: Progress,
     begun: Instant,
     memory: Memory,
-    said: BTreeMap<(Workload, Component), String>,
     failing: Option<String>,
     /// Those that could not be restarted: they are tried again when everything is looked at.
     stuck: BTreeSet<Workload>,
@@ -201,19 +199,13 @@ impl Keeper {
         says.extend(decision.says.into_iter().map(|(object, text)| ((workload.clone(), object), text)));
     }
 
-    /// Says what is news, and keeps it for whoever asks.
-    fn tell(&mut self, says: BTreeMap<(Workload, Component), String>) {
-        for ((workload, object), text) in &says {
-            if self.said.get(&(workload.clone(), object.clone())) != Some(text) {
-                warn!(%object, %workload, "{text}");
-            }
-        }
+    /// Keeps what is said for whoever looks at the objects next: there it is drift.
+    fn tell(&self, says: BTreeMap<(Workload, Component), String>) {
         let mut by_object: BTreeMap<Component, Vec<String>> = BTreeMap::new();
-        for ((_, object), text) in &says {
-            by_object.entry(object.clone()).or_default().push(text.clone());
+        for ((_, object), text) in says {
+            by_object.entry(object).or_default().push(text);
         }
         self.progress.lag(self.namespace.name(), by_object);
-        self.said = says;
     }
 
     /// How long until there is something to decide, if nothing wakes it.

@@ -1,18 +1,17 @@
 //! Who may write to the hub: outside a cluster this very machine; in one, service accounts that show a token, each for its own
 //! namespace only. There loopback is nobody: proxies beside the hub and forwarded ports come from it too.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use kubernetes::{AUDIENCE, Cluster, Identity, PodReference, TokenError, Tokens};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use kubernetes::{Cluster, Identity, PodReference, TokenError, Tokens};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 /// Verifies a token: whose it is, or why nobody's.
-pub type Verify =
-    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Identity, TokenError>> + Send>> + Send + Sync>;
+pub type Verify = Arc<dyn Fn(String) -> BoxFuture<'static, Result<Identity, TokenError>> + Send + Sync>;
 
 /// How callers from elsewhere are known.
 #[derive(Clone)]
@@ -39,20 +38,16 @@ impl Gate {
         match Cluster::infer().await {
             Ok(cluster) => {
                 let home = cluster.default_namespace().to_owned();
-                let tokens = Arc::new(Tokens::new(cluster.clone(), AUDIENCE));
+                let tokens = Arc::new(Tokens::new(cluster.clone()));
                 let verify = move |token: String| {
                     let tokens = Arc::clone(&tokens);
-                    Box::pin(async move { tokens.identity(&token).await })
-                        as Pin<Box<dyn Future<Output = _> + Send>>
+                    async move { tokens.identity(&token).await }.boxed()
                 };
                 Some(Gate { verify: Arc::new(verify), home, events: Some(cluster) })
             }
             Err(error) => {
                 tracing::warn!("no token can be verified, so nobody may register and announce: {error}");
-                let verify = |_| {
-                    let nobody = async { Err(TokenError::Invalid("cannot be verified by this hub")) };
-                    Box::pin(nobody) as Pin<Box<dyn Future<Output = _> + Send>>
-                };
+                let verify = |_| async { Err(TokenError::Invalid("cannot be verified by this hub")) }.boxed();
                 Some(Gate { verify: Arc::new(verify), home: String::new(), events: None })
             }
         }
@@ -97,9 +92,7 @@ impl Writer {
         match (gate.verify)(token.to_owned()).await {
             Ok(identity) if identity.namespace == gate.home => Ok(Writer::Home(identity)),
             Ok(identity) => Ok(Writer::Tenant(identity)),
-            Err(TokenError::Invalid(why)) => {
-                Err(Status::permission_denied(format!("the service-account token {why}")))
-            }
+            Err(error @ TokenError::Invalid(_)) => Err(Status::permission_denied(error.to_string())),
             Err(error @ TokenError::Keys(_)) => Err(Status::unavailable(error.to_string())),
         }
     }

@@ -131,9 +131,10 @@ impl Core {
         telling.due(state, |source| watchers.has(source), clock::now())
     }
 
-    /// A pod could not be told.
-    pub(super) fn untold(&self, pod: &PodReference) {
-        self.lock().telling.untold(pod);
+    /// These could not be told.
+    pub(super) fn untold(&self, words: impl IntoIterator<Item = Word>) {
+        let mut inner = self.lock();
+        words.into_iter().for_each(|word| inner.telling.untold(word));
     }
 
     /// Hears what a prober saw.

@@ -1,4 +1,4 @@
-//! The hub over gRPC. Reading is open; registering and announcing are, away from loopback, for callers that are known.
+//! The hub over gRPC. Reading is open; registering and announcing are for those that `callers` lets in.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -23,7 +23,8 @@ pub(super) async fn tell(core: Weak<Core>, cluster: Cluster, reporter: String) {
         looks.tick().await;
         let Some(words) = core.upgrade().map(|core| core.words()) else { return };
         forbidden.retain(|_, since| since.elapsed() < FORBIDDEN);
-        for word in words {
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
             let namespace = &word.pod.namespace;
             if forbidden.contains_key(namespace) {
                 continue;
@@ -33,22 +34,25 @@ pub(super) async fn tell(core: Weak<Core>, cluster: Cluster, reporter: String) {
                 Ok(()) => {}
                 Err(error) if error.is_transient() => {
                     tracing::debug!(pod = word.pod.name, "{error}");
+                    // The API server has no time for the others either.
                     if let Some(core) = core.upgrade() {
-                        core.untold(&word.pod);
+                        core.untold(std::iter::once(word).chain(words.by_ref()));
                     }
+                }
+                Err(error @ Error::Refused { code: 403, .. }) => {
+                    tracing::warn!(
+                        "pods in namespace {namespace} are not told why they wait: {error}; a Role there must allow `create` on events of events.k8s.io"
+                    );
+                    forbidden.insert(namespace.clone(), Instant::now());
                 }
                 Err(error) => {
                     tracing::warn!(
-                        "pods in namespace {namespace} are not told why they wait: {}",
-                        remedy(&error, namespace)
+                        namespace,
+                        pod = word.pod.name,
+                        "the pod is not told why it waits: {error}"
                     );
-                    forbidden.insert(namespace.clone(), Instant::now());
                 }
             }
         }
     }
-}
-
-fn remedy(error: &Error, namespace: &str) -> String {
-    format!("{error}; a Role in namespace {namespace} must allow `create` on events of events.k8s.io")
 }

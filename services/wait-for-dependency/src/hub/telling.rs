@@ -51,7 +51,11 @@ pub struct Word {
 
 /// The pods that reported, and what they were told.
 #[derive(Debug, Default)]
-pub struct Telling(BTreeMap<(Component, String), Listener>);
+pub struct Telling {
+    listeners: BTreeMap<(Component, String), Listener>,
+    /// What could not be told and has nobody any more who would have it told again.
+    again: Vec<Word>,
+}
 
 #[derive(Debug)]
 struct Listener {
@@ -66,19 +70,19 @@ impl Telling {
     /// Remembers which pod an instance of a module is.
     pub fn heard(&mut self, module: &Component, source: &str, pod: PodReference) {
         let key = (module.clone(), source.to_owned());
-        if self.0.len() >= PODS && !self.0.contains_key(&key) {
+        if self.listeners.len() >= PODS && !self.listeners.contains_key(&key) {
             return;
         }
-        match self.0.get_mut(&key) {
+        match self.listeners.get_mut(&key) {
             Some(known) if known.pod == pod => {}
-            _ => drop(self.0.insert(key, Listener { pod, told: None, looked: None })),
+            _ => drop(self.listeners.insert(key, Listener { pod, told: None, looked: None })),
         }
     }
 
     /// What is to be told now; it counts as told. `lives` says whether an instance still listens: one that does not is forgotten.
     pub fn due(&mut self, state: &State, lives: impl Fn(&str) -> bool, now: Moment) -> Vec<Word> {
-        let mut words = Vec::new();
-        self.0.retain(|(module, source), known| {
+        let mut words = std::mem::take(&mut self.again);
+        self.listeners.retain(|(module, source), known| {
             let instance =
                 state.instances(module).find(|(name, _)| *name == source).map(|(_, instance)| instance);
             let Some(instance) = instance else { return false };
@@ -111,8 +115,12 @@ impl Telling {
     }
 
     /// It could not be told: it is told again, as soon as that is due.
-    pub fn untold(&mut self, pod: &PodReference) {
-        for known in self.0.values_mut().filter(|known| known.pod == *pod) {
+    pub fn untold(&mut self, word: Word) {
+        if word.reason == Reason::Released {
+            self.again.push(word);
+            return;
+        }
+        for known in self.listeners.values_mut().filter(|known| known.pod == word.pod) {
             (known.told, known.looked) = (None, None);
         }
     }
@@ -190,12 +198,18 @@ mod tests {
         report(&mut state, Phase::Waiting, "connection refused", 111_000);
         assert_eq!(at(&mut telling, &state, 121), [], "not a word every second");
         assert_eq!(at(&mut telling, &state, 141).len(), 1);
-        telling.untold(&pod());
+        telling.untold(Word { pod: pod(), reason: Reason::Waiting, text: String::new() });
         assert_eq!(at(&mut telling, &state, 142).len(), 1, "what could not be told is told again");
         report(&mut state, Phase::Working, "", 150_000);
         let released = "everything that module/web needs to start is ready".to_owned();
-        assert_eq!(at(&mut telling, &state, 150), [(Reason::Released, released)]);
-        assert_eq!(at(&mut telling, &state, 151), []);
+        assert_eq!(at(&mut telling, &state, 150), [(Reason::Released, released.clone())]);
+        telling.untold(Word { pod: pod(), reason: Reason::Released, text: released.clone() });
+        assert_eq!(
+            at(&mut telling, &state, 151),
+            [(Reason::Released, released)],
+            "nor is the last word lost"
+        );
+        assert_eq!(at(&mut telling, &state, 152), []);
     }
 
     #[test]

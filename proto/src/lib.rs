@@ -21,5 +21,21 @@ pub mod diagnostics {
     }
 }
 
+/// What a module asks of whoever looks after its servers: package `rollcall.provisioning.v1`.
+pub mod provisioning {
+    /// Version 1; changes are additive only.
+    #[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub)]
+    pub mod v1 {
+        include!("gen/rollcall.provisioning.v1.rs");
+
+        /// Without the verifier, which is a credential.
+        impl std::fmt::Debug for RoleVerifier {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct("RoleVerifier").field("role", &self.role).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
 /// The descriptors of every file above, for gRPC server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/descriptors.bin");

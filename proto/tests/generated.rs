@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
     "rollcall/lifecycle/v1/lifecycle.proto",
     "rollcall/lifecycle/v1/ownership.proto",
     "rollcall/diagnostics/v1/diagnostics.proto",
     "rollcall/diagnostics/v1/hub.proto",
+    "rollcall/diagnostics/v1/provisioner.proto",
     "rollcall/diagnostics/v1/timeline.proto",
+    "rollcall/provisioning/v1/provisioning.proto",
 ];
 
 fn root() -> PathBuf {
@@ -24,6 +26,8 @@ fn generate(out: &Path) {
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec()).unwrap();
     tonic_prost_build::configure()
         .btree_map(".")
+        // It holds a credential.
+        .skip_debug([".rollcall.provisioning.v1.RoleVerifier"])
         .build_transport(false)
         .out_dir(out)
         .compile_fds(descriptors)

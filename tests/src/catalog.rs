@@ -31,7 +31,12 @@ pub async fn execute(stage: &Stage, database: &str, sql: &str) {
 
 /// The rows of a query, as text, one line each.
 pub async fn rows(stage: &Stage, database: &str, sql: &str) -> Vec<String> {
-    let mut connection = superuser(stage, database).await;
+    rows_of(stage.postgres(), database, sql).await
+}
+
+/// The rows of a query of a server, as text, one line each.
+pub async fn rows_of(postgres: &Postgres, database: &str, sql: &str) -> Vec<String> {
+    let mut connection = superuser_of(postgres, database).await;
     let rows = sqlx::query(AssertSqlSafe(format!(
         "SELECT ({sql_row})::text AS line FROM ({sql}) AS q",
         sql_row = "q"
@@ -46,11 +51,16 @@ pub async fn rows(stage: &Stage, database: &str, sql: &str) -> Vec<String> {
 /// Every row of the shared catalogs that provisioning writes, with the transaction that wrote it (`xmin`): two equal
 /// answers mean that nothing was written between them. Sessions write none of these.
 pub async fn shared(stage: &Stage) -> Vec<String> {
+    shared_of(stage.postgres()).await
+}
+
+/// The same of a server.
+pub async fn shared_of(postgres: &Postgres) -> Vec<String> {
     let mut all = Vec::new();
     for catalog in ["pg_authid", "pg_auth_members", "pg_db_role_setting", "pg_shdescription", "pg_shdepend"] {
         all.extend(
-            rows(
-                stage,
+            rows_of(
+                postgres,
                 "postgres",
                 &format!("SELECT '{catalog}', c.xmin, c.* FROM {catalog} c ORDER BY c::text"),
             )
@@ -59,17 +69,22 @@ pub async fn shared(stage: &Stage) -> Vec<String> {
     }
     // Autovacuum writes datfrozenxid and datminmxid, in place or not.
     let databases = "SELECT 'pg_database', datname, datdba, datacl, datallowconn, datconnlimit FROM pg_database ORDER BY datname";
-    all.extend(rows(stage, "postgres", databases).await);
+    all.extend(rows_of(postgres, "postgres", databases).await);
     all
 }
 
 /// Everything of one database that provisioning writes.
 pub async fn local(stage: &Stage, database: &str) -> Vec<String> {
+    local_of(stage.postgres(), database).await
+}
+
+/// The same of a server's database.
+pub async fn local_of(postgres: &Postgres, database: &str) -> Vec<String> {
     let mut all = Vec::new();
     for catalog in ["pg_namespace", "pg_default_acl", "pg_extension"] {
         all.extend(
-            rows(
-                stage,
+            rows_of(
+                postgres,
                 database,
                 &format!("SELECT '{catalog}', c.xmin, c.* FROM {catalog} c ORDER BY c::text"),
             )

@@ -97,8 +97,7 @@ impl Cluster {
 
     /// Somebody with a client certificate and no rights but those that Roles give him.
     pub async fn user(&self, name: &str) -> User {
-        let kubeconfig = self.server.kubeconfig(name, "people").unwrap();
-        User { client: client(&kubeconfig).await, kubeconfig }
+        User::of(&self.server.kubeconfig(name, "people").unwrap()).await
     }
 
     /// secret-syncer's own service account, with a token of its own.
@@ -271,6 +270,11 @@ impl User {
             .patch(name, &params, &kube::api::Patch::Merge(patch))
             .await
             .map(drop)
+    }
+
+    /// Whoever this kubeconfig says.
+    pub async fn of(kubeconfig: &Path) -> User {
+        User { client: client(kubeconfig).await, kubeconfig: kubeconfig.to_owned() }
     }
 
     /// The user's own connections.

@@ -18,6 +18,7 @@ pub mod fragments;
 pub mod measure;
 pub mod node;
 pub mod place;
+pub mod previous;
 pub mod relay;
 pub mod rights;
 pub mod running;
@@ -40,7 +41,7 @@ use lifecycle::{Component, Phase};
 use rollcall::rehearse::{Board, Follower, Service, Setting, Stage};
 
 /// How long anything in a scenario may take before it counts as never.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The repository.
 pub fn root() -> PathBuf {
@@ -61,16 +62,29 @@ pub fn binary() -> &'static Path {
 
 /// Builds the programs of these packages, each named like its package, in a profile and the usual target directory.
 pub fn programs(profile: &str, packages: &[&str]) -> BTreeMap<String, PathBuf> {
+    programs_of(&root(), None, profile, packages)
+}
+
+/// The same of a state of the repository that is kept in this folder, in this target directory instead of its own.
+fn programs_of(
+    source: &Path,
+    target: Option<&Path>,
+    profile: &str,
+    packages: &[&str],
+) -> BTreeMap<String, PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--profile", profile, "--bins", "--message-format", "json"]);
     cargo.args(packages.iter().flat_map(|package| ["--package", package]));
+    if let Some(target) = target {
+        cargo.arg("--target-dir").arg(target);
+    }
     // What cargo tells this test of its package would make it build anew what looks at such variables.
     for (name, _) in std::env::vars()
         .filter(|(name, _)| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| name.starts_with(own)))
     {
         cargo.env_remove(name);
     }
-    let output = cargo.current_dir(root()).stderr(Stdio::inherit()).output().unwrap();
+    let output = cargo.current_dir(source).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{packages:?} do not build");
     let text = String::from_utf8(output.stdout).unwrap();
     let artifacts = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
@@ -127,7 +141,18 @@ pub async fn follow(stage: &Stage, mut enough: impl FnMut(&Board) -> bool) -> Bo
         }
     };
     let in_time = tokio::time::timeout(PATIENCE, following).await.is_ok();
-    assert!(in_time, "not within {} s:\n{}", PATIENCE.as_secs(), board.causes().join("\n"));
+    let modules: Vec<String> = stage
+        .environment()
+        .modules()
+        .map(|module| format!("{} {:?}", module.component, board.phase(&module.component)))
+        .collect();
+    assert!(
+        in_time,
+        "not within {} s:\n{}\n{}",
+        PATIENCE.as_secs(),
+        board.causes().join("\n"),
+        modules.join(", ")
+    );
     board
 }
 

@@ -1,5 +1,9 @@
 //! A whole Kubernetes with the images of all services, and what installs charts on it and asks as an operator would.
 
+mod servers;
+mod whole;
+
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -8,15 +12,26 @@ use sandbox::{KafkaOptions, Node, Options, Postgres, PostgresOptions, Sandbox, S
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::catalog::rows_of;
 use crate::charts::{Charts, fragments};
 use crate::fragments::environment;
 use crate::{binary, root, text};
 
+pub use servers::Servers;
+pub use whole::{Whole, renamed, texts};
+
 /// How long a node and what is installed on it may take.
-pub const READY: Duration = Duration::from_mins(3);
+pub const READY: Duration = Duration::from_mins(5);
 static ALONE: Mutex<()> = Mutex::const_new(());
-const SERVICES: [&str; 5] =
-    ["wait-for-dependency", "telemetry-exporter", "secret-syncer", "postgres-init", "topic-provisioner"];
+/// The services, and what stands in for modules.
+const PROGRAMS: [&str; 6] = [
+    "wait-for-dependency",
+    "telemetry-exporter",
+    "secret-syncer",
+    "postgres-init",
+    "topic-provisioner",
+    "stand-in",
+];
 
 /// A node with the images of all services, and what installs charts on it.
 pub struct Place {
@@ -32,23 +47,34 @@ pub struct Place {
 impl Place {
     /// A new one, the only one of this process for as long as it lives: each takes a gigabyte and all processors.
     pub async fn new() -> Place {
+        Place::of(binary()).await
+    }
+
+    /// A new one whose images, with tag 1, are of this program.
+    pub async fn of(program: &Path) -> Place {
         let alone = ALONE.lock().await;
         let supervisor = Supervisor::command(binary(), ["sandbox-supervisor"]);
         let sandbox = Sandbox::start(Options::new(supervisor)).await.unwrap();
         let node = sandbox.node().await.unwrap();
         let charts = Charts::of(&sandbox).await;
-        for name in ["own", "hooked"] {
+        for name in ["own", "hooked", "modules", "openg2p-postgres-init"] {
             charts.add(name, &root().join("tests/charts").join(name));
         }
-        let base = Base::of([binary()]).unwrap();
-        // One program, called by five names: the layers are loaded once.
-        let images = SERVICES.map(|service| {
-            let name = format!("localhost/rollcall/{service}:1");
-            Image::of_program(&name, service, &base, binary()).unwrap().entrypoint(&["/rollcall", service])
-        });
         node.ready(READY).await.unwrap();
-        node.load(&images).await.unwrap();
-        Place { sandbox, node, charts, _alone: alone }
+        let place = Place { sandbox, node, charts, _alone: alone };
+        place.load(program, "1").await;
+        place
+    }
+
+    /// Loads the images of all services with this tag.
+    pub async fn load(&self, program: &Path, tag: &str) {
+        let base = Base::of([program]).unwrap();
+        // One program, called by several names: the layers are loaded once.
+        let images = PROGRAMS.map(|service| {
+            let name = format!("localhost/rollcall/{service}:{tag}");
+            Image::of_program(&name, service, &base, program).unwrap().entrypoint(&["/rollcall", service])
+        });
+        self.node.load(&images).await.unwrap();
     }
 
     /// What kubectl answers as an administrator; it must succeed.
@@ -61,6 +87,11 @@ impl Place {
     /// What JSON is asked of kubectl with these arguments.
     pub fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.kubectl(&[args, &["-o", "json"]].concat())).unwrap()
+    }
+
+    /// Makes an object, or a list of them, as kubectl does.
+    pub fn apply(&self, object: &Value) {
+        self.kubectl(&["apply", "-f", &self.charts.values("applied", object)]);
     }
 
     /// Helm with these values, whatever comes of it.
@@ -76,11 +107,29 @@ impl Place {
         assert!(output.status.success(), "{args:?}: {}\n{}", text(&output), self.pods());
     }
 
+    /// What an operator asks when something does not come up: the environment's status, all pods, the last events.
+    pub fn why(&self, namespace: &str) -> String {
+        let status = text(&self.rollcall(&["status", "-n", namespace]));
+        let events = self.kubectl(&["get", "events", "-n", namespace, "--sort-by=.lastTimestamp"]);
+        let events: Vec<&str> = events.lines().collect();
+        let last = events[events.len().saturating_sub(40)..].join("\n");
+        format!("{status}\n{}\n{last}", self.pods())
+    }
+
     /// `rollcall`, as an operator with a kubeconfig.
     pub fn rollcall(&self, args: &[&str]) -> Output {
         let mut command = Command::new(binary());
         command.args(args).env_clear().env("KUBECONFIG", self.node.kubeconfig()).env("HOME", "/nonexistent");
         command.output().unwrap()
+    }
+
+    /// Waits until a condition holds; shows all pods when that takes too long.
+    pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let started = Instant::now();
+        while !holds().await {
+            assert!(started.elapsed() < READY, "not within {} s: {what}\n{}", READY.as_secs(), self.pods());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Waits until every component of the environment is ready; says what is not when that takes too long.
@@ -93,9 +142,18 @@ impl Place {
         };
         let started = Instant::now();
         while !is_up(&status()) {
-            assert!(started.elapsed() < READY, "{}\n{}", status(), self.pods());
+            assert!(started.elapsed() < READY, "{}", self.why(namespace));
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
+    }
+
+    /// What the hub of a namespace says of a component: its phase, `unknown` among them, or nothing where none declares it.
+    pub fn phase(&self, namespace: &str, component: &str) -> Option<String> {
+        let output = self.rollcall(&["status", "-n", namespace, "--output", "json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let mut components = status["components"].as_array()?.iter();
+        let found = components.find(|one| one["component"] == component)?;
+        found["phase"].as_str().map(str::to_owned)
     }
 
     /// All pods, for people.
@@ -111,9 +169,12 @@ impl Place {
         items.remove(0)
     }
 
-    /// Whether that pod is ready.
+    /// Whether there is one such pod, and it is ready.
     pub fn is_ready(&self, namespace: &str, label: &str) -> bool {
-        let conditions = self.pod(namespace, label)["status"]["conditions"].clone();
+        let list = self.json(&["get", "pods", "-n", namespace, "-l", label]);
+        let items = list["items"].as_array().unwrap();
+        let [pod] = &items[..] else { return false };
+        let conditions = pod["status"]["conditions"].clone();
         let is = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
         conditions.as_array().into_iter().flatten().any(is)
     }
@@ -131,7 +192,12 @@ pub struct Shop {
     pub environment: Value,
     /// The values of the module's chart, as release `own` in namespace `shop`.
     pub module: Value,
-    postgres: Postgres,
+    /// Where pods find PostgreSQL, `host:port`.
+    pub address: String,
+    /// Where they find Kafka.
+    pub brokers: String,
+    /// The server.
+    pub postgres: Postgres,
 }
 
 impl Shop {
@@ -169,7 +235,7 @@ modules: {{orders: {{needs: [database/orders, topic/orders.events], ready: {{grp
         );
         let wish = environment(21, &[("base", &base), ("shop", &shop)]);
         let environment = json!({
-            "fragments": fragments(&wish), "bus": {"brokers": [brokers]}, "image": images(), "waiters": {"orders": "own-own"},
+            "fragments": fragments(&wish), "bus": {"brokers": [&brokers]}, "image": images(), "waiters": {"orders": "own-own"},
         });
         let module = json!({
             "image": "localhost/rollcall/wait-for-dependency:1",
@@ -180,12 +246,22 @@ modules: {{orders: {{needs: [database/orders, topic/orders.events], ready: {{grp
                 "module": "orders", "fragments": fragments(&wish), "hub": "http://env-environment-hub.base:7070", "image": images(),
             },
         });
-        Shop { environment, module, postgres }
+        let address = format!("{host}:{}", postgres.port());
+        Shop { environment, module, address, brokers, postgres }
     }
 
     /// Makes the administrator's Secret, for which everything waits.
     pub fn make_secret(&self, place: &Place) {
         let password = format!("--from-literal=password={}", self.postgres.password());
         place.kubectl(&["create", "secret", "generic", "pg-admin", "-n", "base", &password]);
+    }
+
+    /// What was made of the module's wishes and must outlive whoever made it: the database, its role with password, the Secret.
+    pub async fn made(&self, place: &Place) -> Vec<String> {
+        let made = "SELECT oid::text FROM pg_database WHERE datname = 'orders' UNION ALL SELECT rolpassword FROM pg_authid WHERE rolname = 'orders'";
+        let mut made = rows_of(&self.postgres, "postgres", made).await;
+        assert_eq!(made.len(), 2, "{made:?}");
+        made.push(place.json(&["get", "secret", "orders-db", "-n", "shop"])["metadata"]["uid"].to_string());
+        made
     }
 }

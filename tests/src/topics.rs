@@ -8,13 +8,18 @@ use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, Resource
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rollcall::rehearse::Stage;
+use sandbox::Kafka;
 
 /// How long one question may take.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// Every topic by name, with lines that say all of it: its id, its settings, and each partition's replicas and offsets.
 pub async fn all(stage: &Stage) -> BTreeMap<String, Vec<String>> {
-    let kafka = stage.kafka().expect("a stage with Kafka");
+    all_of(stage.kafka().expect("a stage with Kafka")).await
+}
+
+/// The same of a cluster.
+pub async fn all_of(kafka: &Kafka) -> BTreeMap<String, Vec<String>> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", kafka.brokers()).set("allow.auto.create.topics", "false");
     let admin: AdminClient<DefaultClientContext> = config.create().unwrap();

@@ -10,7 +10,7 @@ use acceptance::rights::{of_service_as, said as rights};
 use acceptance::{binary, fragments::environment, openg2p, root, sample};
 use lifecycle::document::Environment;
 use rollcall::command::rbac::Service;
-use sandbox::{Options, Sandbox, Supervisor};
+use sandbox::{Helm, Options, Sandbox, Supervisor};
 use serde_json::{Value, json};
 
 async fn sandbox() -> Sandbox {
@@ -74,9 +74,16 @@ uses:
   postgres: {main: {host: pg, tls: {ca: {secret: our-ca, key: ca.crt}}}, theirs: {host: theirs}}
   kafka: {main: {brokers: ['k:9092'], tls: {ca: {secret: web-ca, key: ca.crt}}}, plain: {brokers: ['p:9092']}}
 databases:
-  web: {server: main, roles: {app: {name: web, password: {secret: web-db, key: p}}}}
-  far: {server: main, roles: {app: {name: far, password: {secret: base/idle, key: far}}}}
-  their: {server: theirs, roles: {app: {name: their, password: {secret: their-db, key: p}}}}
+  web: {server: main, roles: {app: {name: web, password: {secret: web-db, key: p}, ddl: as-owner}}}
+  far: {server: main, roles: {app: {name: far, password: {secret: base/idle, key: far}, ddl: as-owner}}}
+  their: {server: theirs, roles: {app: {name: their, password: {secret: their-db, key: p}, ddl: as-owner}}}
+migrations:
+  web: {database: web, sources: [{configmap: sql}, {configmap: base/more, below: more}, {directory: /sql}], flyway: {}, needs: [secret/web-db, {component: configmap/flags}]}
+  far: {database: far, sources: [{directory: /sql}], needs: [migration/web, postgres/main],
+        psql: {scripts: [a.sql], version: '1', connects: [web], secrets: {word: {secret: our-ca, key: word}}}}
+  their: {database: their, sources: [{directory: /sql}], native: {}}
+steps: {keys: {server: idle}, seed: {database: web}}
+configmaps: {sql: {external: true}, base/more: {external: true}, flags: {external: true}}
 topics:
   web.events: {kafka: main, partitions: 1}
 ";
@@ -142,7 +149,13 @@ fn misspelt(section: &str, name: &str, key: &str) -> Value {
 #[tokio::test]
 async fn charts_lint_and_say_what_is_wrong_with_values() {
     let sandbox = sandbox().await;
-    let charts = Charts::of(&sandbox).await;
+    for helm in Helm::ALL {
+        lint_and_say(&Charts::with(&sandbox, helm).await);
+    }
+    sandbox.stop().await.unwrap();
+}
+
+fn lint_and_say(charts: &Charts) {
     for name in charts.names() {
         let linted = charts.run(&["lint", "--strict", &name]);
         let said = String::from_utf8_lossy(&linted.stdout);
@@ -204,6 +217,24 @@ async fn charts_lint_and_say_what_is_wrong_with_values() {
         let output = charts.template(chart, &values);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(words), "{chart} {values}: {said}");
+    }
+}
+
+/// Which Kubernetes a Helm takes a cluster for that it does not ask is its own affair.
+#[tokio::test]
+async fn both_helms_render_the_same() {
+    let sandbox = sandbox().await;
+    let [third, fourth] = Helm::ALL;
+    let (third, fourth) = (Charts::with(&sandbox, third).await, Charts::with(&sandbox, fourth).await);
+    for case in cases() {
+        let by = |charts: &Charts| {
+            let mut manifests =
+                charts.render_as("syncer", case.chart, &case.values, &["--kube-version", "1.34.4"]);
+            // Neither promises an order of objects.
+            manifests.sort_by_key(Value::to_string);
+            manifests
+        };
+        assert_eq!(by(&third), by(&fourth), "{} with {}", case.chart, case.what);
     }
     sandbox.stop().await.unwrap();
 }

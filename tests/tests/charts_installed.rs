@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use acceptance::charts::Charts;
@@ -13,6 +13,7 @@ use acceptance::charts::matrix::{cases, old_databases};
 use acceptance::cluster::Cluster;
 use acceptance::fragments::environment;
 use acceptance::text;
+use sandbox::Helm;
 use serde_json::{Value, json};
 
 /// Somebody who may do everything in these namespaces and nothing elsewhere.
@@ -56,9 +57,15 @@ async fn names(cluster: &Cluster, path: &str, namespace: &str, resource: &str) -
 #[tokio::test]
 async fn somebody_without_rights_over_the_cluster_installs_upgrades_rolls_back_and_removes() {
     let cluster = Cluster::start(&[]).await;
-    let charts = Charts::of(&cluster.sandbox).await;
     let kubeconfig = operator(&cluster, &["rollcall", "openg2p", "infra", "web", "jobs"]).await;
-    let helm = |args: &[&str]| charts.over(&kubeconfig, &[args, &["--namespace", "rollcall"]].concat());
+    for helm in Helm::ALL {
+        come_and_go(&cluster, &kubeconfig, &Charts::with(&cluster.sandbox, helm).await).await;
+    }
+    cluster.stop().await;
+}
+
+async fn come_and_go(cluster: &Cluster, kubeconfig: &Path, charts: &Charts) {
+    let helm = |args: &[&str]| charts.over(kubeconfig, &[args, &["--namespace", "rollcall"]].concat());
 
     // Every chart but that for the cluster, with all values, says what to look at next.
     for (number, case) in cases().into_iter().filter(|case| !["cluster"].contains(&case.chart)).enumerate() {
@@ -69,22 +76,22 @@ async fn somebody_without_rights_over_the_cluster_installs_upgrades_rolls_back_a
         let release = format!("r{number}");
         let notes = done(&helm(&["install", &release, case.chart, "--values", &values]));
         let next = notes.split_once("NOTES:").unwrap().1;
-        assert!(next.contains("kubectl -n rollcall ") && next.contains(&release), "{}: {next}", case.chart);
+        assert!(next.contains("-n rollcall") && next.contains(&release), "{}: {next}", case.chart);
         assert!(!notes.contains("<no value>") && !notes.contains("%!"), "{}: {next}", case.chart);
         done(&helm(&["uninstall", &release]));
     }
     for (path, resource) in
         [("/apis/batch/v1", "jobs"), ("/apis/apps/v1", "deployments"), ("/api/v1", "services")]
     {
-        assert_eq!(names(&cluster, path, "rollcall", resource).await, BTreeSet::new(), "{resource}");
+        assert_eq!(names(cluster, path, "rollcall", resource).await, BTreeSet::new(), "{resource}");
     }
     assert_eq!(
-        names(&cluster, "/apis/rbac.authorization.k8s.io/v1", "openg2p", "roles").await,
+        names(cluster, "/apis/rbac.authorization.k8s.io/v1", "openg2p", "roles").await,
         BTreeSet::new()
     );
 
     // A Job of an unchanged release stays, another takes the place of one that changed, and so on the way back.
-    let jobs = async || names(&cluster, "/apis/batch/v1", "rollcall", "jobs").await;
+    let jobs = async || names(cluster, "/apis/batch/v1", "rollcall", "jobs").await;
     let release = |verb: &str, values: &Value| {
         let values = charts.values("upgraded", values);
         done(&helm(&[verb, "databases", "postgres-init", "--values", &values]));
@@ -105,6 +112,52 @@ async fn somebody_without_rights_over_the_cluster_installs_upgrades_rolls_back_a
     done(&helm(&["uninstall", "databases"]));
     release("install", &old_databases());
     assert_eq!(jobs().await, first);
+    done(&helm(&["uninstall", "databases"]));
+    assert_eq!(jobs().await, BTreeSet::new());
+}
+
+/// Somebody goes over to Helm 4, which lets the server apply what it installs, with releases that Helm 3 applied itself; and back, when
+/// it was not what he wanted.
+#[tokio::test]
+async fn a_release_of_one_helm_is_upgraded_and_rolled_back_by_the_other() {
+    let cluster = Cluster::start(&[]).await;
+    let kubeconfig = operator(&cluster, &["rollcall", "base"]).await;
+    let secrets = "secrets: {origin: {external: true}, copy: {copy: {from: origin}}}";
+    let more = format!("{secrets}\nconfigmaps: {{settings: {{external: true}}}}");
+    let image = async || {
+        let path = "/apis/apps/v1/namespaces/rollcall/deployments/env-environment-hub";
+        let hub = cluster.admin().call("GET", path, None).await.unwrap();
+        hub["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+    };
+    for [first, second] in [[Helm::V3, Helm::V4], [Helm::V4, Helm::V3]] {
+        let (one, other) =
+            (Charts::with(&cluster.sandbox, first).await, Charts::with(&cluster.sandbox, second).await);
+        let values = |charts: &Charts, documents: &str, tag: &str| {
+            let documents = fragments(&environment(1, &[("base", documents)]));
+            charts.values(
+                "env",
+                &json!({"fragments": documents, "bus": {"brokers": ["kafka:9092"]}, "image": {"tag": tag}}),
+            )
+        };
+        let helm = |charts: &Charts, args: &[&str]| {
+            done(&charts.over(&kubeconfig, &[args, &["--namespace", "rollcall"]].concat()));
+        };
+        helm(&one, &["install", "env", "environment", "--values", &values(&one, secrets, "1")]);
+        assert!(image().await.ends_with(":1"));
+        // Nothing is left of what a release no longer has, and nobody else's hand is in the way.
+        helm(&other, &["upgrade", "env", "environment", "--values", &values(&other, &more, "2")]);
+        assert!(image().await.ends_with(":2"), "{first:?} then {second:?}");
+        helm(&one, &["rollback", "env", "1"]);
+        assert!(image().await.ends_with(":1"), "{first:?} then {second:?}");
+        helm(&other, &["upgrade", "env", "environment", "--values", &values(&other, secrets, "3")]);
+        assert!(image().await.ends_with(":3"), "{first:?} then {second:?}");
+        helm(&one, &["uninstall", "env"]);
+        for (path, resource) in
+            [("/apis/batch/v1", "jobs"), ("/apis/apps/v1", "deployments"), ("/api/v1", "services")]
+        {
+            assert_eq!(names(&cluster, path, "rollcall", resource).await, BTreeSet::new(), "{resource}");
+        }
+    }
     cluster.stop().await;
 }
 

@@ -96,6 +96,28 @@ async fn only_the_chart_for_it_makes_what_is_of_the_cluster_and_none_has_hooks()
 /// As long as Helm lets a release's name be.
 const LONG: &str = "a-very-long-release-name-as-somebody-may-well-have-x1";
 
+/// A node that is short of processors makes all slow. Whoever were ended for it would leave the others to look for themselves.
+#[tokio::test]
+async fn nobody_is_ended_for_being_slow() {
+    let sandbox = sandbox().await;
+    let charts = Charts::of(&sandbox).await;
+    let mut looked_at = 0;
+    for (case, manifests) in charts.rendered() {
+        for pod in manifests.iter().filter_map(pod) {
+            let containers = pod["spec"]["containers"].as_array().unwrap().iter();
+            for probe in containers.map(|one| &one["livenessProbe"]).filter(|probe| probe.is_object()) {
+                let number = |key: &str, usual| probe[key].as_u64().unwrap_or(usual);
+                let silence = number("periodSeconds", 10) * number("failureThreshold", 3);
+                let at = format!("{} with {}: {probe}", case.chart, case.what);
+                assert!(silence >= 60 && number("timeoutSeconds", 1) >= 5, "{at}");
+                looked_at += 1;
+            }
+        }
+    }
+    assert!(looked_at > 20, "{looked_at}");
+    sandbox.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn names_are_short_enough_and_differ_however_long_the_releases_is() {
     let sandbox = sandbox().await;

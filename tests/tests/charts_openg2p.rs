@@ -106,6 +106,32 @@ async fn the_old_charts_values_report_first_and_touch_nothing_that_the_old_scrip
     let options = PgConnectOptions::new_without_pgpass().host(postgres.host()).port(postgres.port());
     let options = options.username("syncer_user").password(&made["syncer-db-user"]).database("syncer");
     options.ssl_mode(PgSslMode::Disable).connect().await.unwrap();
+
+    // Adopted, class by class, with the very documents that the chart renders of these values; then they are followed.
+    let password = "SELECT rolpassword FROM pg_authid WHERE rolname = 'odkuser'";
+    let password = async || {
+        let row =
+            sqlx::query(password).fetch_one(&mut superuser_of(&postgres, "postgres").await).await.unwrap();
+        row.get::<String, _>(0)
+    };
+    let before = password().await;
+    let adopt = async |name: &str, args: &[&str]| {
+        let args = [&["postgres-init"], args, &["--yes", &documents]].concat();
+        Running::start(&cluster, name, &kubeconfig, &args).ends(0, "odkdb").await;
+    };
+    adopt("record", &["record"]).await;
+    for class in ["attributes", "ownership", "grants", "public-connect"] {
+        adopt(class, &["converge", "--class", class]).await;
+    }
+    let followed = Running::start(&cluster, "followed", &kubeconfig, &["postgres-init", "apply", &documents]);
+    followed.ends(0, "odkdb").await;
+    assert_eq!(password().await, before, "a password that logs in is never rewritten");
+    let adopted = catalog(&postgres, "^odkuser$").await;
+    assert!(adopted[0].contains("\"rolcreaterole\":false"), "{adopted:?}");
+    let options = PgConnectOptions::new_without_pgpass().host(postgres.host()).port(postgres.port());
+    let options = options.username("odkuser").password("old-password").database("odkdb");
+    let mut own = options.ssl_mode(PgSslMode::Disable).connect().await.unwrap();
+    sqlx::raw_sql("CREATE TABLE forms (id int)").execute(&mut own).await.unwrap();
     cluster.stop().await;
 }
 

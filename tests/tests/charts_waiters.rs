@@ -29,7 +29,9 @@ modules:
 uses:
   postgres: {main: {host: pg, tls: {mode: verify-full, ca: {secret: base/pg-ca, key: ca.crt}}}}
   kafka: {main: {brokers: ['k:9093'], tls: {ca: {secret: our-ca, key: ca.crt}}}}
-databases: {shop: {server: main, roles: {app: {name: shop, password: {secret: shop-db, key: p}}}}}
+databases: {shop: {server: main, roles: {app: {name: shop, password: {secret: shop-db, key: p}, ddl: as-owner}}}}
+migrations: {shop: {database: shop, sources: [{configmap: settings}], native: {}}}
+steps: {seed: {database: shop}}
 topics: {orders: {kafka: main, partitions: 3}}
 secrets: {shop-db: {external: true}, our-ca: {external: true}, signing: {external: true}, pay: {external: true}}
 configmaps: {settings: {external: true}}
@@ -40,6 +42,7 @@ modules:
   front: {needs: [module/keycloak, topic/base.events, database/keycloak, secret/base/kc-db]}
   pods: {keys: referenced, workloads: [deployment/pods], needs: [configmap/settings]}
   idle: {}
+  migrated: {needs: [migration/shop, step/seed]}
 ";
     let plain = "
 uses: {postgres: {main: {host: pg}}, kafka: {main: {brokers: ['k:9092']}}}
@@ -49,6 +52,7 @@ modules:
 ";
     let seeing_nothing = "
 modules:
+  elsewhere: {needs: [migration/shop]}
   far: {needs: [database/keycloak, {component: topic/orders, on_restart: report}, database/plain, kafka/main]}
 ";
     environment(3, &[("base", base), ("shop", shop), ("plain", plain), ("far", seeing_nothing)])

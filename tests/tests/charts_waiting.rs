@@ -74,7 +74,7 @@ async fn one_include_waits_in_the_charts_of_others() {
         assert_eq!(found, names, "{chart}");
         let waiter = waiter(&manifests);
         assert_eq!(args(&waiter), expected, "{chart}");
-        assert_eq!(waiter["image"], "rollcall/wait-for-dependency:0.1.0");
+        assert_eq!(waiter["image"], "localhost/rollcall/wait-for-dependency:0.1.0");
 
         // It fits into a restricted pod whatever the pod itself says.
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
@@ -232,5 +232,49 @@ async fn before_kubernetes_1_29_an_init_container_stands_in_for_the_sidecar() {
         assert_eq!(args(&plain), ["wait", "--module=web"]);
         assert_eq!(plain.get("startupProbe"), None);
     }
+    sandbox.stop().await.unwrap();
+}
+
+/// Who has one hub can show what modules show it to no other.
+#[tokio::test]
+async fn a_token_is_for_the_hubs_of_one_namespace() {
+    let sandbox = sandbox().await;
+    let charts = Charts::with_foreign(&sandbox).await;
+    for (hub, given, audience) in [
+        ("http://env-hub.base:7070", "", "rollcall/base"),
+        ("http://env-hub.base.svc:7070", "", "rollcall/base"),
+        ("http://env-hub.base.svc.cluster.local.:7070", "", "rollcall/base"),
+        // In the waiter's own.
+        ("http://env-hub:7070", "", "rollcall/rollcall"),
+        // What tells no namespace.
+        ("http://10.0.0.7:7070", "", "rollcall"),
+        ("http://hub.base.example.org:7070", "", "rollcall"),
+        // What its namespace is was said.
+        ("http://hub.example.org:7070", "base", "rollcall/base"),
+        ("http://hub.example:7070", "base", "rollcall/base"),
+        ("http://env-hub:7070", "base", "rollcall/base"),
+    ] {
+        let values =
+            rollcall(json!({"module": "web", "documents": "docs", "hub": hub, "hubNamespace": given}));
+        let manifests = charts.render("own", &values);
+        let pod = manifests.iter().find_map(pod).unwrap();
+        let volumes = pod["spec"]["volumes"].as_array().unwrap();
+        let volume = volumes.iter().find(|volume| volume["name"] == "rollcall-hub").unwrap();
+        assert_eq!(volume["projected"]["sources"][0]["serviceAccountToken"]["audience"], audience, "{hub}");
+        let instance = waiter(&manifests)["env"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|v| v["name"] == "ROLLCALL_INSTANCE")
+            .cloned();
+        assert_eq!(instance.unwrap()["valueFrom"]["fieldRef"]["fieldPath"], "metadata.name", "{hub}");
+    }
+    // Provisioners show the hub of their environment one too.
+    let documents = chassis::documents::load(&[acceptance::openg2p()]).environment.unwrap();
+    let fragments = acceptance::charts::fragments(&documents);
+    let manifests = charts.render("environment", &json!({"fragments": fragments}));
+    let text = serde_json::to_string(&manifests).unwrap();
+    assert_eq!(text.matches("--release=rollcall/").count(), 1, "only the hub mounts, and says for whom");
+    assert!(text.contains(r#""audience":"rollcall/rollcall""#) && !text.contains(r#""audience":"rollcall""#));
     sandbox.stop().await.unwrap();
 }

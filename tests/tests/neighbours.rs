@@ -13,7 +13,7 @@ use acceptance::documents::{PLAIN, TEMPLATES, small, uid_text};
 use acceptance::{catalog, environment, follow, stage, text, topics};
 use chassis::bus::{OWNERSHIP_TOPIC, lifecycle_topic, read_to_end};
 use chassis::secret::SecretStore;
-use lifecycle::document::{Environment, TlsMode};
+use lifecycle::document::Environment;
 use postgres::{ErrorKind, Server, Session};
 use rollcall::rehearse::{Addresses, Cast, Service, Stage, rewrite, stand_ins};
 
@@ -175,7 +175,7 @@ impl Door<'_> {
             component: "postgres/main".parse().unwrap(),
             host: self.stage.postgres().host().to_owned(),
             port: self.stage.postgres().port(),
-            tls: TlsMode::Disable,
+            tls: postgres::Encryption::Disable,
             ca: None,
         };
         let password = self.store.password(&secret.parse().unwrap(), "password").await.unwrap();

@@ -7,7 +7,6 @@ use acceptance::PATIENCE;
 use acceptance::cluster::{Cluster, User, folder};
 use acceptance::running::Running;
 use chassis::SecretValue;
-use lifecycle::document::TlsMode;
 use postgres::{Server, Session};
 use serde_json::json;
 
@@ -100,7 +99,7 @@ modules: {{web: {{needs: [database/shop]}}}}"
         component: "postgres/main".parse().unwrap(),
         host: postgres.host().to_owned(),
         port: postgres.port(),
-        tls: TlsMode::Disable,
+        tls: postgres::Encryption::Disable,
         ca: None,
     };
     let password = SecretValue::new(PLANTED);

@@ -31,9 +31,23 @@ fn the_table_of_settings_is_the_services_own() {
 #[test]
 fn the_sample_documents_are_right_one_by_one_and_together() {
     let samples = blocks(&readme(), "yaml");
-    assert_eq!(samples.len(), 2);
+    assert_eq!(samples.len(), 3);
     let environment = environment(&samples);
     assert_eq!(Graph::of(&environment).check(&environment), vec![]);
+}
+
+#[test]
+fn the_sample_of_postgres_init_is_right() {
+    let text = std::fs::read_to_string(root().join("services/postgres-init/README.md")).unwrap();
+    let samples = blocks(&text, "yaml");
+    assert_eq!(samples.len(), 1);
+    let head = "rollcall: v1
+environment: {name: dev, uid: 6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06}
+fragment: {name: registry, namespace: dev}
+uses: {postgres: {main: {host: postgresql}}}
+secrets: {registry-db: {external: true}, superset-db: {external: true}}
+";
+    environment(&[format!("{head}{}", samples[0])]);
 }
 
 #[test]

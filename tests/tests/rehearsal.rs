@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use acceptance::place::Place;
-use acceptance::{documents, follow, is, openg2p, stage, text};
+use acceptance::{binary, catalog, documents, follow, is, openg2p, root, stage, text};
 use lifecycle::document::Environment;
 use lifecycle::{Component, Graph, Kind, Phase};
 use rollcall::rehearse::{Cast, KafkaStart, Service};
@@ -149,7 +149,28 @@ async fn who_waits_for_a_database_is_woken_by_the_event_that_tells_of_it() {
         |module: &Component| graph.start_needs(module).any(|need| need.component.kind() == Kind::Database);
     let waiting: Vec<Component> = environment.modules().map(|m| m.component).filter(needs_database).collect();
     follow(&stage, |board| waiting.iter().all(|module| board.phase(module) == Some(Phase::Waiting))).await;
+    // One is held up until everything else is still, so that only the event that tells of it can release who waits for it.
+    let held = environment.databases().find(|database| {
+        waiting
+            .iter()
+            .any(|module| graph.start_needs(module).any(|need| need.component == database.component))
+    });
+    let held = held.unwrap();
+    let document = &held.source.document;
+    let owner = held.spec.owner_base(held.component.name());
+    let owner = document.naming.role(&owner, document.place()).unwrap();
+    let mut holder = catalog::superuser_of(stage.postgres(), "postgres").await;
+    let taken = format!("BEGIN; CREATE ROLE \"{owner}\"");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(taken)).execute(&mut holder).await.unwrap();
     cast.services(&stage, &[Service::PostgresInit]).await.unwrap();
+    follow(&stage, |board| {
+        environment.databases().all(|database| {
+            let phase = if database.component == held.component { Phase::Working } else { Phase::Ready };
+            board.phase(&database.component) == Some(phase)
+        })
+    })
+    .await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
     follow(&stage, |board| board.missing().is_empty()).await;
     stage.strike().await.unwrap();
 
@@ -228,6 +249,14 @@ async fn kafka_may_be_late() {
     let place = Place::new();
     let document = place.document(&documents::plain());
     is_whole(&place.story(&["--late-kafka", "3s"], &document).await, &declared(&document));
+}
+
+#[test]
+fn without_modules_there_is_nothing_to_rehearse() {
+    let documents = root().join("charts/environments/mosip");
+    let output = std::process::Command::new(binary()).arg("rehearse").arg(documents).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("declares a module"), "{said}");
 }
 
 #[tokio::test]

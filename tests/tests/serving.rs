@@ -9,7 +9,11 @@ use acceptance::documents::{plain, uid_text};
 use acceptance::{PATIENCE, ask, environment, follow, stage, until};
 use rollcall::rehearse::{Cast, Service, Stage};
 use rollcall_proto::diagnostics::v1::diagnostics_client::DiagnosticsClient;
-use rollcall_proto::diagnostics::v1::{GetPlanRequest, GetStatusRequest, Mode};
+use rollcall_proto::diagnostics::v1::provisioner_client::ProvisionerClient;
+use rollcall_proto::diagnostics::v1::{
+    ConvergeRequest, GetPlanRequest, GetStatusRequest, HistoryRequest, Mode,
+};
+use rollcall_proto::lifecycle::v1::Phase;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -37,6 +41,7 @@ async fn every_service_tells_of_itself_and_ends_in_order() {
         tells_what_it_serves(&stage, service).await;
         tells_who_it_is(&stage, service).await;
         tells_its_plan(&stage, service).await;
+        looks_when_it_is_asked_to(&stage, service).await;
         counts(&stage, service).await;
     }
     the_exporter_tells_the_bring_up(&stage).await;
@@ -64,6 +69,7 @@ async fn tells_what_it_serves(stage: &Stage, service: Service) {
     let own = |name: &str| format!("rollcall.diagnostics.v1.{name}");
     let serves = |name: &str| services.contains(&own(name));
     assert!(serves("Diagnostics"), "{service:?}: {services:?}");
+    assert_eq!(serves("Provisioner"), MAKERS.contains(&service), "{service:?}: {services:?}");
     assert_eq!(serves("Hub"), service == Service::WaitForDependency, "{service:?}: {services:?}");
     assert_eq!(serves("Timeline"), service == Service::TelemetryExporter, "{service:?}: {services:?}");
     // A client without our files can call what is listed.
@@ -109,6 +115,28 @@ async fn tells_its_plan(stage: &Stage, service: Service) {
     } else {
         assert_eq!(answer.unwrap_err().code(), Code::Unimplemented, "{service:?}");
     }
+}
+
+async fn looks_when_it_is_asked_to(stage: &Stage, service: Service) {
+    if !MAKERS.contains(&service) {
+        return;
+    }
+    let mut client = ProvisionerClient::new(ask::grpc(stage, service).await);
+    let history = client.history(HistoryRequest::default()).await.unwrap().into_inner();
+    assert!(history.changes.iter().any(|change| change.error.is_empty()), "{service:?}: {history:?}");
+    let mut told = client.converge(ConvergeRequest::default()).await.unwrap().into_inner();
+    let mut states = 0;
+    while let Some(answer) = told.message().await.unwrap() {
+        let seen = answer.state.unwrap();
+        assert_eq!(seen.phase(), Phase::Ready, "{service:?}: {seen:?}");
+        states += 1;
+    }
+    assert!(states > 0, "{service:?}");
+    // It was looked at, and nothing had to be made.
+    let later = client.history(HistoryRequest::default()).await.unwrap().into_inner();
+    assert_eq!(later, history, "{service:?}");
+    let unknown = ConvergeRequest { components: vec!["database/nobodys".to_owned()] };
+    assert_eq!(client.converge(unknown).await.unwrap_err().code(), Code::NotFound, "{service:?}");
 }
 
 async fn counts(stage: &Stage, service: Service) {

@@ -12,6 +12,9 @@ module: ""
 documents: ""
 fragments: {}
 hub: ""
+hubNamespace: ""
+postgresInit: ""
+postgresInitNamespace: ""
 timeout: ""
 interval: ""
 failFast: false
@@ -19,7 +22,7 @@ secrets: env
 secretNames: []
 serviceAccountName: ""
 name: rollcall-wait
-image: {registry: "", repository: rollcall/wait-for-dependency, tag: "", digest: "", pullPolicy: IfNotPresent}
+image: {registry: localhost, repository: rollcall/wait-for-dependency, tag: "", digest: "", pullPolicy: IfNotPresent}
 settings: {}
 resources: {}
 securityContext: {}

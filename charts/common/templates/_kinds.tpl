@@ -5,7 +5,7 @@ Each part of a chart is handed around as a dict: `root`, the chart's own context
 what the chart's user says of it; `suffix`, what its objects' names end in; `fragments`, its documents.
 */}}
 {{- define "rollcall.kinds" -}}
-hub: {program: wait-for-dependency, serve: [serve], clients: true, strategy: Recreate}
+hub: {program: wait-for-dependency, serve: [serve], mounts: true, clients: true, strategy: Recreate}
 telemetry-exporter: {program: telemetry-exporter, serve: [serve], clients: true}
 secret-syncer: {program: secret-syncer, serve: [serve], apply: [apply]}
 postgres-init: {program: postgres-init, serve: [serve], apply: [apply]}

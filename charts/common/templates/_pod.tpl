@@ -42,7 +42,20 @@ limits: {memory: {{ .memory | default "64Mi" }}}
 {{/* What a volume holds by which the hub knows the pod: good for nothing else. */}}
 {{- define "rollcall.hub.token" -}}
 projected:
-  sources: [{serviceAccountToken: {audience: rollcall, expirationSeconds: 3600, path: token}}]
+  sources: [{serviceAccountToken: {audience: {{ include "rollcall.hub.audience" . }}, expirationSeconds: 3600, path: token}}]
+{{- end -}}
+
+{{/* For whom it is: hubs of one namespace, which the address of a Service tells. Give: hub (its address), hubNamespace (what is said of it; may be empty), namespace (the pod's). */}}
+{{- define "rollcall.hub.audience" -}}
+{{- $host := regexReplaceAll "^[a-z]+://([^:/]+).*$" (toString .hub) "${1}" -}}
+{{- if .hubNamespace -}}
+rollcall/{{ .hubNamespace }}
+{{- else if regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.svc(\\..*)?)?)?$" $host -}}
+{{- $labels := splitList "." $host -}}
+rollcall/{{ if gt (len $labels) 1 }}{{ index $labels 1 }}{{ else }}{{ .namespace }}{{ end }}
+{{- else -}}
+rollcall
+{{- end -}}
 {{- end -}}
 
 {{/* Whether a part tells a hub what it knows. Give: a part. */}}
@@ -145,10 +158,14 @@ spec:
         - {name: grpc, containerPort: 7070}
         - {name: health, containerPort: 7071}
         - {name: metrics, containerPort: 7072}
+      # Who is slow on a busy node is not ended for it: then all would poll meanwhile, and the node be busier still.
       livenessProbe:
         grpc: {port: 7071, service: liveness}
+        timeoutSeconds: 10
+        failureThreshold: 6
       readinessProbe:
         grpc: {port: 7071, service: readiness}
+        timeoutSeconds: 5
       {{- end }}
   {{- range $key := list "nodeSelector" "affinity" "tolerations" "topologySpreadConstraints" }}
   {{- with index $part.values $key }}
@@ -161,7 +178,8 @@ spec:
       configMap: {name: {{ include "rollcall.fullname" $root }}}
     {{- if include "rollcall.part.tells" $part }}
     - name: hub
-      {{- include "rollcall.hub.token" . | nindent 6 }}
+      {{- $hub := coalesce ($part.values.settings | default dict).ROLLCALL_HUB ($part.settings | default dict).ROLLCALL_HUB }}
+      {{- include "rollcall.hub.token" (dict "hub" $hub "namespace" $root.Release.Namespace) | nindent 6 }}
     {{- end }}
     {{- if include "rollcall.asks" $part }}
     - name: api

@@ -55,7 +55,64 @@
 {{- range $_, $fragment := .fragments -}}
   {{- range $_, $database := $fragment.databases -}}
     {{- if hasKey $servers $database.server -}}
-      {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" $database.roles.app.password) -}}
+      {{- $roles := $database.roles -}}
+      {{- range list $roles.app.password (dig "app" "overlap" "password" nil $roles) (dig "migrator" "password" nil $roles) -}}
+        {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" .) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+  {{- range $_, $role := $fragment.roles -}}
+    {{- if hasKey $servers $role.server -}}
+      {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" $role.password) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- include "rollcall.reads.migrations" . -}}
+{{- end -}}
+
+{{/* What migrations read: the login of each database that they are let into, its server's CA as their document sees it, files in ConfigMaps, and what they need. Give: fragments, reads. */}}
+{{- define "rollcall.reads.migrations" -}}
+{{- $reads := .reads -}}
+{{- $fragments := .fragments -}}
+{{- range $_, $fragment := $fragments -}}
+  {{- $namespace := $fragment.fragment.namespace -}}
+  {{- range $_, $migration := $fragment.migrations -}}
+    {{- $mine := dict -}}
+    {{- $found := true -}}
+    {{- range $name := concat (list $migration.database) (dig "psql" "connects" list $migration) -}}
+      {{- $here := false -}}
+      {{- range $_, $other := $fragments -}}
+        {{- with get ($other.databases | default dict) $name -}}
+          {{- $login := .roles.migrator | default (ternary .roles.app dict (eq (.roles.app.ddl | default "none") "as-owner")) -}}
+          {{- if $login -}}
+            {{- $here = true -}}
+            {{- include "rollcall.reads.note" (dict "reads" $mine "fragment" $other "reference" $login.password) -}}
+            {{- $give := dict "fragments" $fragments "viewer" $fragment "kind" "postgres" "name" .server -}}
+            {{- include "rollcall.reads.authority" (dict "reads" $mine "view" (include "rollcall.reads.view" $give | fromJson)) -}}
+          {{- end -}}
+        {{- end -}}
+      {{- end -}}
+      {{- if not $here -}}{{- $found = false -}}{{- end -}}
+    {{- end -}}
+    {{- range $migration.sources -}}
+      {{- with .configmap -}}
+        {{- $_ := set $mine (printf "configmaps/%s" (ternary . (printf "%s/%s" $namespace .) (contains "/" .))) true -}}
+      {{- end -}}
+    {{- end -}}
+    {{- range $_, $reference := dig "psql" "secrets" dict $migration -}}
+      {{- include "rollcall.reads.note" (dict "reads" $mine "fragment" $fragment "reference" $reference) -}}
+    {{- end -}}
+    {{- range $migration.needs -}}
+      {{- $component := . -}}
+      {{- if not (kindIs "string" .) -}}{{- $component = .component -}}{{- end -}}
+      {{- $parts := splitList "/" $component -}}
+      {{- if has (first $parts) (list "secret" "configmap") -}}
+        {{- $name := rest $parts | join "/" -}}
+        {{- $_ := set $mine (printf "%ss/%s" (first $parts) (ternary $name (printf "%s/%s" $namespace $name) (contains "/" $name))) true -}}
+      {{- end -}}
+    {{- end -}}
+    {{- if $found -}}
+      {{- range $id, $_ := $mine -}}{{- $_ := set $reads $id true -}}{{- end -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
@@ -72,7 +129,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Passwords of observers whose servers have databases, CAs of those, and CAs of clusters as it looks at them. */}}
+{{/* Passwords of observers whose servers have databases or ledgers, CAs of those, and CAs of clusters as it looks at them. */}}
 {{- define "rollcall.reads.hub" -}}
 {{- $reads := .reads -}}
 {{- $used := dict -}}
@@ -81,6 +138,8 @@
     {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" (dig "tls" "ca" nil $cluster)) -}}
   {{- end -}}
   {{- range $_, $database := $fragment.databases -}}{{- $_ := set $used $database.server true -}}{{- end -}}
+  {{- range $_, $role := $fragment.roles -}}{{- $_ := set $used $role.server true -}}{{- end -}}
+  {{- range $_, $step := $fragment.steps -}}{{- with $step.server -}}{{- $_ := set $used . true -}}{{- end -}}{{- end -}}
   {{- range $_, $topic := $fragment.topics -}}
     {{- /* A topic is looked at as the document that declares it reaches its cluster. */ -}}
     {{- $cluster := dig "uses" "kafka" $topic.kafka dict $fragment -}}

@@ -7,7 +7,7 @@
 {{- if or (kindIs "map" $used) (kindIs "map" (dig .kind .name nil .viewer)) -}}
 {{- $view = dict "spec" ($used | default (dig .kind .name dict .viewer)) "namespace" .viewer.fragment.namespace -}}
 {{- else if .fallback -}}
-{{- $view = include "rollcall.reads.view" (merge (dict "viewer" .fallback "fallback" nil) .) | fromJson -}}
+{{- $view = include "rollcall.reads.view" (merge (dict "viewer" .fallback "fallback" nil) (omit . "viewer" "fallback")) | fromJson -}}
 {{- else -}}
 {{- $kind := .kind -}}
 {{- $name := .name -}}
@@ -49,6 +49,12 @@
   {{- if and (has (first $parts) (list "secret" "configmap")) (eq (len $parts) 2) -}}
     {{- $component = printf "%s/%s/%s" (first $parts) $namespace (last $parts) -}}
   {{- end -}}
+  {{- if eq (first $parts) "migration" -}}
+    {{- /* It is looked at in its database. */ -}}
+    {{- range $_, $each := $fragments -}}
+      {{- with get ($each.migrations | default dict) (last $parts) -}}{{- $component = printf "database/%s" .database -}}{{- end -}}
+    {{- end -}}
+  {{- end -}}
   {{- if not (hasKey $needs $component) -}}{{- $_ := set $needs $component ($need.when | default "start") -}}{{- end -}}
 {{- end -}}
 {{- if not (kindIs "string" $spec.keys) -}}
@@ -71,14 +77,16 @@
     {{- include "rollcall.reads.authority" (dict "reads" $reads "view" $view) -}}
   {{- else if eq $kind "client" -}}
     {{- fail (printf "waiters.%s: it needs %s, whose secret lies where documents say; leave it out here, and apply what `rollcall rbac DOCUMENTS --module %s --account NAMESPACE/ACCOUNT` prints" $module $component $module) -}}
-  {{- else if has $kind (list "database" "topic") -}}
+  {{- else if has $kind (list "database" "role" "topic") -}}
     {{- range $_, $fragment := $fragments -}}
       {{- with dig (printf "%ss" $kind) $name nil $fragment -}}
-        {{- $server := ternary .server .kafka (eq $kind "database") -}}
-        {{- $give := dict "fragments" $fragments "viewer" $own "fallback" $fragment "kind" (ternary "postgres" "kafka" (eq $kind "database")) "name" $server -}}
+        {{- $server := ternary .kafka .server (eq $kind "topic") -}}
+        {{- $give := dict "fragments" $fragments "viewer" $own "fallback" $fragment "kind" (ternary "kafka" "postgres" (eq $kind "topic")) "name" $server -}}
         {{- include "rollcall.reads.authority" (dict "reads" $reads "view" (include "rollcall.reads.view" $give | fromJson)) -}}
         {{- if eq $kind "database" -}}
           {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" .roles.app.password) -}}
+        {{- else if eq $kind "role" -}}
+          {{- include "rollcall.reads.note" (dict "reads" $reads "fragment" $fragment "reference" .password) -}}
         {{- end -}}
       {{- end -}}
     {{- end -}}

@@ -7,6 +7,25 @@
 {{- include "rollcall.part" $part }}
 {{- end -}}
 
+{{/* The namespaces that the documents' servers delegate to, as a JSON list under `namespaces`. Give: a part. */}}
+{{- define "rollcall.delegates" -}}
+{{- $namespaces := list -}}
+{{- range $_, $fragment := .fragments -}}
+  {{- range $_, $server := $fragment.postgres -}}
+    {{- range $server.delegate -}}{{- $namespaces = concat $namespaces (.namespaces | default list) -}}{{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson (dict "namespaces" ($namespaces | uniq)) -}}
+{{- end -}}
+
+{{/* Whether modules speak to a part: to postgres-init only where it serves and a server delegates. Give: a part. */}}
+{{- define "rollcall.part.clients" -}}
+{{- $what := include "rollcall.kind" . | fromYaml -}}
+{{- if $what.clients -}}yes
+{{- else if and (eq .kind "postgres-init") (ne (.values.run | default "serve") "apply") (include "rollcall.delegates" . | fromJson).namespaces -}}yes
+{{- end -}}
+{{- end -}}
+
 {{/* A part in full: its account, its Roles, what runs, who reaches it. Give: a part. */}}
 {{- define "rollcall.part" -}}
 {{- include "rollcall.fragments.check" . -}}
@@ -16,9 +35,14 @@
 {{- if eq (.values.run | default "serve") "apply" }}
 {{- include "rollcall.job" (merge (dict "args" $what.apply "restart" "Never") .) }}
 {{- else }}
-{{- include "rollcall.deployment" (merge (dict "args" $what.serve) .) }}
+{{- $args := $what.serve }}
+{{- if $what.mounts }}
+{{- /* By its documents' name: nobody else in the namespace has it. */}}
+{{- $args = append $args (printf "--release=%s/%s" .root.Release.Namespace (include "rollcall.fullname" .root)) }}
 {{- end }}
-{{- if $what.clients }}
+{{- include "rollcall.deployment" (merge (dict "args" $args) .) }}
+{{- end }}
+{{- if include "rollcall.part.clients" . }}
 {{- include "rollcall.clients" . }}
 {{- end }}
 {{- include "rollcall.networkPolicy" . }}
@@ -126,6 +150,9 @@ namespaces if it has clients, nobody otherwise (port-forwarding is not the netwo
 {{- range .fragments }}
 {{- $namespaces = append $namespaces .fragment.namespace }}
 {{- end }}
+{{- if eq .kind "postgres-init" }}
+{{- $namespaces = concat $namespaces (include "rollcall.delegates" . | fromJson).namespaces }}
+{{- end }}
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -153,7 +180,7 @@ spec:
       from:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-    {{- if $what.clients }}
+    {{- if include "rollcall.part.clients" . }}
     - ports: [{port: grpc}]
       from:
         - namespaceSelector:

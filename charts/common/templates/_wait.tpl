@@ -38,9 +38,12 @@ those at runtime too, and to tell of them on its ports. It needs documents. Befo
   startupProbe:
     grpc: {port: 7071, service: liveness}
     periodSeconds: 1
+    timeoutSeconds: 5
     failureThreshold: 2147483647
   livenessProbe:
     grpc: {port: 7071, service: liveness}
+    timeoutSeconds: 10
+    failureThreshold: 6
 {{- end -}}
 {{- end -}}
 
@@ -92,6 +95,13 @@ args:
 {{- if or $settings $password $config.extraEnv }}
 env:
   {{- include "rollcall.settings" $settings | trim | nindent 2 }}
+  {{- $instance := hasKey $settings "ROLLCALL_INSTANCE" }}
+  {{- range $config.extraEnv }}{{- $instance = or $instance (eq .name "ROLLCALL_INSTANCE") }}{{- end }}
+  {{- if and $config.hub (not $instance) }}
+  # A host name is cut off, and may be the node's.
+  - name: ROLLCALL_INSTANCE
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  {{- end }}
   {{- if $password }}
   - name: PGPASSWORD
     valueFrom: {secretKeyRef: {name: {{ splitList ":" $password | first }}, key: {{ splitList ":" $password | last }}}}
@@ -132,10 +142,16 @@ volumeMounts:
 {{- end }}
 {{- if $config.hub }}
 - name: rollcall-hub
-  {{- include "rollcall.hub.token" . | nindent 2 }}
+  {{- $root := ternary .root . (and (hasKey . "root") (not (hasKey . "Values"))) }}
+  {{- include "rollcall.hub.token" (dict "hub" $config.hub "hubNamespace" $config.hubNamespace "namespace" $root.Release.Namespace) | nindent 2 }}
+{{- end }}
+{{- if $config.postgresInit }}
+- name: rollcall-postgres-init
+  {{- $root := ternary .root . (and (hasKey . "root") (not (hasKey . "Values"))) }}
+  {{- include "rollcall.hub.token" (dict "hub" $config.postgresInit "hubNamespace" $config.postgresInitNamespace "namespace" $root.Release.Namespace) | nindent 2 }}
 {{- end }}
 {{- if eq $config.secrets "files" }}
-{{- range (include "rollcall.needs" . | fromJson).secrets }}
+{{- range (include "rollcall.secrets" . | fromJson).secrets }}
 - name: {{ include "rollcall.shorten" (dict "text" (printf "rollcall-%s" (replace "." "-" .)) "max" 63) }}
   secret: {secretName: {{ . }}, optional: true}
 {{- end }}
@@ -172,13 +188,13 @@ data:
 {{- end -}}
 
 {{/*
-The right to read the Secrets that `needs` name through the API server (`secrets: api`), for the pod's own service account; a
+The right to read the Secrets that `needs` name, and those of `rollcall.provision`, through the API server (`secrets: api`), for the pod's own service account; a
 file of its own in the chart's templates. What the waiter of a module in documents may read `rollcall rbac --module` prints.
 */}}
 {{- define "rollcall.rights" -}}
 {{- $config := include "rollcall.config" . | fromJson -}}
 {{- $root := ternary .root . (and (hasKey . "root") (not (hasKey . "Values"))) -}}
-{{- $secrets := (include "rollcall.needs" . | fromJson).secrets -}}
+{{- $secrets := (include "rollcall.secrets" . | fromJson).secrets -}}
 {{- if and (eq $config.secrets "api") $secrets -}}
 {{- $account := required "rollcall.serviceAccountName: say as which account the pod runs, so that it is given the right to read its Secrets" $config.serviceAccountName -}}
 {{- $name := include "rollcall.shorten" (dict "text" (printf "%s-%s-rollcall-wait" $root.Release.Name $root.Chart.Name) "max" 63) -}}

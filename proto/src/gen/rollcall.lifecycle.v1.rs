@@ -82,6 +82,28 @@ pub struct Fragment {
     /// SHA-256 of `document`, lower-case hexadecimal.
     #[prost(string, tag = "5")]
     pub hash: ::prost::alloc::string::String,
+    /// Whether `mounted_by` is given; also what a release before that said, of whom nobody knows who mounted it.
+    #[prost(bool, tag = "6")]
+    pub mounted: bool,
+    /// The release whose hub read it from its own files. That one forgets it when it is not among them any more, and nobody else
+    /// does. Empty for what somebody registered.
+    #[prost(string, tag = "7")]
+    pub mounted_by: ::prost::alloc::string::String,
+}
+/// A fragment that was mounted and is no more. Whoever still carries it, with this very hash, has documents of an earlier release.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Forgotten {
+    #[prost(message, optional, tag = "1")]
+    pub environment: ::core::option::Option<Environment>,
+    /// The fragment's name.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Its hash.
+    #[prost(string, tag = "3")]
+    pub hash: ::prost::alloc::string::String,
+    /// The release that had mounted it.
+    #[prost(string, tag = "4")]
+    pub mounted_by: ::prost::alloc::string::String,
 }
 /// The beginning of a bring-up: one generation of the environment.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -97,10 +119,10 @@ pub struct BringUp {
     pub fragments_hash: ::prost::alloc::string::String,
 }
 /// The value of a record of the lifecycle topic. The key says which one:
-/// "<component>@<generation>\#<phase>", "fragment/<name>" or "bring-up/<generation>".
+/// "<component>@<generation>\#<phase>", "fragment/<name>", "bring-up/<generation>" or "forgotten/<name>".
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Record {
-    #[prost(oneof = "record::Record", tags = "1, 2, 3")]
+    #[prost(oneof = "record::Record", tags = "1, 2, 3, 4")]
     pub record: ::core::option::Option<record::Record>,
 }
 /// Nested message and enum types in `Record`.
@@ -113,6 +135,8 @@ pub mod record {
         Fragment(super::Fragment),
         #[prost(message, tag = "3")]
         BringUp(super::BringUp),
+        #[prost(message, tag = "4")]
+        Forgotten(super::Forgotten),
     }
 }
 /// Where a component is in its life: waiting, working, ready or degraded, failed, removed.

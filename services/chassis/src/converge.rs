@@ -3,12 +3,14 @@
 //! Deciding is apart from doing: [`Reconcile::plan`] has no `self`, so it has no client and can do no I/O.
 //! Verifying is observing and planning again, expecting nothing left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use futures_util::{StreamExt, TryStreamExt};
 use lifecycle::{Component, Evidence};
 use tracing::Instrument;
+
+use crate::provision::Change;
 
 /// One idempotent change to one component: applying it twice is applying it once.
 pub trait Step: fmt::Display + Send + Sync {
@@ -117,6 +119,11 @@ pub trait Reconcile: Send + Sync {
     fn only(spec: &Self::Spec, component: &Component) -> Self::Spec;
     /// Whether the component's fragment is in mode `report`: what would be done is said and not done.
     fn reports_only(spec: &Self::Spec, component: &Component) -> bool;
+    /// Whether what stands of a component makes that it is only reported on, although its fragment is in mode `enforce`; and
+    /// the words with which its report begins.
+    fn leaves(_spec: &Self::Spec, _world: &Self::World, _component: &Component) -> Option<&'static str> {
+        None
+    }
     /// What is there when nothing is there yet: the world of a plan made without asking anybody.
     fn nothing(spec: &Self::Spec) -> Self::World;
     /// Looks, and only looks.
@@ -129,14 +136,64 @@ pub trait Reconcile: Send + Sync {
         spec: &Self::Spec,
         step: &Self::Step,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Makes changes to one component, in this order, and tells of each when it begins and when it has ended. The first that
+    /// fails is the last; the error comes with its place. Who can hold on to something between the changes, such as a lock, does
+    /// this by itself.
+    fn make(
+        &self,
+        spec: &Self::Spec,
+        steps: &[Self::Step],
+        tell: &(dyn Fn(Making<'_>) + Sync),
+    ) -> impl Future<Output = Result<(), (usize, Self::Error)>> + Send {
+        async move {
+            for (place, step) in steps.iter().enumerate() {
+                tell(Making::Begins(place));
+                let made = self.apply(spec, step).instrument(span(step)).await;
+                tell(Making::ended(place, &made));
+                made.map_err(|error| (place, error))?;
+            }
+            Ok(())
+        }
+    }
     /// What was seen of a component that is as it should be.
     fn evidence(spec: &Self::Spec, world: &Self::World, component: &Component) -> Evidence;
+    /// The changes that are kept somewhere that outlives this process: those to `components`, or to all of the spec when that is
+    /// empty; the latest `limit`. None where nothing of that kind is kept.
+    fn history(
+        &self,
+        _spec: &Self::Spec,
+        _components: &BTreeSet<Component>,
+        _limit: usize,
+    ) -> impl Future<Output = Result<Option<Vec<Change>>, Self::Error>> + Send {
+        std::future::ready(Ok(None))
+    }
     /// Hears how a component stands after a pass, for what is counted.
     fn told(&self, _component: &Component, _standing: &Standing) {}
     /// Hears that a pass could not even look, for what is counted.
     fn unseen(&self, _spec: &Self::Spec, _error: &Self::Error) {}
     /// Hears that a component is not asked for any more and was left as it is, for what is counted.
     fn left(&self, _component: &Component) {}
+}
+
+/// How far [`Reconcile::make`] is with the steps it was given, by their places.
+#[derive(Debug, Clone, Copy)]
+pub enum Making<'a> {
+    /// This one is being made.
+    Begins(usize),
+    /// This one was made; or it failed so.
+    Ended(usize, Option<&'a dyn Fault>),
+}
+
+impl<'a> Making<'a> {
+    /// What came of the step in this place.
+    pub fn ended<E: Fault>(place: usize, made: &'a Result<(), E>) -> Self {
+        Making::Ended(place, made.as_ref().err().map(|error| error as &dyn Fault))
+    }
+}
+
+/// What a change is traced as: in a one-shot a part of its trace, while serving the beginning of one.
+pub fn span(step: &impl Step) -> tracing::Span {
+    tracing::info_span!("apply", component = %step.component(), step = %step)
 }
 
 /// How one component stands after [`converge`].
@@ -151,7 +208,7 @@ pub enum Standing {
     },
     /// It waits for something, or was still moving; try again.
     Pending(Note),
-    /// Its fragment is in mode `report`; this is what would be done.
+    /// It is only reported on, its fragment being in mode `report` or what stands being left; this is what would be done.
     Reported(String),
     /// It was refused.
     Refused(String),
@@ -166,20 +223,62 @@ pub enum Standing {
     },
 }
 
-/// What would be done: the plan, with the steps and refusals of components in mode `report` told as what is pending: whoever
+/// What would be done: the plan, with the steps and refusals of components that are only reported on told as what is pending: whoever
 /// only asks for a report has not failed by what it says.
 pub fn decide<R: Reconcile>(spec: &R::Spec, world: &R::World) -> Plan<R::Step> {
     let mut plan = R::plan(spec, world);
-    let steps = plan.steps.extract_if(.., |step| R::reports_only(spec, step.component()));
-    let steps = steps.map(|step| Note::new(step.component(), format_args!("mode is report; would {step}")));
-    let refusals = plan.refusals.extract_if(.., |note| R::reports_only(spec, &note.component));
-    let refusals = refusals.map(|note| Note::new(&note.component, reported_refusals(&[note.text])));
-    plan.pending.extend(steps.chain(refusals));
-    plan
+    let (mut steps, mut refusals) = (Vec::new(), Vec::new());
+    for step in plan.steps {
+        match Reported::of::<R>(spec, world, step.component()) {
+            Some(reported) => plan.pending.push(Note::new(step.component(), reported.steps(&[&step]))),
+            None => steps.push(step),
+        }
+    }
+    for note in plan.refusals {
+        match Reported::of::<R>(spec, world, &note.component) {
+            Some(reported) => plan.pending.push(Note::new(&note.component, reported.refusals(&[&note.text]))),
+            None => refusals.push(note),
+        }
+    }
+    Plan { steps, refusals, ..plan }
 }
 
-fn reported_refusals(texts: &[String]) -> String {
-    format!("mode is report; would be refused: {}", texts.join("; "))
+/// Why a component is only reported on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reported {
+    /// Its fragment is in mode `report`.
+    Mode,
+    /// What stands is left, in these words.
+    Left(&'static str),
+}
+
+impl Reported {
+    fn of<R: Reconcile>(spec: &R::Spec, world: &R::World, component: &Component) -> Option<Reported> {
+        if R::reports_only(spec, component) {
+            return Some(Reported::Mode);
+        }
+        R::leaves(spec, world, component).map(Reported::Left)
+    }
+
+    /// What is said of steps that are not made.
+    fn steps<S: fmt::Display>(self, steps: &[S]) -> String {
+        let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+        let steps = steps.join(", ");
+        match self {
+            Reported::Mode => format!("mode is report; would {steps}"),
+            Reported::Left(words) => format!("{words}; would otherwise {steps}"),
+        }
+    }
+
+    /// What is said of refusals that nobody fails by.
+    fn refusals(self, texts: &[&String]) -> String {
+        let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
+        let texts = texts.join("; ");
+        match self {
+            Reported::Mode => format!("mode is report; would be refused: {texts}"),
+            Reported::Left(words) => format!("{words}: {texts}"),
+        }
+    }
 }
 
 /// What [`converge`] tells while it works.
@@ -189,6 +288,8 @@ pub enum Told<'a, S> {
     Drift(&'a Note),
     /// This step is being made.
     Step(&'a S),
+    /// This step was made; or it failed so.
+    Tried(&'a S, Option<&'a dyn Fault>),
     /// This is how a component stands, now that nothing more is done about it.
     Standing(Component, Standing),
 }
@@ -223,10 +324,13 @@ pub async fn converge<R: Reconcile>(
         }
     }
     if let Some(steps) = work.remove(first) {
-        make(target, spec, first, &steps, tell).await?;
+        make(target, spec, &world, first, &steps, tell).await?;
     }
     futures_util::stream::iter(work)
-        .map(|(component, steps)| async move { make(target, spec, &component, &steps, tell).await })
+        .map(|(component, steps)| {
+            let world = &world;
+            async move { make(target, spec, world, &component, &steps, tell).await }
+        })
         .buffer_unordered(SIDE_BY_SIDE)
         .try_collect::<()>()
         .await
@@ -236,29 +340,30 @@ pub async fn converge<R: Reconcile>(
 async fn make<R: Reconcile>(
     target: &R,
     spec: &R::Spec,
+    world: &R::World,
     component: &Component,
     steps: &[R::Step],
     tell: &(impl Fn(Told<'_, R::Step>) + Sync),
 ) -> Result<(), R::Error> {
-    if R::reports_only(spec, component) {
-        let would: Vec<String> = steps.iter().map(ToString::to_string).collect();
-        let text = format!("mode is report; would {}", would.join(", "));
-        tell(Told::Standing(component.clone(), Standing::Reported(text)));
+    if let Some(reported) = Reported::of::<R>(spec, world, component) {
+        tell(Told::Standing(component.clone(), Standing::Reported(reported.steps(steps))));
         return Ok(());
     }
-    for step in steps {
-        tell(Told::Step(step));
-        // In a one-shot a part of its trace, while serving the beginning of one.
-        let span = tracing::info_span!("apply", component = %step.component(), step = %step);
-        if let Err(error) = target.apply(spec, step).instrument(span).await {
-            let failed = Standing::Failed {
-                error: format!("{step}: {}", crate::exit::chain(&error)),
-                code: error.code(),
-                transient: error.is_transient(),
-            };
-            tell(Told::Standing(component.clone(), failed));
-            return Ok(());
+    let making = |making: Making<'_>| match making {
+        Making::Begins(place) => steps.get(place).into_iter().for_each(|step| tell(Told::Step(step))),
+        Making::Ended(place, failed) => {
+            steps.get(place).into_iter().for_each(|step| tell(Told::Tried(step, failed)));
         }
+    };
+    if let Err((place, error)) = target.make(spec, steps, &making).await {
+        let step = steps.get(place).map(|step| format!("{step}: ")).unwrap_or_default();
+        let failed = Standing::Failed {
+            error: format!("{step}{}", crate::exit::chain(&error)),
+            code: error.code(),
+            transient: error.is_transient(),
+        };
+        tell(Told::Standing(component.clone(), failed));
+        return Ok(());
     }
     let only = R::only(spec, component);
     let world = target.observe(&only).await?;
@@ -277,13 +382,12 @@ fn standing<R: Reconcile>(
 ) -> Standing {
     let find = |notes: &[Note]| notes.iter().find(|note| note.component == *component).cloned();
     if let Some(note) = find(&plan.refusals) {
-        if R::reports_only(spec, component) {
-            let all = plan.refusals.iter().filter(|note| note.component == *component);
-            let all: Vec<String> = all.map(|note| note.text.clone()).collect();
-            Standing::Reported(reported_refusals(&all))
-        } else {
-            Standing::Refused(note.text)
-        }
+        let Some(reported) = Reported::of::<R>(spec, world, component) else {
+            return Standing::Refused(note.text);
+        };
+        let all = plan.refusals.iter().filter(|note| note.component == *component);
+        let all: Vec<&String> = all.map(|note| &note.text).collect();
+        Standing::Reported(reported.refusals(&all))
     } else if let Some(note) = find(&plan.pending) {
         Standing::Pending(note)
     } else if let Some(step) = plan.steps.iter().find(|step| step.component() == component) {

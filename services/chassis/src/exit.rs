@@ -37,17 +37,29 @@ pub struct Failure {
     pub exit: Exit,
     /// What, where, what to do.
     pub message: String,
+    /// The exit code of a command that was run for somebody and failed: the process ends with it instead.
+    pub command: Option<u8>,
 }
 
 impl Failure {
     /// A failure with this code and message.
     pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Failure { exit, message: message.to_string() }
+        Failure { exit, message: message.to_string(), command: None }
     }
 
     /// Wrong usage or an invalid document.
     pub fn usage(message: impl fmt::Display) -> Self {
         Failure::new(Exit::Usage, message)
+    }
+
+    /// A command that was run for somebody failed with this exit code.
+    pub fn of_command(code: u8, message: impl fmt::Display) -> Self {
+        Failure { command: Some(code), ..Failure::new(Exit::DependencyFailed, message) }
+    }
+
+    /// The code that the process ends with.
+    pub fn code(&self) -> ExitCode {
+        self.command.map_or_else(|| self.exit.into(), ExitCode::from)
     }
 
     /// A fault of Rollcall itself, or of the machine.

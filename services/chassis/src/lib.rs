@@ -20,6 +20,7 @@ pub mod run;
 pub mod secret;
 pub mod settings;
 pub mod shutdown;
+pub mod teardown;
 pub mod telemetry;
 pub mod wire;
 

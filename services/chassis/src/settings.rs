@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use config::{Config, Environment};
 use thiserror::Error;
+use uuid::Uuid;
 
 mod folder;
 mod parse;
 #[cfg(test)]
 mod tests;
 
-use parse::{DURATION, HTTP, duration, host_and_port, http_uri, log_filter, log_format, on_or_off};
+use parse::{DURATION, HTTP, UID, duration, host_and_port, http_uri, log_filter, log_format, on_or_off, uid};
 
 const PREFIX: &str = "ROLLCALL_";
 
@@ -42,9 +43,28 @@ pub const KEYS: &[Key] = &[
     key("ROLLCALL_BROKERS", "no bus", "Kafka brokers of the bus, `host:port`, comma-separated"),
     key("ROLLCALL_DEADLINE", "none", "how long a one-shot may take, such as `15m`"),
     key("ROLLCALL_DOCUMENTS", "none", "files or folders with the environment's documents, colon-separated"),
+    key(
+        "ROLLCALL_ENVIRONMENT_NAME",
+        "the namespace",
+        "the environment things are made for where variables ask for them; refused beside documents, which say it",
+    ),
+    key(
+        "ROLLCALL_ENVIRONMENT_UID",
+        "the namespace's",
+        "that environment's uid, as `rollcall init` mints one; refused beside documents",
+    ),
+    key(
+        "ROLLCALL_FRAGMENT",
+        "the service account's name",
+        "the fragment they are made for, such as the release's name; refused beside documents",
+    ),
     key("ROLLCALL_HEALTH_LISTEN", "0.0.0.0:7071", "where `grpc.health.v1` answers, in plaintext"),
     key("ROLLCALL_HUB", "no hub", "the hub's address, `http://host:port`"),
-    key("ROLLCALL_HUB_TOKEN_FILE", "none", "the file with the service-account token that the hub is shown"),
+    key(
+        "ROLLCALL_HUB_TOKEN_FILE",
+        "none",
+        "the file with the service-account token that the hub is shown, and `postgres-init serve`",
+    ),
     key("ROLLCALL_INSTANCE", "$HOSTNAME, else the process id", "tells instances of one service apart"),
     key("ROLLCALL_LISTEN", "127.0.0.1:7070", "where gRPC answers; port 0 takes a free one"),
     key("ROLLCALL_LOG", "info", "what is logged: directives such as `info,chassis=debug`"),
@@ -52,6 +72,11 @@ pub const KEYS: &[Key] = &[
     key("ROLLCALL_METRICS_LISTEN", "0.0.0.0:7072", "where Prometheus finds `/metrics`"),
     key("ROLLCALL_OTLP", "$OTEL_EXPORTER_OTLP_ENDPOINT", "where traces go, `http://host:4317`"),
     key("ROLLCALL_POLLING", "on", "`off` stops polling while events flow, to prove that they suffice"),
+    key(
+        "ROLLCALL_POSTGRES_INIT",
+        "none",
+        "the address of the environment's `postgres-init serve`, `http://host:port`, which makes what these documents name no administrator for",
+    ),
     key("ROLLCALL_RESYNC", "30s", "how often a long-lived service looks at everything again"),
     key("ROLLCALL_SECRETS_DIR", "none", "this namespace's secrets, `<dir>/<secret>/<key>`"),
     key("ROLLCALL_SECRETS_ROOT", "none", "all secrets, `<root>/<namespace>/<secret>/<key>`"),
@@ -59,6 +84,10 @@ pub const KEYS: &[Key] = &[
     key("ROLLCALL_SOPS_DIR", "none", "the folder of sops files that documents name"),
     key("ROLLCALL_SOPS_KEY_FILE", "none", "the file with the age key (`AGE-SECRET-KEY-1…`) that opens them"),
 ];
+
+/// Those of them that say whose things are made, which documents say themselves where there are any.
+pub const SAID_BY_DOCUMENTS: [&str; 3] =
+    ["ROLLCALL_ENVIRONMENT_NAME", "ROLLCALL_ENVIRONMENT_UID", "ROLLCALL_FRAGMENT"];
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +105,12 @@ pub enum LogFormat {
 pub struct Settings {
     /// Files or folders with the environment's documents.
     pub documents: Vec<PathBuf>,
+    /// The name of the environment that things are made for where no document says it. Never given together with `documents`.
+    pub environment_name: Option<String>,
+    /// The uid of that environment. Never given together with `documents`.
+    pub environment_uid: Option<Uuid>,
+    /// The fragment that things are made for where no document says it. Never given together with `documents`.
+    pub fragment: Option<String>,
     /// The hub's address, an `http` URI.
     pub hub: Option<String>,
     /// The file with the token that the hub is shown; read for every call.
@@ -102,6 +137,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Where traces go, an `http` URI.
     pub otlp: Option<String>,
+    /// The address of whoever looks after servers that the documents name no administrator for, an `http` URI.
+    pub postgres_init: Option<String>,
     /// Whether waiters and provers poll while events flow.
     pub polling: bool,
     /// How often a long-lived service looks at everything again.
@@ -155,8 +192,17 @@ impl Settings {
         if secrets_dir.is_some() && secrets_root.is_some() {
             return Err(SettingsError::Exclusive("ROLLCALL_SECRETS_DIR", "ROLLCALL_SECRETS_ROOT"));
         }
+        let documented = values.text("ROLLCALL_DOCUMENTS").is_some();
+        if let Some(name) =
+            SAID_BY_DOCUMENTS.into_iter().find(|name| documented && values.text(name).is_some())
+        {
+            return Err(SettingsError::Exclusive("ROLLCALL_DOCUMENTS", name));
+        }
         Ok(Settings {
             documents: values.list("ROLLCALL_DOCUMENTS", ':').map(PathBuf::from).collect(),
+            environment_name: values.text("ROLLCALL_ENVIRONMENT_NAME"),
+            environment_uid: values.parsed("ROLLCALL_ENVIRONMENT_UID", UID, uid)?,
+            fragment: values.text("ROLLCALL_FRAGMENT"),
             hub: values.parsed("ROLLCALL_HUB", HTTP, http_uri)?,
             hub_token_file: values.text("ROLLCALL_HUB_TOKEN_FILE").map(PathBuf::from),
             brokers: values
@@ -183,6 +229,7 @@ impl Settings {
                     .map(|value| checked("OTEL_EXPORTER_OTLP_ENDPOINT", &value, HTTP, http_uri))
                     .transpose()?,
             },
+            postgres_init: values.parsed("ROLLCALL_POSTGRES_INIT", HTTP, http_uri)?,
             polling: values.parsed("ROLLCALL_POLLING", "`on` or `off`", on_or_off)?.unwrap_or(true),
             resync: values.parsed("ROLLCALL_RESYNC", DURATION, duration)?.unwrap_or(Duration::from_secs(30)),
             deadline: values.parsed("ROLLCALL_DEADLINE", DURATION, duration)?,

@@ -1,5 +1,7 @@
 //! Finding the hub and the exporter of an environment in a cluster, and speaking with them through its API server.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chassis::{Exit, Failure};
 use clap::Args;
 use hyper_util::rt::TokioIo;
@@ -10,8 +12,9 @@ use crate::client::{PATIENCE, Reached};
 
 /// Whose pods the charts label so.
 const LABELS: &str = "app.kubernetes.io/part-of=rollcall,app.kubernetes.io/component";
-/// What the label is called that holds the release.
+/// What the labels are called that hold the release and the chart.
 const RELEASE: &str = "app.kubernetes.io/instance";
+const CHART: &str = "app.kubernetes.io/name";
 /// The name of the port for gRPC.
 const PORT: &str = "grpc";
 
@@ -43,6 +46,14 @@ impl Part {
         match self {
             Part::Hub => "hub",
             Part::Exporter => "telemetry-exporter",
+        }
+    }
+
+    /// The option that names its address.
+    fn option(self) -> &'static str {
+        match self {
+            Part::Hub => "hub",
+            Part::Exporter => "exporter",
         }
     }
 }
@@ -96,17 +107,19 @@ fn failed(error: &Error, hint: &str) -> Failure {
     Failure::new(exit, format!("{}; {hint}", chassis::exit::chain(error)))
 }
 
-/// The pod that is asked, and its port: of one release only, a ready one before one that is not, which may still say why.
+/// The pod that is asked, and its port: of one release and one chart only, a ready one before one that is not, which may still
+/// say why. One that has ended says nothing.
 fn chosen(
     pods: &[Pod],
     release: Option<&str>,
     asked: Part,
     namespace: &str,
 ) -> Result<(String, u16), Failure> {
-    let of = |pod: &Pod| pod.labels.get(RELEASE).cloned().unwrap_or_default();
-    let mut releases: Vec<String> = pods.iter().map(of).collect();
-    releases.sort();
-    releases.dedup();
+    let label = |pod: &Pod, name: &str| pod.labels.get(name).cloned().unwrap_or_default();
+    let of = |pod: &Pod| label(pod, RELEASE);
+    let live = || pods.iter().filter(|pod| !pod.ended);
+    let releases: BTreeSet<String> = live().map(of).collect();
+    let releases: Vec<String> = releases.into_iter().collect();
     let what = asked.component();
     let release = match (release, &releases[..]) {
         (Some(release), _) => release,
@@ -123,7 +136,19 @@ fn chosen(
             )));
         }
     };
-    let ours = || pods.iter().filter(|pod| of(pod) == release);
+    let ours = || live().filter(|pod| of(pod) == release);
+    // Two charts of one release that both have one: neither is known to be meant.
+    let charts: BTreeMap<String, &str> = ours().map(|pod| (label(pod, CHART), pod.name.as_str())).collect();
+    if charts.len() > 1 {
+        let each: Vec<String> =
+            charts.iter().map(|(chart, pod)| format!("pod {pod} of chart {chart}")).collect();
+        return Err(Failure::usage(format!(
+            "release {release} has more than one {what} in namespace {namespace}: {}; an environment has one, so take the other out, \
+             or forward a port to the one that is meant and name it with --{}",
+            each.join(", "),
+            asked.option(),
+        )));
+    }
     let Some(pod) = ours().find(|pod| pod.ready).or_else(|| ours().next()) else {
         return Err(Failure::usage(format!(
             "release {release} has no pod of a {what} in namespace {namespace}; there are {}",
@@ -146,7 +171,10 @@ mod tests {
     fn pod(name: &str, release: &str, ready: bool) -> Pod {
         Pod {
             name: name.to_owned(),
-            labels: [(RELEASE.to_owned(), release.to_owned())].into(),
+            labels: [(RELEASE, release), (CHART, "environment")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
+            ended: false,
             ready,
             ports: [("grpc".to_owned(), 7070), ("health".to_owned(), 7071)].into(),
         }
@@ -155,6 +183,9 @@ mod tests {
     #[test]
     fn the_one_that_is_meant_is_asked_or_it_is_said_which_there_are() {
         let (a, b, late) = (pod("a", "one", true), pod("b", "two", true), pod("0", "one", false));
+        let mut other = pod("z", "one", true);
+        other.labels.insert(CHART.to_owned(), "wait-for-dependency".to_owned());
+        let evicted = Pod { ended: true, ..pod("0", "gone", true) };
         let named = |name: &str| Ok((name.to_owned(), 7070));
         for (pods, release, found) in [
             (vec![a.clone()], None, named("a")),
@@ -163,6 +194,20 @@ mod tests {
             (vec![a.clone(), b.clone()], Some("two"), named("b")),
             (vec![a.clone(), b.clone()], None, Err("releases one, two; say which with --release")),
             (vec![a.clone()], Some("two"), Err("there are one")),
+            (vec![evicted.clone(), a.clone()], None, named("a")),
+            (vec![evicted.clone()], None, Err("no pod of a hub is in namespace shop")),
+            (vec![Pod { ended: true, ..late.clone() }, a.clone(), b.clone()], Some("one"), named("a")),
+            (
+                vec![a.clone(), other.clone()],
+                None,
+                Err("pod a of chart environment, pod z of chart wait-for-dependency"),
+            ),
+            (
+                vec![a.clone(), b.clone(), other.clone()],
+                Some("one"),
+                Err("more than one hub in namespace shop"),
+            ),
+            (vec![a.clone(), b.clone(), other.clone()], Some("two"), named("b")),
             (vec![], Some("two"), Err("there are none")),
             (vec![], None, Err("no pod of a hub is in namespace shop")),
             (vec![Pod { ports: [].into(), ..a.clone() }], None, Err("no port called grpc")),

@@ -1,21 +1,11 @@
 //! Events on a pod: where `kubectl describe pod` shows why it waits.
 
+use chassis::grpc::PodReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{Cluster, Error};
-
-/// Which pod an Event is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PodReference {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its uid, so that a later pod of that name is not meant; from the downward API.
-    pub uid: String,
-}
 
 impl Cluster {
     /// Writes an Event on a pod. `reason` is one word in UpperCamelCase, `note` at most 1 kB of text for people. The right to

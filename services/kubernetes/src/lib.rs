@@ -5,6 +5,7 @@
 //! wiped when it is dropped; copies that are made while a request is encoded, sent and received are not.
 
 mod access;
+mod callers;
 mod client;
 mod connect;
 mod error;
@@ -17,11 +18,11 @@ mod token;
 mod watch;
 mod workload;
 
+pub use callers::{callers, callers_of};
 pub use client::{Applied, Cluster};
 pub use error::Error;
-pub use event::PodReference;
 pub use forward::{Pod, Stream};
 pub use object::{Desired, Name, Object, Resource};
 pub use secrets::reader;
-pub use token::{Identity, TokenError, Tokens};
+pub use token::Tokens;
 pub use workload::{Rollout, Workload};

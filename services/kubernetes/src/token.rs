@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chassis::grpc::{Identity, PodReference, TokenError};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
@@ -14,9 +15,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::{Cluster, Error, PodReference};
+use crate::{Cluster, Error};
 
-/// For whom the tokens are that Rollcall's processes show each other.
+/// For whom the tokens are that Rollcall's processes show a hub: `rollcall/<the hub's namespace>`, so that who has one hub can show
+/// them to no other. By itself it is what is shown to a hub whose namespace its address does not tell.
 const AUDIENCE: &str = "rollcall";
 /// Keys are read again after this: one that the cluster has withdrawn is believed for no longer.
 const FRESH: Duration = Duration::from_mins(10);
@@ -25,32 +27,17 @@ const LIFETIME: i64 = 7_200;
 /// A token with a key that is not known has them read again, but no more often than this.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Who showed a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The service account's namespace.
-    pub namespace: String,
-    /// Its name.
-    pub account: String,
-    /// The pod that the token was made for, if for one.
-    pub pod: Option<PodReference>,
-}
-
-/// Why it is not known whose a token is. Never holds it.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    /// It is nobody's, or not for us.
-    #[error("the service-account token {0}")]
-    Invalid(&'static str),
-    /// The issuer's keys cannot be read.
-    #[error("the keys of the cluster's token issuer are not known: {0}")]
-    Keys(String),
-}
-
-/// Verifies tokens of one cluster that are made for audience `rollcall`.
+/// Verifies tokens of one cluster that are made for the hub of one namespace.
 #[derive(Debug)]
 pub struct Tokens {
     cluster: Cluster,
+    audiences: [String; 2],
+    keys: Arc<Keys>,
+}
+
+/// What is known of the issuer.
+#[derive(Debug, Default)]
+struct Keys {
     known: Mutex<Option<(Instant, Arc<Issuer>)>>,
     /// When reading failed last, and why.
     failed: Mutex<Option<(Instant, String)>>,
@@ -91,13 +78,12 @@ struct Named {
 }
 
 impl Tokens {
-    /// For tokens of this cluster.
+    /// For tokens of this cluster, made for a hub in the namespace that this process is in.
     pub fn new(cluster: Cluster) -> Self {
         Tokens {
+            audiences: [format!("{AUDIENCE}/{}", cluster.default_namespace()), AUDIENCE.to_owned()],
             cluster,
-            known: Mutex::default(),
-            failed: Mutex::default(),
-            reading: tokio::sync::Mutex::default(),
+            keys: Arc::default(),
         }
     }
 
@@ -106,20 +92,40 @@ impl Tokens {
         if let Some(seen) = self.seen(token) {
             return seen;
         }
+        // In a task of its own: a caller that does not wait for the end does not make the next one begin anew.
+        let (cluster, keys) = (self.cluster.clone(), Arc::clone(&self.keys));
+        let (audiences, token) = (self.audiences.clone(), token.to_owned());
+        let reading = tokio::spawn(async move { keys.identity(&cluster, &token, &audiences).await });
+        reading.await.map_err(|error| TokenError::Keys(error.to_string()))?
+    }
+
+    fn seen(&self, token: &str) -> Option<Result<Identity, TokenError>> {
+        self.keys.seen(token, &self.audiences)
+    }
+}
+
+impl Keys {
+    /// Whose a token is, by keys that are read now if they have to be.
+    async fn identity(
+        &self,
+        cluster: &Cluster,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<Identity, TokenError> {
         // One reads for all; who shows a token with a known key is not kept waiting by who does not.
         let _reading = self.reading.lock().await;
-        if let Some(seen) = self.seen(token) {
+        if let Some(seen) = self.seen(token, audiences) {
             return seen;
         }
         if let Some(why) = self.failed_lately() {
             return Err(TokenError::Keys(why));
         }
-        let issuer = self.issuer().await.map_err(|error| {
+        let issuer = Issuer::read(cluster).await.map_err(|error| {
             let why = error.to_string();
             *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), why.clone()));
             TokenError::Keys(why)
         })?;
-        let seen = issuer.identity(token);
+        let seen = issuer.identity(token, audiences);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::new(issuer)));
         seen
     }
@@ -131,36 +137,29 @@ impl Tokens {
     }
 
     /// Whose a token is by the keys that are known; none when they are to be read again first.
-    fn seen(&self, token: &str) -> Option<Result<Identity, TokenError>> {
+    fn seen(&self, token: &str, audiences: &[String]) -> Option<Result<Identity, TokenError>> {
         let (read, issuer) = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let age = read.elapsed();
         let is_fresh = age < AGAIN || age < FRESH && issuer.has_key_of(token);
-        is_fresh.then(|| issuer.identity(token))
-    }
-
-    async fn issuer(&self) -> Result<Issuer, Error> {
-        let name = "the token issuer's name";
-        let discovery: Discovery = self.read(name, "/.well-known/openid-configuration").await?;
-        let keys = self.read("the token issuer's keys", "/openid/v1/jwks").await?;
-        Ok(Issuer { name: discovery.issuer, keys })
-    }
-
-    async fn read<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<T, Error> {
-        let request = http::Request::get(path).body(Vec::new());
-        let unaskable =
-            |error: http::Error| Error::Unaskable { what: what.to_owned(), reason: error.to_string() };
-        self.cluster.plain(what, request.map_err(unaskable)?).await
+        is_fresh.then(|| issuer.identity(token, audiences))
     }
 }
 
 impl Issuer {
+    async fn read(cluster: &Cluster) -> Result<Issuer, Error> {
+        let name = "the token issuer's name";
+        let discovery: Discovery = read(cluster, name, "/.well-known/openid-configuration").await?;
+        let keys = read(cluster, "the token issuer's keys", "/openid/v1/jwks").await?;
+        Ok(Issuer { name: discovery.issuer, keys })
+    }
+
     fn has_key_of(&self, token: &str) -> bool {
         // Without a key's name another set of keys does not help either.
         let kid = decode_header(token).ok().and_then(|header| header.kid);
         kid.is_none_or(|kid| self.keys.find(&kid).is_some())
     }
 
-    fn identity(&self, token: &str) -> Result<Identity, TokenError> {
+    fn identity(&self, token: &str, audiences: &[String]) -> Result<Identity, TokenError> {
         let unreadable = |_| TokenError::Invalid("is none");
         let kid = decode_header(token).map_err(unreadable)?.kid;
         let key = kid.and_then(|kid| self.keys.find(&kid));
@@ -173,7 +172,7 @@ impl Issuer {
             _ => return Err(TokenError::Invalid("is signed in a way that is not known here")),
         };
         let mut validation = Validation::new(algorithm);
-        validation.set_audience(&[AUDIENCE]);
+        validation.set_audience(audiences);
         validation.set_issuer(&[&self.name]);
         validation.set_required_spec_claims(&["exp", "nbf", "aud", "iss", "sub"]);
         validation.validate_nbf = true;
@@ -182,7 +181,9 @@ impl Issuer {
         let claims = decode::<Claims>(token, &key, &validation).map_err(|error| {
             TokenError::Invalid(match error.kind() {
                 ErrorKind::ExpiredSignature => "has expired",
-                ErrorKind::InvalidAudience => "is for somebody else: its audience must be rollcall",
+                ErrorKind::InvalidAudience => {
+                    "is for somebody else: its audience must be `rollcall/` and this hub's namespace"
+                }
                 ErrorKind::InvalidIssuer | ErrorKind::InvalidSignature => "was not issued by this cluster",
                 ErrorKind::ImmatureSignature => "is not good yet; do the clocks agree?",
                 _ => "is no service account's",
@@ -198,6 +199,13 @@ impl Issuer {
         let pod = pod.map(|pod| PodReference { namespace: namespace.clone(), name: pod.name, uid: pod.uid });
         Ok(Identity { namespace, account: serviceaccount.name, pod })
     }
+}
+
+async fn read<T: DeserializeOwned>(cluster: &Cluster, what: &str, path: &str) -> Result<T, Error> {
+    let request = http::Request::get(path).body(Vec::new());
+    let unaskable =
+        |error: http::Error| Error::Unaskable { what: what.to_owned(), reason: error.to_string() };
+    cluster.plain(what, request.map_err(unaskable)?).await
 }
 
 #[cfg(test)]
@@ -221,6 +229,10 @@ mod tests {
         Issuer { name: NAME.to_owned(), keys: serde_json::from_value(json!({"keys": keys})).unwrap() }
     }
 
+    fn audiences() -> [String; 2] {
+        ["rollcall/base".to_owned(), "rollcall".to_owned()]
+    }
+
     fn token(kid: Option<&str>, key: &KeyPair, change: &Value) -> String {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let mut claims = json!({
@@ -242,12 +254,15 @@ mod tests {
         let (ours, old, theirs) =
             (KeyPair::generate().unwrap(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let issuer = issuer(&[("1", &ours), ("0", &old)]);
-        let identity = issuer.identity(&token(Some("1"), &ours, &json!({}))).unwrap();
+        let identity = issuer.identity(&token(Some("1"), &ours, &json!({})), &audiences()).unwrap();
         assert_eq!((identity.namespace.as_str(), identity.account.as_str()), ("shop", "web"));
         let pod = identity.pod.unwrap();
         assert_eq!((pod.namespace.as_str(), pod.name.as_str(), pod.uid.as_str()), ("shop", "web-0", "2"));
-        assert!(issuer.identity(&token(Some("0"), &old, &json!({}))).is_ok());
+        assert!(issuer.identity(&token(Some("0"), &old, &json!({})), &audiences()).is_ok());
+        let here = token(Some("1"), &ours, &json!({"aud": ["rollcall/base"]}));
+        assert!(issuer.identity(&here, &audiences()).is_ok());
         for (kid, key, change, says) in [
+            (Some("1"), &ours, json!({"aud": ["rollcall/elsewhere"]}), "is for somebody else"),
             (Some("1"), &theirs, json!({}), "was not issued by this cluster"),
             (Some("0"), &ours, json!({}), "was not issued by this cluster"),
             (Some("2"), &ours, json!({}), "was not issued by this cluster"),
@@ -264,7 +279,7 @@ mod tests {
             (Some("1"), &ours, json!({"nbf": "yesterday"}), "is no service account's"),
             (Some("1"), &ours, json!({"kubernetes.io": {}}), "is no service account's"),
         ] {
-            let error = issuer.identity(&token(kid, key, &change)).unwrap_err();
+            let error = issuer.identity(&token(kid, key, &change), &audiences()).unwrap_err();
             assert!(error.to_string().contains(says), "{kid:?} {change}: {error}");
         }
         // Signed with what everybody knows, or by nobody.
@@ -280,7 +295,7 @@ mod tests {
             format!("{}.{rest}", header("none")),
             "nonsense".to_owned(),
         ] {
-            assert!(issuer.identity(&wrong).is_err());
+            assert!(issuer.identity(&wrong, &audiences()).is_err());
         }
     }
 }

@@ -13,7 +13,8 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kubernetes::{Cluster, Error, Name, PodReference, Resource, Tokens};
+use chassis::grpc::PodReference;
+use kubernetes::{Cluster, Error, Name, Resource, Tokens};
 use serde_json::{Value, json};
 use support::{PATIENCE, Server, eventually, keys, secret};
 use tokio::sync::Notify;
@@ -183,8 +184,13 @@ async fn a_token_is_its_bearers_for_its_audience(server: &Server) {
     let identity = tokens.identity(&shown).await.unwrap();
     assert_eq!((identity.namespace.as_str(), identity.account.as_str()), ("tokens", "waiter"));
     assert_eq!(identity.pod, None, "made for no pod");
+    // Whoever has a hub in another namespace can show it to no other hub.
+    let here = token(json!({"audiences": ["rollcall/default"], "expirationSeconds": 600})).await;
+    assert_eq!(tokens.identity(&here).await.unwrap().namespace, "tokens");
+    let there = token(json!({"audiences": ["rollcall/elsewhere"], "expirationSeconds": 600})).await;
     for (wrong, says) in [
         (own.as_str(), "is for somebody else"),
+        (there.as_str(), "is for somebody else"),
         (&token(json!({"audiences": ["vault"], "expirationSeconds": 600})).await, "is for somebody else"),
         (
             &token(json!({"audiences": ["rollcall"], "expirationSeconds": 86_400})).await,

@@ -14,6 +14,8 @@ pub enum Kind {
     Kafka,
     /// A database with its roles.
     Database,
+    /// A role that reads several databases.
+    Role,
     /// A database's schema migration.
     Migration,
     /// A Kafka topic.
@@ -36,10 +38,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of this enum.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Postgres,
         Kind::Kafka,
         Kind::Database,
+        Kind::Role,
         Kind::Migration,
         Kind::Topic,
         Kind::Group,
@@ -57,6 +60,7 @@ impl Kind {
             Kind::Postgres => "postgres",
             Kind::Kafka => "kafka",
             Kind::Database => "database",
+            Kind::Role => "role",
             Kind::Migration => "migration",
             Kind::Topic => "topic",
             Kind::Group => "group",

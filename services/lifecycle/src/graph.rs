@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::document::{Environment, Problem, check_union};
+use crate::document::{Environment, Problem, Roles, check_union};
 use crate::{Component, Kind, Need, When};
 
 /// One edge: what is needed, and whether a document says so or it follows from what things are.
@@ -33,20 +33,14 @@ fn path(components: &[Component]) -> String {
 }
 
 impl Graph {
-    /// The graph of an environment, with its implied needs: a database needs its server, its login role's password and
-    /// its server's administrator's password; a topic its Kafka; a Secret or ConfigMap what it is made from; a client its secret,
-    /// and its server with its login; a module the passwords of
-    /// the databases it needs, and the Secrets with which it proves that the clients it needs are there.
+    /// The graph of an environment, with its implied needs: a database needs its server, its login roles' passwords and
+    /// its server's administrator's password; a role that reads databases the same and those databases; a migration its databases,
+    /// its ConfigMaps and the Secrets of its variables; a step its server or database; a topic its Kafka; a Secret or ConfigMap what
+    /// it is made from; a client its secret, and its server with its login; a module the passwords of the databases and roles it
+    /// needs and of databases whose migrations it needs, and the Secrets with which it proves that the clients it needs are there.
     pub fn of(environment: &Environment) -> Graph {
         let mut graph = Graph::default();
-        let mut admins: BTreeMap<Component, Component> = BTreeMap::new();
-        let mut passwords: BTreeMap<Component, Component> = BTreeMap::new();
-        for server in environment.postgres() {
-            if let Some(admin) = &server.spec.admin {
-                admins.insert(server.component.clone(), server.secret(&admin.password.secret));
-            }
-            graph.node(server.component);
-        }
+        let passwords = graph.on_servers(environment);
         for cluster in environment.kafka() {
             graph.node(cluster.component);
         }
@@ -60,16 +54,6 @@ impl Graph {
             for source in sources {
                 graph.imply(&object, source);
             }
-        }
-        for database in environment.databases() {
-            let server = Component::new(Kind::Postgres, &database.spec.server);
-            let password = database.secret(&database.spec.roles.app.password.secret);
-            graph.imply(&database.component, server.clone());
-            graph.imply(&database.component, password.clone());
-            if let Some(admin) = admins.get(&server) {
-                graph.imply(&database.component, admin.clone());
-            }
-            passwords.insert(database.component, password);
         }
         for topic in environment.topics() {
             graph.imply(&topic.component, Component::new(Kind::Kafka, &topic.spec.kafka));
@@ -90,14 +74,7 @@ impl Graph {
         }
         for module in environment.modules() {
             graph.node(module.component.clone());
-            for need in &module.spec.needs {
-                let namespace = &module.source.document.fragment.namespace;
-                let component = need.component.clone().in_namespace(namespace);
-                graph.edge(
-                    &module.component,
-                    Edge { need: Need { component, ..need.clone() }, implied: false },
-                );
-            }
+            graph.say(&module.component, &module.spec.needs, module.namespace());
             for value in module.spec.keys.listed() {
                 if let Some(object) = value.component(&module.source.document.fragment.namespace) {
                     graph.imply(&module.component, object);
@@ -115,6 +92,74 @@ impl Graph {
         graph
     }
 
+    /// Servers, what is on them, and what is done in their databases. Tells with which password each is entered.
+    fn on_servers(&mut self, environment: &Environment) -> BTreeMap<Component, Component> {
+        let mut admins: BTreeMap<Component, Component> = BTreeMap::new();
+        let mut passwords: BTreeMap<Component, Component> = BTreeMap::new();
+        for server in environment.postgres() {
+            if let Some(admin) = &server.spec.admin {
+                admins.insert(server.component.clone(), server.secret(&admin.password.secret));
+            }
+            self.node(server.component);
+        }
+        for database in environment.databases() {
+            let server = Component::new(Kind::Postgres, &database.spec.server);
+            let Roles { app, migrator, .. } = &database.spec.roles;
+            let password = database.secret(&app.password.secret);
+            self.imply(&database.component, server.clone());
+            self.imply(&database.component, password.clone());
+            let others = app.overlap.iter().map(|other| &other.password);
+            for other in others.chain(migrator.iter().map(|migrator| &migrator.password)) {
+                self.imply(&database.component, database.secret(&other.secret));
+            }
+            if let Some(admin) = admins.get(&server) {
+                self.imply(&database.component, admin.clone());
+            }
+            passwords.insert(database.component, password);
+        }
+        for role in environment.roles() {
+            let server = Component::new(Kind::Postgres, &role.spec.server);
+            let password = role.secret(&role.spec.password.secret);
+            self.imply(&role.component, server.clone());
+            self.imply(&role.component, password.clone());
+            for database in &role.spec.reads {
+                self.imply(&role.component, Component::new(Kind::Database, database));
+            }
+            if let Some(admin) = admins.get(&server) {
+                self.imply(&role.component, admin.clone());
+            }
+            passwords.insert(role.component, password);
+        }
+        self.work(environment, &mut passwords);
+        passwords
+    }
+
+    /// Migrations, which are entered with the passwords of their databases, and steps.
+    fn work(&mut self, environment: &Environment, passwords: &mut BTreeMap<Component, Component>) {
+        for migration in environment.migrations() {
+            let own = Component::new(Kind::Database, &migration.spec.database);
+            if let Some(password) = passwords.get(&own).cloned() {
+                passwords.insert(migration.component.clone(), password);
+            }
+            for database in migration.spec.databases() {
+                self.imply(&migration.component, database);
+            }
+            for object in migration.spec.reads(migration.namespace()) {
+                self.imply(&migration.component, object);
+            }
+            self.say(&migration.component, &migration.spec.needs, migration.namespace());
+        }
+        for step in environment.steps() {
+            self.node(step.component.clone());
+            let evidence =
+                step.spec.evidence.iter().map(|evidence| Component::new(Kind::Database, &evidence.database));
+            for needed in step.spec.place().into_iter().chain(evidence) {
+                self.imply(&step.component, needed);
+            }
+            self.say(&step.component, &step.spec.needs, step.namespace());
+        }
+    }
+
     /// Adds a component without needs, where it is not there yet.
     pub fn node(&mut self, component: Component) {
         self.nodes.entry(component).or_default();
@@ -125,6 +170,14 @@ impl Graph {
         let edges = self.nodes.entry(component.clone()).or_default();
         if !edges.iter().any(|e| e.need.component == edge.need.component) {
             edges.push(edge);
+        }
+    }
+
+    /// Adds the needs that a document in `namespace` says.
+    fn say(&mut self, component: &Component, needs: &[Need], namespace: &str) {
+        for need in needs {
+            let needed = need.component.clone().in_namespace(namespace);
+            self.edge(component, Edge { need: Need { component: needed, ..need.clone() }, implied: false });
         }
     }
 
@@ -250,6 +303,7 @@ fn declared_in(source: &crate::document::Source, component: &Component) -> bool 
         Kind::Postgres => document.postgres.contains_key(name),
         Kind::Kafka => document.kafka.contains_key(name),
         Kind::Database => document.databases.contains_key(name),
+        Kind::Role => document.roles.contains_key(name),
         Kind::Topic => document.topics.contains_key(name),
         Kind::Client => document.clients.contains_key(name),
         Kind::Endpoint => document.endpoints.contains_key(name),
@@ -261,7 +315,9 @@ fn declared_in(source: &crate::document::Source, component: &Component) -> bool 
         Kind::ConfigMap => document.configmaps.iter().any(|(name, configmap)| {
             configmap.stands(name, &document.fragment.namespace).contains(component)
         }),
-        Kind::Migration | Kind::Group | Kind::Step => false,
+        Kind::Migration => document.migrations.contains_key(name),
+        Kind::Step => document.steps.contains_key(name),
+        Kind::Group => false,
     }
 }
 

@@ -50,6 +50,81 @@ fn database(name: &str, user: &str) -> Value {
     }}})
 }
 
+/// Database `x` of which this is said too.
+fn with(more: Value) -> Value {
+    let mut whole = database("x", "u");
+    merge(&mut whole["databases"]["x"], more);
+    whole
+}
+
+/// Database `x`, and a role that reads these.
+fn reader(reads: &Value) -> Value {
+    let mut whole = database("x", "u");
+    whole["roles"] =
+        json!({"bi": {"server": "main", "password": {"secret": "db", "key": "bi"}, "reads": reads}});
+    whole
+}
+
+#[test]
+fn mistakes_in_databases_are_named() {
+    for (more, says) in [
+        (with(json!({"encoding": "utf-8"})), "databases.x.encoding: `utf-8` is no encoding"),
+        (
+            with(json!({"locale": {"provider": "icu", "name": "en", "ctype": "C"}})),
+            "locale.ctype: is for provider libc",
+        ),
+        (with(json!({"locale": {"provider": "builtin", "name": "en"}})), "locale.name: `en` is not built in"),
+        (
+            with(json!({"encoding": "LATIN1", "locale": {"provider": "builtin", "name": "C.UTF-8"}})),
+            "databases.x.locale: `C.UTF-8` needs encoding UTF8",
+        ),
+        (with(json!({"settings": {"role": "postgres"}})), "settings.role: decides as whom a session acts"),
+        (with(json!({"settings": {"search_path": "a b"}})), "settings.search_path: `a b` is no list"),
+        (with(json!({"settings": {"work_mem": "1\n2"}})), "settings.work_mem: its value has a line break"),
+        (with(json!({"connect_also": ["public"]})), "connect_also: `public` is no role"),
+        (with(json!({"schemas": {"public": {}}})), "schemas: `public` is the server's own, or there already"),
+        (with(json!({"schemas": {"a b": {}}})), "`a b` is no schema"),
+        (
+            with(json!({"extensions": [{"name": "pg_trgm", "schema": "s"}]})),
+            "schema `s` of `pg_trgm` is not under",
+        ),
+        (
+            with(json!({"extensions": ["pg_trgm", {"name": "pg_trgm", "version": "1.6"}]})),
+            "`pg_trgm` stands twice",
+        ),
+        (
+            with(json!({"roles": {"migrator": {"name": "u", "password": {"secret": "db", "key": "m"}}}})),
+            "databases.x.roles.migrator: role `u` on postgres/main is declared twice",
+        ),
+        (with(json!({"roles": {"readers": {"name": "x_owner"}}})), "is declared twice"),
+        (
+            with(
+                json!({"roles": {"app": {"overlap": {"name": "v", "password": {"secret": "db", "key": "password"}}}}}),
+            ),
+            "overlap.password: is the same password",
+        ),
+        (reader(&json!([])), "roles.bi.reads: is empty"),
+        (reader(&json!(["x"])), "roles.bi.reads: database/x: it has no readers"),
+        (reader(&json!(["y"])), "roles.bi.reads: database/y: no fragment declares it"),
+    ] {
+        let problems = problems(vec![("base.yaml", document(more.clone()))]);
+        assert!(problems.contains(says), "{more}\nsays `{problems}` instead of `{says}`");
+    }
+}
+
+#[test]
+fn a_role_that_reads_needs_the_databases_that_agree() {
+    let mut whole = with(json!({"roles": {"readers": {}}}));
+    merge(&mut whole, reader(&json!(["x"])));
+    let source = Source { file: "base.yaml".to_owned(), document: document(whole) };
+    let environment = Environment::merge([source]).environment.unwrap();
+    let graph = Graph::of(&environment);
+    assert_eq!(graph.check(&environment), []);
+    let needs: Vec<String> =
+        graph.needs(&"role/bi".parse().unwrap()).iter().map(|edge| edge.need.component.to_string()).collect();
+    assert_eq!(needs, ["postgres/main", "secret/dev/db", "database/x", "secret/dev/admin"]);
+}
+
 #[test]
 fn a_sound_document_has_no_problems() {
     assert_eq!(problems(vec![("base.yaml", document(database("registry", "registry_user")))]), "");
@@ -244,7 +319,7 @@ fn mistakes_of_the_union_are_named() {
                     "roles": {"app": {"name": "u", "password": {"secret": "db", "key": "password"}}},
                 }},
             }),
-            "base.yaml: postgres.spare: databases are declared on it, and it has no `admin`",
+            "base.yaml: postgres.spare: databases or roles are declared on it, and it has no `admin`",
         ),
         (
             json!({"secrets": {"c": {"copy": {"from": "elsewhere/s"}}}}),

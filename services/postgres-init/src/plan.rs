@@ -1,28 +1,30 @@
 //! Decides: from what should be and what is, what to do, what to refuse and what to wait for. No I/O.
 
-mod gate;
+mod databases;
+mod inside;
+pub(crate) mod ownership;
+mod reader;
+mod replication;
+mod roles;
+mod settings;
 mod step;
+pub mod teardown;
 #[cfg(test)]
 mod tests;
+mod unmarked;
 
 use std::collections::BTreeSet;
 
-use chassis::converge::{Note, Plan};
+use chassis::converge::{Awaits, Note, Plan};
 use lifecycle::Component;
-use lifecycle::document::Ddl;
 
-use crate::spec::{DatabaseSpec, ServerSpec};
-use crate::world::facts::{DatabaseFacts, Inside, Password, Registry, RoleFacts, World};
+use crate::adopt;
+use crate::spec::{Bounds, DatabaseSpec, ServerSpec};
+use crate::world::facts::{Registry, World};
+pub use inside::{each_right, makers, needs_look};
+use ownership::Obstacle;
 pub use step::{Change, Step};
-
-/// What the login role gets with what the owner makes, where it does not act as the owner: object kind of
-/// `pg_default_acl`, and privilege.
-pub const DEFAULTS: [(&str, &str, &str); 4] = [
-    ("r", "TABLES", "SELECT, INSERT, UPDATE, DELETE"),
-    ("S", "SEQUENCES", "USAGE, SELECT, UPDATE"),
-    ("f", "ROUTINES", "EXECUTE"),
-    ("n", "SCHEMAS", "USAGE"),
-];
+pub use unmarked::{leaves, leaves_all};
 
 /// What is to be done on a server.
 pub fn plan(spec: &ServerSpec, world: &World) -> Plan<Step> {
@@ -31,16 +33,14 @@ pub fn plan(spec: &ServerSpec, world: &World) -> Plan<Step> {
     for database in &spec.databases {
         decide(spec, database, world).pour(&database.component, &mut plan);
     }
+    for role in &spec.roles {
+        reader::decide(spec, role, world).pour(&role.component, &mut plan);
+    }
+    if !world.marks_were_read() {
+        // Where the server's own part fails for good, so does what waits for it.
+        plan.pending.iter_mut().for_each(|note| note.awaits = Awaits::Component(spec.component.clone()));
+    }
     plan
-}
-
-/// Whether a database must be looked into before it can be decided: what it should hold is nowhere else to be seen.
-pub fn needs_look(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> bool {
-    world.database(&database.name).is_some_and(|facts| facts.open)
-        && gate::database(spec, database, world).is_ok()
-        && (!database.extensions.is_empty()
-            || database.ddl == Ddl::None
-            || (opens_public(world) && !is_finished(database, world)))
 }
 
 /// What is decided about one component.
@@ -50,6 +50,8 @@ struct Decision {
     refusals: Vec<String>,
     drift: Vec<String>,
     pending: Vec<String>,
+    /// What waits for another component.
+    awaiting: Vec<(String, Component)>,
 }
 
 impl Decision {
@@ -59,7 +61,7 @@ impl Decision {
 
     /// A component that is refused or undecided is left alone, whole.
     fn pour(self, component: &Component, plan: &mut Plan<Step>) {
-        if self.refusals.is_empty() && self.pending.is_empty() {
+        if self.refusals.is_empty() && self.pending.is_empty() && self.awaiting.is_empty() {
             plan.steps
                 .extend(self.steps.into_iter().map(|change| Step { component: component.clone(), change }));
         }
@@ -70,20 +72,28 @@ impl Decision {
         ] {
             notes.extend(texts.into_iter().map(|text| Note::new(component, text)));
         }
+        let awaiting = self.awaiting.into_iter();
+        plan.pending.extend(
+            awaiting.map(|(text, first)| Note::new(component, text).awaiting(Awaits::Component(first))),
+        );
     }
 }
 
 /// Database `rollcall` and the observer.
 fn server(spec: &ServerSpec, world: &World) -> Decision {
-    if let Err(text) = gate::server(spec, world) {
-        return Decision::refuse(text);
-    }
     let mut decision = Decision::default();
     if world.registry != Registry::Ready {
         decision.steps.push(Change::Registry);
     }
+    match ownership::server(spec, world) {
+        Ok(()) => {}
+        // Once the records can be read, the next look tells whose the observer is.
+        Err(Obstacle::Unread(_)) => return decision,
+        Err(obstacle) => return Decision::refuse(obstacle.into_text()),
+    }
     if let Some(observer) = &spec.observer {
-        login(&mut decision, world, &observer.role, Change::Observer { role: observer.role.clone() });
+        let make = Change::Observer { role: observer.role.clone() };
+        roles::login(&mut decision, spec, world, &observer.role, &Bounds::default(), make);
         let connects = world
             .database(postgres::REGISTRY)
             .is_some_and(|registry| registry.grants.contains(&format!("{}=CONNECT", observer.role)));
@@ -91,189 +101,65 @@ fn server(spec: &ServerSpec, world: &World) -> Decision {
             decision.steps.push(Change::OpenRegistry { role: observer.role.clone() });
         }
         if let Some(role) = world.role(&observer.role) {
-            memberships(&mut decision, role, &BTreeSet::new());
+            roles::memberships(&mut decision, role, &BTreeSet::new());
         }
     }
+    roles::governed(&mut decision, spec, world);
     decision
 }
 
 fn decide(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Decision {
-    if let Err(text) = gate::database(spec, database, world) {
-        return Decision::refuse(text);
+    if leaves(spec, database, world) {
+        return unmarked::alone(database, world);
     }
+    let mut decision =
+        match passes(spec, ownership::database(spec, database, world), database.report_only, world) {
+            Ok(decision) => decision,
+            Err(decision) => return decision,
+        };
+    roles::of_database(&mut decision, spec, database, world);
+    let exists = world.database(&database.name);
+    if exists.is_none() {
+        decision.steps.push(Change::Database { name: database.name.clone() });
+    }
+    databases::made_with(&mut decision, database, exists, world);
+    databases::seal(&mut decision, database, exists, world);
+    databases::bounds(&mut decision, spec, database, exists, world);
+    inside::decide(&mut decision, spec, database, world);
+    // Last: that the login works is how a module sees that its database is finished.
+    databases::admit(&mut decision, database, exists, world);
+    if !is_finished(database, world) {
+        decision.steps.push(Change::Finish { name: database.name.clone() });
+    }
+    adopt::hold(spec, database, world, &mut decision.steps, &mut decision.drift);
+    roles::governed(&mut decision, spec, world);
+    decision
+}
+
+/// The beginning of a decision about what may be touched; else the whole of it.
+fn passes(
+    spec: &ServerSpec,
+    own: Result<(), Obstacle>,
+    report_only: bool,
+    world: &World,
+) -> Result<Decision, Decision> {
     let mut decision = Decision::default();
-    for extension in database.extensions.iter().filter(|e| !world.shared.available.contains(*e)) {
-        decision.refusals.push(format!(
-            "the server has no extension `{extension}`; install its package on the server, or take it out of the document"
-        ));
+    match own {
+        Ok(()) => {}
+        // This run makes the records readable, and the next look tells.
+        Err(Obstacle::Unread(text)) if !spec.report_only => {
+            decision.pending.push(text);
+            return Err(decision);
+        }
+        Err(obstacle) => return Err(Decision::refuse(obstacle.into_text())),
     }
-    if world.registry != Registry::Ready && spec.report_only && !database.report_only {
+    if world.registry != Registry::Ready && spec.report_only && !report_only {
         decision.pending.push(format!(
             "database `{}`, where ownership is recorded, is not as it should be: fragment `{}`, which declares {}, is in mode report",
             postgres::REGISTRY, spec.fragment, spec.component
         ));
     }
-
-    roles(&mut decision, database, world);
-    let exists = world.database(&database.name);
-    if exists.is_none() {
-        decision.steps.push(Change::Database { name: database.name.clone() });
-    }
-    seal(&mut decision, database, exists, world);
-    inside(&mut decision, database, world);
-    // Last: that the login works is how a module sees that its database is finished.
-    admit(&mut decision, database, exists, world);
-    if !is_finished(database, world) {
-        decision.steps.push(Change::Finish { name: database.name.clone() });
-    }
-    decision
-}
-
-/// The owner, the login role, and that the one may act as the other.
-fn roles(decision: &mut Decision, database: &DatabaseSpec, world: &World) {
-    match world.role(&database.owner) {
-        None => decision.steps.push(Change::Owner { role: database.owner.clone() }),
-        Some(role) => {
-            attributes(decision, role, false);
-            memberships(decision, role, &BTreeSet::new());
-        }
-    }
-    let app = &database.app.role;
-    login(decision, world, app, Change::Login { role: app.clone() });
-    if let Some(role) = world.role(app) {
-        memberships(decision, role, &BTreeSet::from([database.owner.clone()]));
-    }
-}
-
-/// A role that logs in: made, restricted, and with its password.
-fn login(decision: &mut Decision, world: &World, name: &str, make: Change) {
-    match world.passwords.get(name) {
-        Some(Password::Unfit(text)) => decision.refusals.push(text.clone()),
-        Some(Password::Pending(text)) => decision.pending.push(text.clone()),
-        None => decision.pending.push(format!("the password of role `{name}` was not looked at yet")),
-        Some(Password::Unseen(why)) => {
-            decision.drift.push(format!(
-                "whether role `{name}` has the password its Secret holds cannot be seen: {why}"
-            ));
-        }
-        Some(Password::Given | Password::Fits | Password::Differs) => {}
-    }
-    let Some(role) = world.role(name) else { return decision.steps.push(make) };
-    attributes(decision, role, true);
-    if world.passwords.get(name) == Some(&Password::Differs) {
-        decision.steps.push(Change::Password { role: name.to_owned() });
-    }
-}
-
-fn attributes(decision: &mut Decision, role: &RoleFacts, login: bool) {
-    let mut set: Vec<String> = role.powers.iter().map(|power| format!("NO{power}")).collect();
-    if role.login != login {
-        set.push(if login { "LOGIN" } else { "NOLOGIN" }.to_owned());
-    }
-    if !set.is_empty() {
-        decision.steps.push(Change::Attributes { role: role.name.clone(), set });
-    }
-}
-
-fn memberships(decision: &mut Decision, role: &RoleFacts, expected: &BTreeSet<String>) {
-    for other in role.member_of.difference(expected) {
-        decision.drift.push(format!(
-            "role `{}` is a member of `{other}`, which no document says; left alone",
-            role.name
-        ));
-    }
-}
-
-/// What the login role may do with the database itself, as `grantee=PRIVILEGE`.
-fn admission(database: &DatabaseSpec) -> BTreeSet<String> {
-    let app = &database.app.role;
-    BTreeSet::from([format!("{app}=CONNECT"), format!("{app}=TEMPORARY")])
-}
-
-/// That not everybody may connect, and the record.
-fn seal(decision: &mut Decision, database: &DatabaseSpec, exists: Option<&DatabaseFacts>, world: &World) {
-    let wanted = admission(database);
-    let grants = exists.map(|database| &database.grants);
-    let open = grants.is_none_or(|grants| grants.iter().any(|grant| grant.starts_with('=')));
-    // The record of a database that vanished unfinished names an oid that is gone.
-    let recorded = world.database_record(&database.name).is_some() && exists.is_some();
-    if recorded && exists.is_some_and(|facts| !facts.open) {
-        decision.pending.push(format!(
-            "database `{0}` takes no connections: somebody closed it; open it with ALTER DATABASE \"{0}\" ALLOW_CONNECTIONS true",
-            database.name
-        ));
-    }
-    if open || !recorded {
-        decision.steps.push(Change::Seal { name: database.name.clone() });
-    }
-    for grant in
-        grants.into_iter().flatten().filter(|grant| !grant.starts_with('=') && !wanted.contains(*grant))
-    {
-        decision.drift.push(format!(
-            "database `{}` is open to more than its login role ({grant}); left alone",
-            database.name
-        ));
-    }
-}
-
-/// Whom the login role acts as, and that it may connect. An owner may always connect, and so may who acts as one.
-fn admit(decision: &mut Decision, database: &DatabaseSpec, exists: Option<&DatabaseFacts>, world: &World) {
-    let app = &database.app.role;
-    let begins_as_owner = format!("{}={}", database.name, database.owner);
-    let (member, acts) = world.role(app).map_or((false, false), |role| {
-        (
-            role.member_of.contains(&database.owner),
-            role.acts_as.contains(&begins_as_owner) && exists.is_some(),
-        )
-    });
-    let change = |make: fn(String, String) -> Change| make(app.clone(), database.owner.clone());
-    match database.ddl {
-        Ddl::AsOwner if !(member && acts) => {
-            decision.steps.push(change(|role, owner| Change::ActAsOwner { role, owner }));
-        }
-        Ddl::None if member || acts => {
-            decision.steps.push(change(|role, owner| Change::NotAsOwner { role, owner }));
-        }
-        _ => {}
-    }
-    if exists.is_none_or(|facts| !facts.grants.is_superset(&admission(database))) {
-        decision.steps.push(Change::Admit { role: app.clone(), name: database.name.clone() });
-    }
-}
-
-/// What is inside the database. One that was not looked into is as its finished record says, or empty.
-fn inside(decision: &mut Decision, database: &DatabaseSpec, world: &World) {
-    let nothing =
-        Inside { public_open: opens_public(world) && !is_finished(database, world), ..Inside::default() };
-    let seen = match world.inside.get(&database.name) {
-        Some(Ok(seen)) => seen,
-        Some(Err(blind)) if blind.transient => return decision.pending.push(blind.why.clone()),
-        Some(Err(blind)) => return decision.refusals.push(blind.why.clone()),
-        None => &nothing,
-    };
-    if seen.public_open && opens_public(world) {
-        decision.steps.push(Change::ClosePublic { owner: database.owner.clone() });
-    }
-    for extension in database.extensions.iter().filter(|e| !seen.extensions.contains(*e)) {
-        decision.steps.push(Change::Extension { name: extension.clone() });
-    }
-    if database.ddl == Ddl::None && !seen.privileges.is_superset(&privileges()) {
-        decision
-            .steps
-            .push(Change::Privileges { role: database.app.role.clone(), owner: database.owner.clone() });
-    }
-}
-
-/// What [`Inside::privileges`] must hold where the login role does not act as the owner.
-pub fn privileges() -> BTreeSet<String> {
-    let each =
-        DEFAULTS.iter().flat_map(|(kind, _, all)| all.split(", ").map(move |one| format!("{kind}:{one}")));
-    each.chain(["public:USAGE".to_owned()]).collect()
-}
-
-/// Before version 15 everybody may create in schema `public`, and only a superuser can end that.
-fn opens_public(world: &World) -> bool {
-    world.shared.version < 150_000 && world.shared.superuser
+    Ok(decision)
 }
 
 fn is_finished(database: &DatabaseSpec, world: &World) -> bool {

@@ -1,13 +1,19 @@
 //! SCRAM-SHA-256 verifiers (RFC 5802, RFC 7677), computed on this side so that the server never sees a password.
 
+use std::fmt;
+
 use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// What the server itself uses (`scram_iterations`).
 const ITERATIONS: u32 = 4096;
 const SALT: usize = 16;
+/// How long the keys are (SHA-256), and a verifier at most.
+const KEY: usize = 32;
+const LONGEST: usize = 512;
 
 /// A password that SASLprep (RFC 4013) forbids; says nothing of what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +21,49 @@ const SALT: usize = 16;
     "holds a character that SASLprep (RFC 4013) forbids, so login libraries disagree about it; write it anew"
 )]
 pub struct Forbidden;
+
+/// A verifier in the form the server stores: as good as a password for whoever sees it stored, so its Debug does not show it.
+#[derive(Clone)]
+pub struct Verifier(Zeroizing<String>);
+
+impl Verifier {
+    /// A new verifier of a password.
+    ///
+    /// # Errors
+    /// The password holds what SASLprep forbids.
+    pub fn of(password: &str) -> Result<Self, Forbidden> {
+        verifier(password).map(|text| Verifier(Zeroizing::new(text)))
+    }
+
+    /// Takes a verifier that somebody else computed; none where it is not one whole SCRAM-SHA-256 verifier: what the server does not
+    /// recognise as one it would take for a password.
+    pub fn parse(text: String) -> Option<Self> {
+        let text = Zeroizing::new(text);
+        let (parameters, keys) = text.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
+        let (iterations, salt) = parameters.split_once(':')?;
+        let (stored_key, server_key) = keys.split_once(':')?;
+        let digits = iterations.len() <= 7 && iterations.bytes().all(|byte| byte.is_ascii_digit());
+        let iterations: u32 = iterations.parse().ok().filter(|_| digits)?;
+        let long = |text: &str| BASE64.decode(text).map(|bytes| bytes.len()).ok();
+        let whole = iterations >= ITERATIONS
+            && long(salt)? >= SALT
+            && long(stored_key)? == KEY
+            && long(server_key)? == KEY
+            && text.len() <= LONGEST;
+        whole.then_some(Verifier(text))
+    }
+
+    /// The text, for the server alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verifier(…)")
+    }
+}
 
 /// Whether SASLprep lets a password through.
 pub fn check(password: &str) -> Result<(), Forbidden> {
@@ -97,6 +146,28 @@ mod tests {
             assert_eq!(matches(&stored, password), Some(true));
             assert_eq!(matches(&stored, "another"), Some(false));
             assert_ne!(verifier(password).unwrap(), stored, "salts are random");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_verifier_is_taken_from_others_and_it_does_not_show_itself() {
+        let made = Verifier::of("pencil").unwrap();
+        let taken = Verifier::parse(made.expose().to_owned()).unwrap();
+        assert_eq!(matches(taken.expose(), "pencil"), Some(true));
+        assert!(!format!("{taken:?}").contains("SCRAM"));
+        let weak = make("pencil", &[1; SALT], 1).unwrap();
+        let short = make("pencil", &[1; 4], ITERATIONS).unwrap();
+        let cut = &made.expose()[..made.expose().len() - 4];
+        for wrong in [
+            "",
+            "pencil",
+            "md5d0199f51d2728db6011945145a1b607a",
+            &weak,
+            &short,
+            cut,
+            "SCRAM-SHA-256$+4096:a$b:c",
+        ] {
+            assert!(Verifier::parse(wrong.to_owned()).is_none(), "{wrong}");
         }
     }
 

@@ -1,10 +1,18 @@
 //! What should be, on each server: the databases, roles and extensions that the documents declare. Pure.
 
+mod database;
+mod role;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use lifecycle::document::{self, Ddl, Declared, Environment, Identity, Mode, SecretKey, observer_role};
-use lifecycle::{Component, Kind, sha256_hex};
-use postgres::Server;
+use lifecycle::document::{self, Declared, Environment, Identity, Mode, OnDelete, SecretKey, observer_role};
+use lifecycle::{Component, Kind};
+use postgres::{REGISTRY, Server};
+
+pub use database::{Account, Bounds, DatabaseSpec, READS, Rights, USES};
+pub use role::{Read, RoleSpec};
+
+use crate::adopt::Class;
 
 /// A role that logs in, and where its password is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,42 +42,32 @@ pub struct ServerSpec {
     pub observer: Option<Login>,
     /// The databases, in the order of their components.
     pub databases: Vec<DatabaseSpec>,
+    /// The roles that read several databases, in the order of their components.
+    pub roles: Vec<RoleSpec>,
     /// The server's own part (database `rollcall`, the observer) is only reported.
     pub report_only: bool,
+    /// What a teardown does with what is this environment's and no document declares any more.
+    pub on_delete: OnDelete,
+    /// What becomes of a database and its login role that exist both and carry nobody's mark.
+    pub unmarked: Unmarked,
+    /// The connection is encrypted where the server offers it, whatever `connection` says. No document asks for that.
+    pub prefers_tls: bool,
+    /// The class that is converged of what was adopted; none where only what is ordinary is made.
+    pub converging: Option<Class>,
+    /// The fragments that asked for what they declare: the passwords of their roles are their own business, and not read here.
+    pub delegated: BTreeSet<String>,
+    /// The namespace of each fragment that declares a database or role here.
+    pub namespaces: BTreeMap<String, String>,
 }
 
-/// A database that should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseSpec {
-    /// The component.
-    pub component: Component,
-    /// The fragment that declares it.
-    pub fragment: String,
-    /// Its name on the server.
-    pub name: String,
-    /// The role that owns it; nobody logs in as it.
-    pub owner: String,
-    /// The role a module logs in with.
-    pub app: Login,
-    /// Whether the module acts as the owner.
-    pub ddl: Ddl,
-    /// Extensions, sorted.
-    pub extensions: Vec<String>,
-    /// It is only reported what would be done.
-    pub report_only: bool,
-}
-
-impl DatabaseSpec {
-    /// What is finished when this is finished: a hash over names and rights, never over a secret.
-    pub fn hash(&self) -> String {
-        let ddl = match self.ddl {
-            Ddl::None => "none",
-            Ddl::AsOwner => "as-owner",
-        };
-        let mut facts = vec!["database v1", self.name.as_str(), &self.owner, &self.app.role, ddl];
-        facts.extend(self.extensions.iter().map(String::as_str));
-        sha256_hex(&facts)
-    }
+/// What becomes of a database and its login role that exist both and carry nobody's mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unmarked {
+    /// They are refused, and the run fails by it.
+    #[default]
+    Refused,
+    /// They are reported on and left as they are, and the run does not fail by it.
+    Reported,
 }
 
 impl ServerSpec {
@@ -79,6 +77,7 @@ impl ServerSpec {
         ServerSpec {
             observer: self.observer.clone().filter(|_| *component == self.component),
             databases: self.databases.iter().filter(|d| d.component == *component).cloned().collect(),
+            roles: self.roles.iter().filter(|role| role.component == *component).cloned().collect(),
             ..self.clone()
         }
     }
@@ -86,10 +85,66 @@ impl ServerSpec {
     /// The Secrets that are read to provision the server: the passwords of its administrator and of every role that logs in,
     /// and its CA.
     pub fn reads(&self) -> BTreeSet<Component> {
-        let apps = self.databases.iter().map(|database| &database.app);
-        let logins = std::iter::once(&self.admin).chain(&self.observer).chain(apps);
+        let logins = self.logins();
+        let logins = std::iter::once(&self.admin).chain(logins.iter().map(|(login, _)| login));
         let passwords = logins.map(|login| login.password.secret.clone());
         passwords.chain(Server::authority(&self.connection, &self.namespace).map(|ca| ca.secret)).collect()
+    }
+
+    /// Every role that is to log in with a password that is read here, each with the database in which that is tried.
+    pub fn logins(&self) -> Vec<(Login, &str)> {
+        let observer = self.observer.iter().map(|observer| (observer.clone(), REGISTRY));
+        let databases = self.databases.iter().filter(|database| !self.is_delegated(&database.fragment));
+        let accounts = databases.flat_map(|database| {
+            database.accounts().into_iter().map(|account| (account.login, database.name.as_str()))
+        });
+        let roles = self.roles.iter().filter(|role| !self.is_delegated(&role.fragment)).map(|role| {
+            (role.login.clone(), role.reads.first().map_or(REGISTRY, |read| read.database.as_str()))
+        });
+        observer.chain(accounts).chain(roles).collect()
+    }
+
+    /// Every role that is to log in with a password that is its fragment's own business, with its component.
+    pub fn delegated_logins(&self) -> Vec<(String, &Component)> {
+        let databases = self.databases.iter().filter(|database| self.is_delegated(&database.fragment));
+        let accounts = databases.flat_map(|database| {
+            database.accounts().into_iter().map(|account| (account.login.role, &database.component))
+        });
+        let roles = self.roles.iter().filter(|role| self.is_delegated(&role.fragment));
+        accounts.chain(roles.map(|role| (role.login.role.clone(), &role.component))).collect()
+    }
+
+    /// Whether a fragment asked for what it declares.
+    pub fn is_delegated(&self, fragment: &str) -> bool {
+        self.delegated.contains(fragment)
+    }
+
+    /// The settings that are wanted anywhere.
+    pub fn settings(&self) -> BTreeSet<String> {
+        let of_databases = self.databases.iter().flat_map(|database| {
+            let others = database.others.iter().map(|other| &other.bounds);
+            let bounds = others.chain([&database.bounds]).map(|bounds| &bounds.settings);
+            bounds.chain([&database.settings])
+        });
+        let of_roles = self.roles.iter().map(|role| &role.bounds.settings);
+        of_databases.chain(of_roles).flat_map(BTreeMap::keys).cloned().collect()
+    }
+
+    /// Whether any role is to replicate.
+    pub fn replicates(&self) -> bool {
+        let databases = self.databases.iter().map(|database| &database.bounds);
+        databases.chain(self.roles.iter().map(|role| &role.bounds)).any(|bounds| bounds.replication)
+    }
+
+    /// The role that is this component.
+    pub fn role(&self, component: &Component) -> Option<&RoleSpec> {
+        self.roles.iter().find(|role| role.component == *component)
+    }
+
+    /// The fragment that declares this component; the server's own for the server's part.
+    pub fn fragment_of(&self, component: &Component) -> &str {
+        let database = self.database(component).map(|database| &database.fragment);
+        database.or_else(|| self.role(component).map(|role| &role.fragment)).unwrap_or(&self.fragment)
     }
 
     /// The database that is this component.
@@ -108,21 +163,59 @@ pub fn specs(environment: &Environment) -> BTreeMap<Component, ServerSpec> {
     for database in environment.databases() {
         if let Some(spec) = specs.get_mut(&Component::new(Kind::Postgres, &database.spec.server)) {
             // Names that do not fit were refused with their document.
-            spec.databases.extend(of_database(&database));
+            spec.databases.extend(database::of_document(&database));
+            spec.namespaces.extend([namespace(database.source)]);
+        }
+    }
+    for role in environment.roles() {
+        if let Some(spec) = specs.get_mut(&Component::new(Kind::Postgres, &role.spec.server)) {
+            spec.roles.extend(role::of_document(environment, &role));
+            spec.namespaces.extend([namespace(role.source)]);
         }
     }
     specs
 }
 
-/// Databases that [`specs`] leaves to others, each with its server: no document here declares the server with an
+fn namespace(source: &document::Source) -> (String, String) {
+    let fragment = &source.document.fragment;
+    (fragment.name.clone(), fragment.namespace.clone())
+}
+
+/// Databases and roles that [`specs`] leaves to others, each with its server: no document here declares the server with an
 /// administrator.
 pub fn left_out(environment: &Environment) -> Vec<(Component, Component)> {
     let specs = specs(environment);
-    environment
-        .databases()
-        .map(|database| (database.component, Component::new(Kind::Postgres, &database.spec.server)))
+    let databases = environment.databases().map(|database| (database.component, &database.spec.server));
+    let roles = environment.roles().map(|role| (role.component, &role.spec.server));
+    databases
+        .chain(roles)
+        .map(|(component, server)| (component, Component::new(Kind::Postgres, server)))
         .filter(|(_, server)| !specs.contains_key(server))
         .collect()
+}
+
+/// Every role with which a fragment's modules log in to a server: the component it belongs to, its login, and a database in which
+/// that can be tried.
+pub(crate) fn logins_of(
+    environment: &Environment,
+    fragment: &str,
+    server: &str,
+) -> Vec<(Component, Login, String)> {
+    let own = |source: &document::Source| source.document.fragment.name == fragment;
+    let databases = environment.databases().filter(|one| own(one.source) && one.spec.server == server);
+    let accounts = databases.filter_map(|one| database::of_document(&one)).flat_map(|database| {
+        let accounts = database.accounts().into_iter();
+        accounts
+            .map(|account| (database.component.clone(), account.login, database.name.clone()))
+            .collect::<Vec<_>>()
+    });
+    let roles = environment.roles().filter(|one| own(one.source) && one.spec.server == server);
+    let readers = roles.filter_map(|one| role::of_document(environment, &one)).map(|role| {
+        // The server judges the password before the database.
+        let database = role.reads.first().map_or_else(|| "postgres".to_owned(), |read| read.database.clone());
+        (role.component, role.login, database)
+    });
+    accounts.chain(readers).collect()
 }
 
 fn of_server(server: &Declared<'_, document::Postgres>) -> Option<ServerSpec> {
@@ -141,29 +234,14 @@ fn of_server(server: &Declared<'_, document::Postgres>) -> Option<ServerSpec> {
             password: key(&observer.password),
         }),
         databases: Vec::new(),
+        roles: Vec::new(),
         report_only: document.policy.mode == Mode::Report,
-    })
-}
-
-fn of_database(database: &Declared<'_, document::Database>) -> Option<DatabaseSpec> {
-    let document = &database.source.document;
-    let (naming, place, spec) = (&document.naming, document.place(), database.spec);
-    let key = database.component.name();
-    let app = &spec.roles.app;
-    let mut extensions = spec.extensions.clone();
-    extensions.sort();
-    Some(DatabaseSpec {
-        component: database.component.clone(),
-        fragment: document.fragment.name.clone(),
-        name: naming.database(spec.physical_base(key), place).ok()?,
-        owner: naming.role(&spec.owner_base(key), place).ok()?,
-        app: Login {
-            role: naming.role(&app.name, place).ok()?,
-            password: SecretKey::of(&app.password, &document.fragment.namespace),
-        },
-        ddl: app.ddl,
-        extensions,
-        report_only: document.policy.mode == Mode::Report,
+        on_delete: document.policy.on_delete,
+        unmarked: Unmarked::default(),
+        prefers_tls: false,
+        converging: None,
+        delegated: BTreeSet::new(),
+        namespaces: BTreeMap::new(),
     })
 }
 
@@ -232,7 +310,7 @@ mod tests {
             ("my-dev_registry", "registry_registry_owner", "registry_user")
         );
         assert_eq!(database.app.password.secret.to_string(), "secret/base-ns/x");
-        assert_eq!(database.extensions, ["pg_trgm", "unaccent"]);
+        assert_eq!(database.extensions, ["pg_trgm", "unaccent"].map(document::Extension::new));
         assert!(database.report_only && !server.report_only);
         assert!(server.only(&server.component).databases.is_empty());
         assert!(server.only(&database.component).observer.is_none());

@@ -3,35 +3,46 @@
 //! Every change is made under an advisory lock in database `rollcall`, after looking and deciding again: what two runs,
 //! or two environments, decided at the same time is done by one of them, and the other sees it done.
 
+mod audit;
 mod change;
+mod converge;
+mod crossing;
+pub(crate) mod delegated;
 pub mod facts;
+mod history;
+mod hold;
+pub mod ledger;
+mod login;
 mod look;
+mod marks;
 mod passwords;
 mod questions;
 mod registry;
+pub mod teardown;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use chassis::backoff::Backoff;
-use chassis::converge::{Fault, Plan, Reconcile};
+use chassis::converge::{Fault, Making, Plan, Reconcile};
+use chassis::provision::Change;
 use chassis::secret::{SecretError, SecretStore};
 use lifecycle::document::SecretKey;
 use lifecycle::{Component, Evidence, Kind};
-use postgres::{ErrorKind, REGISTRY, Server, Session};
+use postgres::{Encryption, ErrorKind, REGISTRY, Server, Session};
 use tokio::time::Instant;
 
 use crate::ident::IdentError;
 use crate::plan::{self, Step};
 use crate::spec::ServerSpec;
-use facts::{Password, Shared, World};
+use facts::{Available, Password, Reach, SettingFacts, Shared, World};
+
+pub use audit::Access;
+pub use converge::Converging;
 
 /// How long logging in may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long the server may work on a statement; and, with the way there and back, how long it is waited for.
-const STATEMENT: Duration = Duration::from_mins(1);
-const ANSWER: Duration = Duration::from_secs(65);
 /// How long an idle session is used again, and how many are kept: as many as work side by side.
 const KEPT: Duration = Duration::from_secs(5);
 const KEPT_AT_MOST: usize = 4;
@@ -74,6 +85,14 @@ pub enum Error {
         /// How long it was waited for.
         after: Duration,
     },
+    /// Others use what is to be changed, all the while.
+    #[error("{what}: others held it for as long as this was tried ({said}); run it again, at a quieter hour")]
+    Busy {
+        /// What was to be done.
+        what: String,
+        /// What the server says.
+        said: String,
+    },
     /// The lock was not there when it was to be released.
     #[error("the lock on {0} was lost while it was held; point `host` to the server itself, not to a pooler")]
     LockLost(String),
@@ -94,6 +113,14 @@ impl From<SecretError> for Error {
 }
 
 impl Error {
+    /// The server has answered, or was not asked: what is connected still is.
+    fn is_an_answer(&self) -> bool {
+        match self {
+            Error::Postgres(error) => !error.code.is_empty(),
+            _ => true,
+        }
+    }
+
     /// Somebody else changes the same thing.
     fn is_race(&self) -> bool {
         matches!(self, Error::Postgres(error) if error.kind == ErrorKind::Concurrent)
@@ -105,7 +132,7 @@ impl Fault for Error {
         match self {
             Error::Postgres(error) => error.is_transient(),
             Error::Secret(error) => error.is_transient(),
-            Error::Pending(_) | Error::Locked { .. } => true,
+            Error::Pending(_) | Error::Locked { .. } | Error::Busy { .. } => true,
             Error::Admin { .. }
             | Error::Ident(_)
             | Error::Refused(_)
@@ -123,22 +150,20 @@ impl Fault for Error {
     }
 }
 
-/// The administrator's login failed: a login role's advice would be wrong for it.
-fn not_admitted(error: postgres::Error, password: &SecretKey) -> Error {
-    match error.kind {
-        ErrorKind::Login => Error::Admin {
-            error: Box::new(error),
-            secret: Box::new(password.secret.clone()),
-            key: password.key.clone(),
-        },
-        _ => Error::Postgres(error),
-    }
+/// What a session calls itself.
+fn application(spec: &ServerSpec) -> String {
+    format!("rollcall postgres-init/{}", spec.environment.name)
 }
 
 /// A server that is looked at and changed.
 pub struct PostgresTarget {
     secrets: SecretStore,
+    /// Who changes it, for its history.
+    source: String,
+    /// It only takes down: whoever takes down is not taken for somebody who provisions.
+    takes_down: bool,
     idle: Mutex<Vec<(Session, Instant)>>,
+    known: login::Known,
 }
 
 impl fmt::Debug for PostgresTarget {
@@ -150,29 +175,31 @@ impl fmt::Debug for PostgresTarget {
 impl PostgresTarget {
     /// A server whose credentials are read from `secrets`, anew for each connection.
     pub fn new(secrets: SecretStore) -> Self {
-        PostgresTarget { secrets, idle: Mutex::default() }
+        PostgresTarget {
+            secrets,
+            source: "postgres-init".to_owned(),
+            takes_down: false,
+            idle: Mutex::default(),
+            known: login::Known::default(),
+        }
     }
 
-    /// Logs in as the administrator.
-    async fn open(&self, spec: &ServerSpec, database: &str) -> Result<Session, Error> {
-        let server = self.server(spec).await?;
-        let password = self.password(&spec.admin.password).await?;
-        let name = format!("rollcall postgres-init/{}", spec.environment.name);
-        let session = Session::open(&server, &spec.admin.role, Some(&password), database, &name, CONNECT);
-        let mut session =
-            session.await.map_err(|error| not_admitted(error, &spec.admin.password))?.within(ANSWER);
-        session
-            .execute(format!(
-                "SET lock_timeout = '5s'; SET statement_timeout = '{}s'; SET idle_in_transaction_session_timeout = '60s'; \
-                 SET search_path = pg_catalog; SET standard_conforming_strings = on",
-                STATEMENT.as_secs()
-            ))
-            .await?;
-        Ok(session)
+    /// The same, changed by this process: `<service>/<instance>`.
+    #[must_use]
+    pub fn of(self, source: String) -> Self {
+        PostgresTarget { source, ..self }
+    }
+
+    /// The same, to take down what is there.
+    #[must_use]
+    pub fn taking_down(self) -> Self {
+        PostgresTarget { takes_down: true, ..self }
     }
 
     async fn server(&self, spec: &ServerSpec) -> Result<Server, Error> {
-        Ok(Server::resolve(&spec.component, &spec.connection, &spec.namespace, &self.secrets).await?)
+        let server =
+            Server::resolve(&spec.component, &spec.connection, &spec.namespace, &self.secrets).await?;
+        Ok(if spec.prefers_tls { Server { tls: Encryption::Prefer, ..server } } else { server })
     }
 
     async fn password(&self, key: &SecretKey) -> Result<chassis::SecretValue, Error> {
@@ -193,6 +220,13 @@ impl PostgresTarget {
         idle.pop().map(|(session, _)| session)
     }
 
+    /// Lets go of the sessions that are idle.
+    pub(crate) fn rest(&self) {
+        if let Ok(mut idle) = self.idle.lock() {
+            idle.clear();
+        }
+    }
+
     /// Keeps a session in database `rollcall` that is in order.
     fn keep(&self, session: Session) {
         if let Ok(mut idle) = self.idle.lock()
@@ -200,30 +234,6 @@ impl PostgresTarget {
         {
             idle.push((session, Instant::now()));
         }
-    }
-
-    async fn attempt(&self, spec: &ServerSpec, step: &Step) -> Result<(), Error> {
-        let mut session = self.registry(spec).await?;
-        let key = match spec.database(&step.component) {
-            Some(database) => registry::Key::Database(&database.name),
-            None => registry::Key::Server,
-        };
-        registry::lock(&mut session, key).await?;
-        let world = self.look(spec, &mut session, look::Depth::Shared).await?;
-        let plan = plan::plan(spec, &world);
-        let result = if let Some(note) = plan.refusals.first() {
-            Err(Error::Refused(note.text.clone()))
-        } else if let Some(note) = plan.pending.first() {
-            Err(Error::Pending(note.text.clone()))
-        } else if plan.steps.contains(step) || step.change.is_inside() {
-            // What is inside was not looked at again: these changes do no harm where they are made already.
-            Ok(self.change(spec, &world, &mut session, step).await?)
-        } else {
-            Ok(())
-        };
-        registry::unlock(&mut session, key).await?;
-        self.keep(session);
-        result
     }
 }
 
@@ -235,7 +245,8 @@ impl Reconcile for PostgresTarget {
 
     fn components(spec: &ServerSpec) -> Vec<Component> {
         let databases = spec.databases.iter().map(|database| database.component.clone());
-        std::iter::once(spec.component.clone()).chain(databases).collect()
+        let roles = spec.roles.iter().map(|role| role.component.clone());
+        std::iter::once(spec.component.clone()).chain(databases).chain(roles).collect()
     }
 
     fn only(spec: &ServerSpec, component: &Component) -> ServerSpec {
@@ -243,20 +254,48 @@ impl Reconcile for PostgresTarget {
     }
 
     fn reports_only(spec: &ServerSpec, component: &Component) -> bool {
-        spec.database(component).map_or(spec.report_only, |database| database.report_only)
+        let database = spec.database(component).map(|database| database.report_only);
+        let role = spec.role(component).map(|role| role.report_only);
+        database.or(role).unwrap_or(spec.report_only)
+    }
+
+    fn leaves(spec: &ServerSpec, world: &World, component: &Component) -> Option<&'static str> {
+        match spec.database(component) {
+            Some(database) => plan::leaves(spec, database, world).then_some("left as it is"),
+            None if spec.role(component).is_some() => None,
+            None => plan::leaves_all(spec, world).then_some("left as it is, for nothing is to be recorded"),
+        }
     }
 
     /// A new server of the newest version that has every extension, and Secrets that are all there.
     fn nothing(spec: &ServerSpec) -> World {
-        let logins = spec.databases.iter().map(|database| &database.app).chain(&spec.observer);
+        let extensions = spec.databases.iter().flat_map(|database| &database.extensions);
+        let available = extensions.map(|extension| Available {
+            name: extension.name.clone(),
+            version: extension.version.clone().unwrap_or_default(),
+            default: extension.version.is_none(),
+            ..Available::default()
+        });
+        let settings = spec.settings().into_iter().map(|name| SettingFacts {
+            name,
+            context: Some("user".to_owned()),
+            may: true,
+        });
         World {
             shared: Shared {
                 version: 180_000,
                 superuser: true,
-                available: spec.databases.iter().flat_map(|database| database.extensions.clone()).collect(),
+                available: available.collect(),
+                settings: settings.collect(),
+                reach: spec.replicates().then(Reach::default),
                 ..Shared::default()
             },
-            passwords: logins.map(|login| (login.role.clone(), Password::Given)).collect(),
+            passwords: spec
+                .logins()
+                .into_iter()
+                .map(|(login, _)| (login.role, Password::Given))
+                .chain(spec.delegated_logins().into_iter().map(|(role, _)| (role, Password::Delegated)))
+                .collect(),
             ..World::default()
         }
     }
@@ -270,19 +309,33 @@ impl Reconcile for PostgresTarget {
     }
 
     async fn apply(&self, spec: &ServerSpec, step: &Step) -> Result<(), Error> {
-        let spec = spec.only(&step.component);
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
-        for _ in 1..TRIES {
-            match self.attempt(&spec, step).await {
-                Err(error) if error.is_race() => tokio::time::sleep(backoff.next_delay()).await,
-                other => return other,
-            }
-        }
-        self.attempt(&spec, step).await
+        let made = self.make_held(spec, std::slice::from_ref(step), &|_| {}).await;
+        made.map_err(|(_, error)| error)
+    }
+
+    async fn make(
+        &self,
+        spec: &ServerSpec,
+        steps: &[Step],
+        tell: &(dyn Fn(Making<'_>) + Sync),
+    ) -> Result<(), (usize, Error)> {
+        self.make_held(spec, steps, tell).await
+    }
+
+    async fn history(
+        &self,
+        spec: &ServerSpec,
+        components: &BTreeSet<Component>,
+        limit: usize,
+    ) -> Result<Option<Vec<Change>>, Error> {
+        let mut session = self.session(spec).await?;
+        let changes = history::read(&mut session, spec, components, limit).await?;
+        self.keep(session);
+        Ok(Some(changes))
     }
 
     fn evidence(spec: &ServerSpec, world: &World, component: &Component) -> Evidence {
-        let level = if component.kind() == Kind::Database { "provisioned" } else { "accepting" };
+        let level = if component.kind() == Kind::Postgres { "accepting" } else { "provisioned" };
         let mut evidence = Evidence::level(level).with("started", &world.shared.started);
         evidence.latency = world.latency;
         if let Some(identifier) = &world.shared.system_identifier {

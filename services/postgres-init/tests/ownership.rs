@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod common;
+mod old;
 
 use chassis::converge::{Fault, Reconcile, Standing};
 use common::{Db, World, is_ready, refused, standing};
+use old::Commands;
 use postgres::ErrorKind;
 use postgres_init::Error;
 
@@ -154,12 +156,17 @@ async fn what_vanished_or_was_made_anew_is_refused_and_what_drifted_is_repaired(
 
     world.run("postgres", "DROP DATABASE b").await;
     let text = refused(&world.converge(&document).await, "database/b");
-    assert!(text.contains("has vanished") && text.contains("DELETE FROM rollcall.owned"), "{text}");
+    assert!(text.contains("has vanished") && text.contains("rebind DOCUMENTS"), "{text}");
     world.run("postgres", "CREATE DATABASE b OWNER b_owner").await;
     let text = refused(&world.converge(&document).await, "database/b");
     assert!(text.contains("not the one that was recorded"), "{text}");
-    let recipe = text.split_once("`rollcall`: ").unwrap().1.to_owned();
-    world.run("rollcall", &recipe).await;
+    let commands = Commands::new(&world, &document);
+    commands.run(&["rebind", "--component", "database/b"]).await.unwrap();
+    assert!(
+        refused(&world.converge(&document).await, "database/b").contains("not the one"),
+        "a dry run binds nothing"
+    );
+    commands.run(&["rebind", "--component", "database/b", "--yes"]).await.unwrap();
     assert!(is_ready(&world.converge(&document).await, "database/b"));
     world.stop().await;
 }

@@ -122,7 +122,7 @@ async fn probes_see_what_modules_and_the_hub_need() {
     assert_eq!(refused.kind, ErrorKind::Refused);
     let lost = postgres::Server { host: "no-such-host.invalid".to_owned(), ..server.clone() };
     assert_eq!(probe::login(&lost, "x", &password, "x").await.unwrap_err().kind, ErrorKind::Unresolved);
-    let tls = postgres::Server { tls: lifecycle::document::TlsMode::Require, ..server };
+    let tls = postgres::Server { tls: postgres::Encryption::Require, ..server };
     assert_eq!(
         probe::login(&tls, "registry_user", &password, "registry").await.unwrap_err().kind,
         ErrorKind::Tls
@@ -240,13 +240,9 @@ async fn four_runs_at_once_on_a_new_server_end_well() {
 async fn an_administrator_without_superuser_rights_is_enough() {
     for version in [14, 16, 18] {
         let world = World::start(version).await;
-        world
-            .run("postgres", "CREATE ROLE managed LOGIN CREATEROLE CREATEDB PASSWORD 'managed-secret'")
-            .await;
-        world.secret("pg", "managed-secret");
         let mut document =
             world.document("dev", &[Db::new("registry").extension("pg_trgm"), Db::new("pbms").without_ddl()]);
-        document["postgres"]["main"]["admin"]["user"] = "managed".into();
+        world.managed(&mut document).await;
         world.settle(&document).await;
         let before = world.written().await;
         world.settle(&document).await;

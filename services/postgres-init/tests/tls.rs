@@ -6,8 +6,7 @@ mod common;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use common::{Db, World};
-use lifecycle::document::TlsMode;
-use postgres::{ErrorKind, Server};
+use postgres::{Encryption, ErrorKind, Server, Session};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 #[test]
@@ -50,27 +49,37 @@ async fn modes_accept_what_they_say() {
     };
     let (other, ..) = certificates("localhost");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while let Err(error) = try_login(&world, &server("localhost", TlsMode::Require, None)).await {
+    while let Err(error) = try_login(&world, &server("localhost", Encryption::Require, None)).await {
         assert!(std::time::Instant::now() < deadline, "{error}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 
     let (localhost, address) = ("localhost", "127.0.0.1");
     for (host, mode, ca, accepts) in [
-        (address, TlsMode::Require, None, true),
-        (address, TlsMode::VerifyCa, Some(ca.as_str()), true),
-        (address, TlsMode::VerifyCa, Some(other.as_str()), false),
-        (address, TlsMode::VerifyCa, None, false),
-        (localhost, TlsMode::VerifyFull, Some(ca.as_str()), true),
-        (localhost, TlsMode::VerifyFull, Some(other.as_str()), false),
-        (address, TlsMode::VerifyFull, Some(ca.as_str()), false),
-        (localhost, TlsMode::VerifyFull, None, false),
+        (address, Encryption::Require, None, true),
+        (address, Encryption::Prefer, None, true),
+        (address, Encryption::VerifyCa, Some(ca.as_str()), true),
+        (address, Encryption::VerifyCa, Some(other.as_str()), false),
+        (address, Encryption::VerifyCa, None, false),
+        (localhost, Encryption::VerifyFull, Some(ca.as_str()), true),
+        (localhost, Encryption::VerifyFull, Some(other.as_str()), false),
+        (address, Encryption::VerifyFull, Some(ca.as_str()), false),
+        (localhost, Encryption::VerifyFull, None, false),
     ] {
         match try_login(&world, &server(host, mode, ca)).await {
             Ok(()) => assert!(accepts, "{host} {mode:?} was accepted"),
             Err(error) => assert!(!accepts && error.kind == ErrorKind::Tls, "{host} {mode:?}: {error}"),
         }
     }
+
+    // What is not required is used where it is offered.
+    let password = chassis::SecretValue::new(world.server.password());
+    let preferring = server(address, Encryption::Prefer, None);
+    let within = std::time::Duration::from_secs(5);
+    let mut session =
+        Session::open(&preferring, "postgres", Some(&password), "postgres", "test", within).await.unwrap();
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert!(sqlx::query_scalar::<_, bool>(encrypted).fetch_one(session.parts().0).await.unwrap());
 
     // The whole way, with the CA from a Secret.
     let folder = world.secrets.path().join("dev/pg-ca");

@@ -56,6 +56,8 @@ pub enum ErrorKind {
     ReadOnly,
     /// Somebody else changed or holds the same thing; look again and retry.
     Concurrent,
+    /// A pooler answers that gives the connections behind it to others between two transactions or statements.
+    Pooled,
     /// What postgres-init makes is not there yet or not finished.
     NotProvisioned,
     /// Anything else; the code says what.
@@ -84,6 +86,9 @@ impl ErrorKind {
             ErrorKind::Denied => "give the role this right, or use one that has it",
             ErrorKind::ReadOnly => "wait until the server takes writes, or point `host` to the primary",
             ErrorKind::Concurrent => "somebody else is changing it; try again",
+            ErrorKind::Pooled => {
+                "point `host` and `port` to the server itself; only a pooler in mode `session` may stand between"
+            }
             ErrorKind::NotProvisioned => "see what postgres-init says about it",
             ErrorKind::Other => "see the server's log",
         }
@@ -107,6 +112,10 @@ pub struct Error {
 fn coded(code: &str) -> String {
     if code.is_empty() { String::new() } else { format!(" (SQLSTATE {code})") }
 }
+
+/// The SQLSTATE (protocol violation) that PgBouncer gives, at a login, to all that the server behind it refuses: that a database is
+/// not there or closed, or a role. A server itself gives it to nobody who speaks as we do.
+pub const UNTOLD: &str = "08P01";
 
 /// In which phase an error came: 42501 means another thing while connecting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +146,13 @@ impl Error {
             },
             sqlx::Error::Io(error) => Error::new(judge_io(error), place, error.to_string()),
             sqlx::Error::Tls(error) => Error::new(ErrorKind::Tls, place, format!("TLS: {error}")),
+            // Mostly a proxy that has nobody behind it, or a server short of processes, which closes instead of answering. A peer
+            // that will never speak otherwise has no code of its own, and is not given up on a guess.
+            sqlx::Error::Protocol(said) if during == During::Connecting => Error::new(
+                ErrorKind::Unreachable,
+                place,
+                format!("what answers there closed, or does not speak as a PostgreSQL server does: {said}"),
+            ),
             // Its text may quote a character of the password that SASLprep forbids.
             sqlx::Error::Configuration(_) => {
                 Error::new(ErrorKind::Other, place, "the client library refuses the role's name or password")
@@ -152,7 +168,8 @@ impl Error {
             | ErrorKind::Login
             | ErrorKind::NoDatabase
             | ErrorKind::NoConnect
-            | ErrorKind::Denied => false,
+            | ErrorKind::Denied
+            | ErrorKind::Pooled => false,
             // Insufficient resources, operator intervention, and connection exceptions pass.
             ErrorKind::Other => ["08", "53", "57"].iter().any(|class| self.code.starts_with(class)),
             _ => true,
@@ -213,6 +230,7 @@ fn judge_state(code: &str, routine: Option<&str>, schema: Option<&str>, during: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Encryption, Server};
 
     #[test]
     fn the_same_code_means_another_thing_while_connecting() {
@@ -264,6 +282,40 @@ mod tests {
             [("53100", true), ("08006", true), ("57P03", true), ("42601", false), ("42501", false)]
         {
             assert_eq!(error(code).is_transient(), transient, "{code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_accepts_and_closes_may_answer_later() {
+        use tokio::io::AsyncReadExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let closes = async {
+            loop {
+                let (mut peer, _) = listener.accept().await.unwrap();
+                // What was asked is read, so that closing is an orderly end and no reset.
+                let _ = peer.read(&mut [0; 512]).await;
+            }
+        };
+        let judge = async {
+            for tls in [Encryption::Prefer, Encryption::Require, Encryption::Disable] {
+                let server = Server {
+                    component: "postgres/main".parse().unwrap(),
+                    host: "127.0.0.1".to_owned(),
+                    port,
+                    tls,
+                    ca: None,
+                };
+                let within = std::time::Duration::from_secs(30);
+                let error =
+                    crate::connect(&server, "app", None, "registry", "test", within).await.unwrap_err();
+                assert_eq!(error.kind, ErrorKind::Unreachable, "{tls:?}: {error}");
+                assert!(error.is_transient(), "{tls:?}: {error}");
+            }
+        };
+        tokio::select! {
+            () = judge => {}
+            () = closes => {}
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Connecting to PostgreSQL: credentials, TLS, deadlines, errors judged by SQLSTATE, and the probes that say whether a
 //! server, a database and a login role are ready. One connection at a time, never a pool: locks live in sessions.
 
+pub mod address;
+pub mod done;
 mod error;
+mod pooler;
 pub mod probe;
 mod session;
 
@@ -15,11 +18,37 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgConnection};
 
 use error::During;
-pub use error::{Error, ErrorKind, Place};
+pub use error::{Error, ErrorKind, Place, UNTOLD};
 pub use session::{Session, Within};
 
 /// The database that holds locks, ledger and ownership records on each server. It belongs to no environment.
 pub const REGISTRY: &str = "rollcall";
+
+/// How a connection is protected: the modes of documents, and `prefer`, which no document knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encryption {
+    /// Encrypted where the server offers it; whoever stands between can say that it does not. What libpq does when nothing is said.
+    Prefer,
+    /// Not at all.
+    Disable,
+    /// Encrypted; whom one speaks to is not verified.
+    Require,
+    /// Encrypted, the server's certificate is verified.
+    VerifyCa,
+    /// Encrypted, the server's certificate and name are verified.
+    VerifyFull,
+}
+
+impl From<TlsMode> for Encryption {
+    fn from(mode: TlsMode) -> Self {
+        match mode {
+            TlsMode::Disable => Encryption::Disable,
+            TlsMode::Require => Encryption::Require,
+            TlsMode::VerifyCa => Encryption::VerifyCa,
+            TlsMode::VerifyFull => Encryption::VerifyFull,
+        }
+    }
+}
 
 /// How to reach a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +60,7 @@ pub struct Server {
     /// TCP port.
     pub port: u16,
     /// How the connection is protected.
-    pub tls: TlsMode,
+    pub tls: Encryption,
     /// Certificates in PEM that the `verify-` modes trust, beside the well-known public authorities.
     pub ca: Option<Vec<u8>>,
 }
@@ -57,7 +86,7 @@ impl Server {
             component: component.clone(),
             host: spec.host.clone(),
             port: spec.port,
-            tls: spec.tls.mode,
+            tls: spec.tls.mode.into(),
             ca,
         })
     }
@@ -72,23 +101,24 @@ impl Server {
     }
 }
 
-/// Logs in: one connection that logs no statement. Gives up after `within`.
+/// How a connection is made that logs no statement, for whoever connects by itself. `Err` when the password is no text.
 ///
 /// Without a password the server must trust the role. In mode `verify-ca` sqlx trusts the public authorities of
 /// webpki-roots too, whatever `ca` says, so prefer `verify-full`, which also compares the server's name.
-pub async fn connect(
+pub fn options(
     server: &Server,
     user: &str,
     password: Option<&SecretValue>,
     database: &str,
     application_name: &str,
-    within: Duration,
-) -> Result<PgConnection, Error> {
-    let place = server.place(user, database);
+) -> Result<PgConnectOptions, Error> {
     let text = match password.map(SecretValue::expose_text) {
         None => "",
         Some(Some(text)) => text,
-        Some(None) => return Err(Error::new(ErrorKind::Login, &place, "the password is not UTF-8 text")),
+        Some(None) => {
+            let place = server.place(user, database);
+            return Err(Error::new(ErrorKind::Login, &place, "the password is not UTF-8 text"));
+        }
     };
     let mut options = PgConnectOptions::new_without_pgpass()
         .host(&server.host)
@@ -100,15 +130,30 @@ pub async fn connect(
         // Poolers refuse startup parameters they do not know.
         .extra_float_digits(None)
         .ssl_mode(match server.tls {
-            TlsMode::Disable => PgSslMode::Disable,
-            TlsMode::Require => PgSslMode::Require,
-            TlsMode::VerifyCa => PgSslMode::VerifyCa,
-            TlsMode::VerifyFull => PgSslMode::VerifyFull,
+            Encryption::Prefer => PgSslMode::Prefer,
+            Encryption::Disable => PgSslMode::Disable,
+            Encryption::Require => PgSslMode::Require,
+            Encryption::VerifyCa => PgSslMode::VerifyCa,
+            Encryption::VerifyFull => PgSslMode::VerifyFull,
         })
         .disable_statement_logging();
     if let Some(ca) = &server.ca {
         options = options.ssl_root_cert_from_pem(ca.clone());
     }
+    Ok(options)
+}
+
+/// Logs in with these [`options`]. Gives up after `within`.
+pub async fn connect(
+    server: &Server,
+    user: &str,
+    password: Option<&SecretValue>,
+    database: &str,
+    application_name: &str,
+    within: Duration,
+) -> Result<PgConnection, Error> {
+    let place = server.place(user, database);
+    let options = options(server, user, password, database, application_name)?;
     match tokio::time::timeout(within, options.connect()).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {

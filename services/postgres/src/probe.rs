@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{Error, ErrorKind, REGISTRY, Server, Session};
 
 /// How long a probe may take to log in, and each of its statements.
-const WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const WITHIN: Duration = Duration::from_secs(5);
 
 /// Logs in as a module would and looks whether it could write: not in recovery, transactions not read-only.
 /// The evidence's level is `writable`.
@@ -31,8 +31,8 @@ pub async fn login(
 /// Looks at a server or a database through the environment's observer role, in database `rollcall`.
 ///
 /// A `postgres/` component is seen at level `accepting`. A `database/` component is seen at level `provisioned`: its
-/// ownership record is finished and leads to the very database and login role that are there. Anything less is an
-/// error of kind [`ErrorKind::NotProvisioned`].
+/// ownership record is finished and leads to the very database and login role that are there; a `role/` component likewise, by
+/// the role alone. Anything less is an error of kind [`ErrorKind::NotProvisioned`].
 pub async fn observed(
     server: &Server,
     environment: &str,
@@ -45,6 +45,7 @@ pub async fn observed(
         Session::open(server, &role, Some(password), REGISTRY, "rollcall observer", WITHIN).await?;
     let result = match component.kind() {
         Kind::Database => provisioned(&mut session, component).await,
+        Kind::Role => made(&mut session, component).await,
         _ => accepting(&mut session).await.map(|seen| seen.evidence),
     };
     session.close().await;
@@ -140,5 +141,38 @@ async fn provisioned(session: &mut Session, component: &Component) -> Result<Evi
         _ => Err(not_yet(format!(
             "{component}: database `{name}` is not the one that was made (restored or made anew)"
         ))),
+    }
+}
+
+/// As [`PROVISIONED`], for a role that reads several databases.
+const MADE: &str = "SELECT m.name::text, m.finished_at IS NOT NULL, r.oid = m.oid, coalesce(r.rolcanlogin, false) \
+     FROM rollcall.mine m LEFT JOIN pg_catalog.pg_roles r ON r.rolname = m.name \
+     WHERE m.kind = 'role' AND m.component = $1";
+
+async fn made(session: &mut Session, component: &Component) -> Result<Evidence, Error> {
+    let seen = accepting(session).await?;
+    let (connection, within) = session.parts();
+    let query = sqlx::query(MADE).bind(component.to_string()).persistent(false);
+    let record = within.judge(query.fetch_optional(connection)).await?;
+    let place = session.place();
+    let not_yet = |said: String| Error::new(ErrorKind::NotProvisioned, place, said);
+    let record = record.ok_or_else(|| not_yet(format!("{component} has no ownership record yet")))?;
+    let get = |error: sqlx::Error| Error::judge(&error, place, crate::error::During::Statement);
+    let name: String = record.try_get(0).map_err(get)?;
+    let finished: bool = record.try_get(1).map_err(get)?;
+    let same: Option<bool> = record.try_get(2).map_err(get)?;
+    let can_login: bool = record.try_get(3).map_err(get)?;
+    match same {
+        Some(true) if finished && can_login => {
+            Ok(Evidence { level: "provisioned".to_owned(), ..seen.evidence })
+        }
+        None => Err(not_yet(format!("{component} is recorded, but there is no role `{name}`"))),
+        Some(true) if !finished => {
+            Err(not_yet(format!("{component} is being made: role `{name}` is not finished")))
+        }
+        Some(true) => Err(not_yet(format!("{component}: role `{name}` may not log in"))),
+        Some(false) => {
+            Err(not_yet(format!("{component}: role `{name}` is not the one that was made (made anew)")))
+        }
     }
 }

@@ -74,23 +74,38 @@ pub(crate) async fn maven(
     goal: &str,
     into: &Path,
 ) -> Result<(), Error> {
-    tools::ensure(sandbox, &[Tool::Java, Tool::Maven]).await?;
     sandbox.say(&format!("fetching {profile} with Maven"));
-    // A project folder of its own each time: the plugin notes in it what it thinks it need not unpack again.
-    let project = sandbox.new_dir(&format!("maven-{profile}"))?;
-    let pom = project.join("pom.xml");
-    fs::write(&pom, include_str!("pom.xml")).map_err(|source| Error::io("write", &pom, source))?;
-    let mut spec = ProcessSpec::new(format!("mvn {profile}"), "mvn", project.join("maven.log"))
-        .args(["-B", "-ntp", "-q", "-Dstyle.color=never", "-f"])
-        .args([pom.display().to_string(), format!("-P{profile}"), format!("dependency:{goal}")])
-        .args([format!("-DoutputDirectory={}", into.display()), "-DincludeScope=runtime".to_owned()])
-        .args(properties.iter().map(|(key, value)| format!("-D{key}={value}")));
-    for name in FOR_MAVEN {
-        if let Ok(value) = std::env::var(name) {
-            spec = spec.env(name, value);
+    let into = [("outputDirectory", into.to_str().unwrap_or_default()), ("includeScope", "runtime")];
+    let properties = [&into, properties].concat();
+    sandbox.maven(include_str!("pom.xml"), profile, &properties, &format!("dependency:{goal}")).await
+}
+
+impl Sandbox {
+    /// Lets Maven do `goal` for a profile of the project `pom`: what plugins of Maven do for tests, with the properties that
+    /// they are given. Installs Maven if it may.
+    pub async fn maven(
+        &self,
+        pom: &str,
+        profile: &str,
+        properties: &[(&str, &str)],
+        goal: &str,
+    ) -> Result<(), Error> {
+        tools::ensure(self, &[Tool::Java, Tool::Maven]).await?;
+        // A project folder of its own each time: plugins note in it what they think they need not do again.
+        let project = self.new_dir(&format!("maven-{profile}"))?;
+        let file = project.join("pom.xml");
+        fs::write(&file, pom).map_err(|source| Error::io("write", &file, source))?;
+        let mut spec = ProcessSpec::new(format!("mvn {profile}"), "mvn", project.join("maven.log"))
+            .args(["-B", "-ntp", "-q", "-Dstyle.color=never", "-f"])
+            .args([file.display().to_string(), format!("-P{profile}"), goal.to_owned()])
+            .args(properties.iter().map(|(key, value)| format!("-D{key}={value}")));
+        for name in FOR_MAVEN {
+            if let Ok(value) = std::env::var(name) {
+                spec = spec.env(name, value);
+            }
         }
+        self.run(spec, FETCH).await
     }
-    sandbox.run(spec, FETCH).await
 }
 
 /// Waits for the exclusive lock on a file. The kernel frees it when its holder ends, however that happens.

@@ -62,6 +62,7 @@
 mod api;
 mod cache;
 mod cgroups;
+mod containers;
 mod encryption;
 mod error;
 mod golang;
@@ -74,6 +75,7 @@ mod kubernetes;
 mod link;
 mod namespaces;
 mod node;
+mod pgbouncer;
 mod pki;
 pub mod ports;
 mod postgres;
@@ -84,17 +86,21 @@ mod sandbox;
 mod supervisor;
 pub mod tools;
 mod vault;
+mod workflows;
 
 pub use nix::sys::signal::Signal;
 
+pub use crate::containers::Containers;
 pub use crate::encryption::Encryption;
 pub use crate::error::Error;
 pub use crate::handle::Handle;
+pub use crate::helm::Helm;
 pub use crate::kafka::{Kafka, KafkaOptions};
 pub use crate::keycloak::{Keycloak, KeycloakDatabase, KeycloakOptions};
 pub use crate::kubernetes::Kubernetes;
 pub use crate::link::Event;
 pub use crate::node::{Daemon, Network, Node};
+pub use crate::pgbouncer::{PgBouncer, PgBouncerOptions};
 pub use crate::postgres::{Postgres, PostgresOptions};
 pub use crate::protocol::{Exit, ProcessSpec, Restart};
 pub use crate::sandbox::{Options, Progress, Sandbox, Supervisor};

@@ -20,6 +20,8 @@ const LOOPBACK: &str = "127.0.0.1";
 const OTHERS: &str = "host all all all scram-sha-256\n";
 /// How long `initdb` may take.
 const INITDB: Duration = Duration::from_mins(2);
+/// How long a script may take.
+const PSQL: Duration = Duration::from_mins(5);
 /// How long unpacking may take.
 const UNPACK: Duration = Duration::from_mins(2);
 /// How long a fast shutdown may take before it becomes a kill.
@@ -54,6 +56,19 @@ pub struct Postgres {
 }
 
 impl Sandbox {
+    /// Runs `psql` as a server's superuser, started in a folder, with these arguments after those that say where the server is.
+    pub async fn psql(&self, server: &Postgres, folder: &Path, args: &[&str]) -> Result<(), Error> {
+        tools::ensure(self, &[Tool::Psql]).await?;
+        let port = server.port().to_string();
+        let dir = self.new_dir("psql")?;
+        let spec = ProcessSpec::new("psql", "psql", dir.join("psql.log"))
+            .dir(folder)
+            .args(["-X", "-h", server.host(), "-p", &port, "-U", server.superuser()])
+            .args(args.iter().copied())
+            .env("PGPASSWORD", server.password());
+        self.run(spec, PSQL).await
+    }
+
     /// Makes a new cluster and starts its server; [`Postgres::ready`] waits until it answers.
     pub async fn postgres(&self, options: PostgresOptions) -> Result<Postgres, Error> {
         let programs = distribution(self, options.version).await?.join("bin");
@@ -214,7 +229,7 @@ async fn distribution(sandbox: &Sandbox, version: u16) -> Result<PathBuf, Error>
 }
 
 /// PostgreSQL refuses to run as root, and `initdb` wants a user that has a name.
-fn server_user() -> Result<Option<(u32, u32)>, Error> {
+pub(crate) fn server_user() -> Result<Option<(u32, u32)>, Error> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(None);
     }
@@ -230,7 +245,7 @@ fn server_user() -> Result<Option<(u32, u32)>, Error> {
 }
 
 /// Gives the server's folder and password file to its user.
-fn own(dir: &Path, password_file: &Path, user: Option<(u32, u32)>) -> Result<(), Error> {
+pub(crate) fn own(dir: &Path, password_file: &Path, user: Option<(u32, u32)>) -> Result<(), Error> {
     let secret = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .map_err(|source| Error::io("set the rights of", path, source))
@@ -245,7 +260,7 @@ fn own(dir: &Path, password_file: &Path, user: Option<(u32, u32)>) -> Result<(),
 }
 
 /// Another user must be able to pass through all that lies above.
-fn reachable(path: &Path) -> Result<(), Error> {
+pub(crate) fn reachable(path: &Path) -> Result<(), Error> {
     for above in path.ancestors().skip(1) {
         let mode =
             fs::metadata(above).map_err(|source| Error::io("look at", above, source))?.permissions().mode();

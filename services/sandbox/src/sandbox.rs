@@ -14,8 +14,8 @@ use crate::link::{Event, Link};
 use crate::record::{self, GRACE, PREFIX, Record};
 use crate::{Error, Handle, ProcessSpec, cache};
 
-/// What a stopping sandbox may take beyond its servers' grace.
-const STOP: Duration = Duration::from_secs(10);
+/// What a stopping sandbox may take beyond its servers' grace: a cluster with a hundred processes on a busy machine.
+const STOP: Duration = Duration::from_mins(1);
 
 /// How to execute the supervisor.
 #[derive(Debug, Clone)]

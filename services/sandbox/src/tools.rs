@@ -37,6 +37,10 @@ pub enum Tool {
     Iptables,
     /// The plugins of the container network interface.
     Cni,
+    /// `psql`, which the PostgreSQL of a sandbox comes without.
+    Psql,
+    /// `pgbouncer`, which Debian puts where only root looks.
+    PgBouncer,
 }
 
 /// The kind of machine, as far as installing goes.
@@ -74,6 +78,8 @@ pub fn decide(missing: &[Tool], host: Host) -> Decision {
         Tool::Runc => "runc",
         Tool::Iptables => "iptables",
         Tool::Cni => "containernetworking-plugins",
+        Tool::Psql => "postgresql-client",
+        Tool::PgBouncer => "pgbouncer",
     };
     let packages: Vec<&'static str> = missing.iter().map(package).collect();
     // Debian 12 has a Go of its own, which is too old; whether its backports are to be used is for a person to say.
@@ -114,6 +120,12 @@ pub(crate) fn java_or_missing() -> Result<PathBuf, Error> {
     })
 }
 
+/// `pgbouncer`: in `PATH`, or where Debian's package puts it.
+pub(crate) fn pgbouncer() -> Option<PathBuf> {
+    let packaged = Path::new("/usr/sbin/pgbouncer");
+    find("pgbouncer").or_else(|| packaged.is_file().then(|| packaged.to_owned()))
+}
+
 /// The folder of the network plugins.
 pub(crate) fn network_plugins() -> Result<PathBuf, Error> {
     let folder = NETWORK_PLUGINS.iter().map(Path::new).find(|folder| folder.join("ptp").is_file());
@@ -132,6 +144,8 @@ async fn install(sandbox: &Sandbox, packages: &[&str]) -> Result<(), Error> {
         ProcessSpec::new("apt-get", "apt-get", &log)
             .args(args.iter().copied())
             .env("DEBIAN_FRONTEND", "noninteractive")
+            // As Debian's packages read it: none of their servers is started.
+            .env("RUNLEVEL", "1")
     };
     sandbox.run(apt(&["update"]), APT).await?;
     let options = ["install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"];
@@ -150,6 +164,8 @@ async fn missing(needed: &[Tool]) -> Vec<Tool> {
             Tool::Runc => find("runc").is_some(),
             Tool::Iptables => find("iptables-save").is_some(),
             Tool::Cni => network_plugins().is_ok(),
+            Tool::Psql => find("psql").is_some(),
+            Tool::PgBouncer => pgbouncer().is_some(),
         };
         if !there {
             missing.push(*tool);

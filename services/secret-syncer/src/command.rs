@@ -46,6 +46,9 @@ pub(crate) enum Asked {
         /// Do it.
         #[arg(long)]
         yes: bool,
+        /// The name of the environment that is to go, typed once more
+        #[arg(long, value_name = "NAME")]
+        environment: Option<String>,
     },
 }
 
@@ -145,14 +148,20 @@ async fn one(spec: &Spec, store: &Store, generated: bool, yes: bool) -> Result<(
     for step in &plan.steps {
         say(&format!("- {}: {step}", step.object))?;
         if yes {
-            let claim = claim(spec);
-            let deleted = store.delete(&step.object, &claim, step.version.as_deref()).await;
-            deleted.map_err(|error| failure(&error))?;
-            if matches!(spec.origin, Origin::Generated(_)) {
-                let forgotten = store.remember(&step.object, &claim, &Record::default()).await;
-                forgotten.map_err(|error| failure(&error))?;
-            }
+            delete(store, spec, step).await?;
         }
+    }
+    Ok(())
+}
+
+/// Deletes an object that is ours; of what was generated also the note that it was.
+pub(crate) async fn delete(store: &Store, spec: &Spec, step: &plan::Step) -> Result<(), Failure> {
+    let claim = claim(spec);
+    let deleted = store.delete(&step.object, &claim, step.version.as_deref()).await;
+    deleted.map_err(|error| failure(&error))?;
+    if matches!(spec.origin, Origin::Generated(_)) {
+        let forgotten = store.remember(&step.object, &claim, &Record::default()).await;
+        forgotten.map_err(|error| failure(&error))?;
     }
     Ok(())
 }
@@ -165,7 +174,7 @@ fn say(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn failure(error: &impl Fault) -> Failure {
+pub(crate) fn failure(error: &impl Fault) -> Failure {
     let exit = if error.is_transient() { Exit::TryAgain } else { Exit::NeverWorks };
     Failure::new(exit, chassis::exit::chain(error))
 }

@@ -3,7 +3,6 @@
 //! They are kept in a cluster or a directory, by a [`Backend`], so that another kind of store needs another implementation
 //! and nothing else.
 
-pub mod any;
 mod central;
 mod command;
 mod elsewhere;
@@ -19,6 +18,8 @@ pub mod restart;
 pub mod sops;
 pub mod spec;
 mod store;
+pub mod target;
+mod teardown;
 pub mod vault;
 pub mod world;
 
@@ -35,14 +36,15 @@ use nix::sys::resource::{Resource, setrlimit};
 pub use progress::Progress;
 pub use spec::Spec;
 pub use store::Store;
+pub use teardown::{teardown, teardown_clients};
 pub use world::{Backend, Directory, Error, Kubernetes, Nowhere, Outside, Target};
 
-use any::Maker;
 use central::Central;
 use command::Asked;
 use elsewhere::Elsewhere;
 use follow::{Following, Telling};
 use restart::Keepers;
+use target::Maker;
 use world::InStore;
 
 /// The objects that are to be made: one target for each, so that one that cannot be read or written holds up nothing else.
@@ -63,24 +65,24 @@ fn everything(
     settings: &Settings,
     store: &Store,
     progress: &Progress,
-) -> Vec<(Component, Maker<Store>, any::Spec)> {
+) -> Vec<(Component, Maker<Store>, target::Spec)> {
     let clients = keycloak::targets(environment, &InStore(store.clone()));
     let outside: Arc<dyn Outside> = Arc::new(Elsewhere::new(environment, settings, store.clone(), &clients));
     let objects = targets(spec::specs(environment), store, &outside, progress);
     let clients = clients
         .into_iter()
-        .map(|(name, target, spec)| (name, Maker::Client(target), any::Spec::Client(Box::new(spec))));
+        .map(|(name, target, spec)| (name, Maker::Client(target), target::Spec::Client(Box::new(spec))));
     let objects = objects
         .into_iter()
-        .map(|(name, target, spec)| (name, Maker::Object(target), any::Spec::Object(Box::new(spec))));
+        .map(|(name, target, spec)| (name, Maker::Object(target), target::Spec::Object(Box::new(spec))));
     clients.chain(objects).collect()
 }
 
 /// The keys that pods refer to, as something to look at. Who ends does not wait for pods: they may be what comes next.
-fn referred(environment: &Environment, store: &Store) -> Vec<(Component, Maker<Store>, any::Spec)> {
+fn referred(environment: &Environment, store: &Store) -> Vec<(Component, Maker<Store>, target::Spec)> {
     let keys = referenced::specs(environment).into_iter().map(|spec| {
         let maker = Maker::Keys { store: store.clone(), cluster: referenced::cluster(store) };
-        (spec.module.clone(), maker, any::Spec::Keys(Box::new(spec)))
+        (spec.module.clone(), maker, target::Spec::Keys(Box::new(spec)))
     });
     keys.collect()
 }
@@ -108,8 +110,14 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
     match args.command {
         Asked::Provision(command) => Box::pin(provision(command, context, store, central)).await,
         Asked::Forget { secret, documents } => command::forget(&store, &documents, &secret).await,
-        Asked::Teardown { documents, generated, clients, yes } => {
+        Asked::Teardown { documents, generated, clients, yes, environment: typed } => {
             let environment = central.resolve(&chassis::documents::load_complete(&documents)?)?;
+            let name = &environment.identity().name;
+            if let Some(typed) = typed.filter(|typed| typed != name) {
+                return Err(Failure::usage(format!(
+                    "--environment {typed}: these documents are of environment `{name}`; nothing was done"
+                )));
+            }
             let also = command::Also { generated, clients };
             Box::pin(command::teardown(&store, &environment, also, yes)).await
         }
@@ -122,7 +130,7 @@ async fn provision(
     store: Store,
     central: Central,
 ) -> Result<(), Failure> {
-    let around = Around::default();
+    let around = Around { callers: kubernetes::callers_of(&command).await, ..Around::default() };
     // A plan touches nothing, not even by watching.
     let follows = !matches!(command, Command::Plan { .. });
     // Who ends before pods are ready cannot see a restart through; what it changed is noticed by whoever serves.
@@ -167,7 +175,7 @@ pub fn uses(environment: &Environment) -> BTreeMap<Component, rbac::Use> {
 }
 
 /// The Secrets that are read to log in to Vaults and Keycloaks, or to be given to a client.
-fn credentials(environment: &Environment) -> BTreeSet<Component> {
+pub(crate) fn credentials(environment: &Environment) -> BTreeSet<Component> {
     let of = |source: &DocumentSource| {
         let (document, namespace) = (&source.document, &source.document.fragment.namespace);
         let vaults = document.vault.values().flat_map(Vault::references);

@@ -278,7 +278,13 @@ proptest! {
         prop_assert!(decision.refusals.is_empty() && decision.pending.is_empty());
         let text = decision.drift.iter().map(|note| note.text.as_str()).collect::<Vec<_>>().join("\n");
         let is_old = readable && 3 * (until - now) < until - from;
-        prop_assert_eq!(text.contains(" expire"), is_old, "{}", &text);
+        prop_assert_eq!(text.contains("`tls.crt` expire"), is_old, "{}", &text);
+        // Signing anew mends nothing while the authority itself is to be made anew.
+        let has_ended = readable && authority_until.is_some_and(|ends| ends <= now);
+        prop_assert_eq!(text.contains("has expired, on "), has_ended, "{}", &text);
+        for line in text.lines().filter(|line| has_ended && line.contains("rotate.serial")) {
+            prop_assert!(line.contains("of that first, and then of this"), "{line}");
+        }
         prop_assert_eq!(text.contains("is not good before"), readable && from > now && !is_old);
         let is_foreign = readable && matches!(signer, Signer::Former | Signer::Stranger);
         prop_assert_eq!(text.contains("signed by"), is_foreign, "{}", &text);

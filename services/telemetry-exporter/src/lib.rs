@@ -89,6 +89,8 @@ async fn listen(bus: &Bus, shared: &Shared, environment: &Environment) {
                 info!(generation = bring_up.generation, "a bring-up began");
                 fold(&mut |fold| fold.bring_up(bring_up.generation, bring_up.started));
             }
+            // That it is gone its own deleted record says.
+            BusUpdate::Forgotten(_) => {}
             BusUpdate::Deleted(key) => {
                 if let Some(name) = key.strip_prefix("fragment/") {
                     fold(&mut |fold| fold.fragment_removed(name));

@@ -1,6 +1,7 @@
 //! Deciding: what a cluster lacks of the topics that documents declare, and what must not be done to it.
 
 pub mod ownership;
+pub mod teardown;
 
 use std::collections::BTreeMap;
 use std::fmt;

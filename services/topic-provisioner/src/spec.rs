@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lifecycle::document::{Document, Environment, Identity, Kafka, Mode, Replication};
+use lifecycle::document::{Document, Environment, Identity, Kafka, Mode, OnDelete, Replication};
 use lifecycle::{Component, Kind, sha256_hex};
 
 /// The topics of one environment on one cluster.
@@ -80,6 +80,8 @@ pub struct TopicSpec {
     pub fragment: String,
     /// Its fragment is in mode `report`.
     pub report_only: bool,
+    /// What a teardown does with it.
+    pub on_delete: OnDelete,
 }
 
 impl TopicSpec {
@@ -121,6 +123,7 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
             config: topic.spec.config.clone(),
             fragment: document.fragment.name.clone(),
             report_only: document.policy.mode == Mode::Report,
+            on_delete: document.policy.on_delete_of(topic.spec.on_delete),
         };
         let at = (Component::new(Kind::Kafka, kafka), connection(cluster, document));
         specs.entry(at).or_default().insert(topic.component, spec);
@@ -135,6 +138,22 @@ pub fn specs(environment: &Environment) -> Vec<Spec> {
             topics,
         })
         .collect()
+}
+
+/// The clusters that documents declare, each with no topic, and what a teardown does there with what nobody declares.
+pub fn clusters(environment: &Environment) -> Vec<(Spec, OnDelete)> {
+    let cluster = |declared: lifecycle::document::Declared<'_, Kafka>| {
+        let document = &declared.source.document;
+        let spec = Spec {
+            cluster: declared.component,
+            environment: environment.identity().clone(),
+            connection: connection(declared.spec, document),
+            topics: BTreeMap::new(),
+        };
+        let enforced = document.policy.mode == Mode::Enforce;
+        (spec, if enforced { document.policy.on_delete } else { OnDelete::Retain })
+    };
+    environment.kafka().map(cluster).collect()
 }
 
 fn connection(cluster: &Kafka, document: &Document) -> Connection {

@@ -3,6 +3,7 @@
 mod client;
 mod create;
 mod records;
+mod teardown;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,9 +95,13 @@ fn advice(code: RDKafkaErrorCode) -> &'static str {
     use RDKafkaErrorCode as Code;
     match code {
         Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-            "; allow this client Create, Alter, Describe and DescribeConfigs on the environment's topics, and Read and Write on rollcall.ownership"
+            "; allow this client Create, Alter, Describe and DescribeConfigs (for a teardown Delete too, and Describe on groups) on the \
+             environment's topics, and Read and Write on rollcall.ownership"
         }
         Code::PolicyViolation => "; the cluster's own policy forbids it: ask who runs it, or ask for less",
+        Code::TopicDeletionDisabled => {
+            "; the cluster deletes no topics: set delete.topic.enable on its brokers"
+        }
         Code::InvalidConfig => "; correct the topic's `config`",
         Code::InvalidTopic => "; the name is not allowed, or `.` and `_` make it the same as another's",
         Code::InvalidReplicationFactor => "; ask for fewer replicas, or add brokers",
@@ -115,6 +120,8 @@ impl Fault for Error {
                 code,
                 Code::TopicAuthorizationFailed
                     | Code::ClusterAuthorizationFailed
+                    | Code::GroupAuthorizationFailed
+                    | Code::TopicDeletionDisabled
                     | Code::PolicyViolation
                     | Code::InvalidConfig
                     | Code::InvalidTopic

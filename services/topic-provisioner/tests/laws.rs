@@ -26,6 +26,7 @@ fn wanted(partitions: u32, replication: Replication, config: &[(&str, &str)]) ->
         config: config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         fragment: "f".to_owned(),
         report_only: false,
+        on_delete: lifecycle::document::OnDelete::Retain,
     }
 }
 

@@ -7,8 +7,8 @@ use lifecycle::document::{self, Document, Environment, KafkaTls, Ready, SecretKe
 use lifecycle::{Component, Kind};
 
 use crate::probe::{
-    Authority, Client, Encryption, Grpc, Http, Kafka, Keycloak, Login, Observed, Password, Probe, Secret,
-    Server, Tcp,
+    Authority, Client, Encryption, Grpc, Http, Kafka, Keycloak, Login, Migrated, Observed, Password, Probe,
+    Secret, Server, Tcp,
 };
 
 /// How something is observed from here: by a probe, or why not.
@@ -29,6 +29,7 @@ pub fn for_waiter(environment: &Environment, source: &Source, component: &Compon
             Ok(Probe::Kafka(kafka_of(spec, document, None)))
         }
         Kind::Database => login(environment, own, component),
+        Kind::Role => reader(environment, own, component),
         Kind::Topic => topic(environment, own, component),
         Kind::Secret | Kind::ConfigMap => {
             Ok(Probe::Secret(Secret { secret: component.clone(), keys: keys(environment, component) }))
@@ -44,7 +45,12 @@ pub fn for_waiter(environment: &Environment, source: &Source, component: &Compon
         }
         Kind::Endpoint => endpoint(environment, component),
         Kind::Client => client(environment, own, component),
-        Kind::Migration | Kind::Group | Kind::Step => Err(nobody(component)),
+        Kind::Migration => migrated(environment, own, component),
+        Kind::Step => {
+            recorded(environment, component)?;
+            Err(format!("only the hub sees in the ledger whether {component} is done"))
+        }
+        Kind::Group => Err(nobody(component)),
     }
 }
 
@@ -64,7 +70,7 @@ pub fn for_hub(environment: &Environment, component: &Component) -> Definition {
                 environment.kafka().find(|c| c.component == *component).ok_or_else(|| nobody(component))?;
             Ok(Probe::Kafka(kafka_of(cluster.spec, &cluster.source.document, None)))
         }
-        Kind::Database => observed(environment, component),
+        Kind::Database | Kind::Role => observed(environment, component),
         Kind::Topic => {
             let declared =
                 environment.topics().find(|t| t.component == *component).ok_or_else(|| nobody(component))?;
@@ -81,7 +87,8 @@ pub fn for_hub(environment: &Environment, component: &Component) -> Definition {
         Kind::Client => {
             Err(format!("only who holds its secret can look at {component}; each waiter that needs it does"))
         }
-        Kind::Migration | Kind::Group | Kind::Step => Err(nobody(component)),
+        Kind::Migration | Kind::Step => recorded(environment, component).map(Probe::Observed),
+        Kind::Group => Err(nobody(component)),
     }
 }
 
@@ -190,14 +197,7 @@ fn login(environment: &Environment, viewer: &Document, component: &Component) ->
     let database =
         environment.databases().find(|d| d.component == *component).ok_or_else(|| nobody(component))?;
     let (document, spec) = (&database.source.document, database.spec);
-    let used = viewer.uses.postgres.get(&spec.server).or_else(|| viewer.postgres.get(&spec.server));
-    let server = if let Some(server) = used {
-        server_of(server, viewer)
-    } else {
-        let view = seen_by(document, environment, &spec.server, |d| &d.uses.postgres, |d| &d.postgres);
-        let (document, server) = view.ok_or_else(|| nobody(&Component::new(Kind::Postgres, &spec.server)))?;
-        server_of(server, document)
-    };
+    let server = reached(environment, viewer, document, &spec.server)?;
     let place = document.place();
     let app = &spec.roles.app;
     Ok(Probe::Login(Login {
@@ -211,22 +211,105 @@ fn login(environment: &Environment, viewer: &Document, component: &Component) ->
     }))
 }
 
-/// A database through the observer of its environment.
+/// A server as `viewer` reaches it, else as `own`, which declares what is on it, does.
+fn reached(
+    environment: &Environment,
+    viewer: &Document,
+    own: &Document,
+    name: &str,
+) -> Result<Server, String> {
+    let used = viewer.uses.postgres.get(name).or_else(|| viewer.postgres.get(name));
+    if let Some(server) = used {
+        return Ok(server_of(server, viewer));
+    }
+    let view = seen_by(own, environment, name, |d| &d.uses.postgres, |d| &d.postgres);
+    let (document, server) = view.ok_or_else(|| nobody(&Component::new(Kind::Postgres, name)))?;
+    Ok(server_of(server, document))
+}
+
+/// The login of a role that reads several databases, in the one that it is let into last: the last by their names on the server.
+fn reader(environment: &Environment, viewer: &Document, component: &Component) -> Definition {
+    let role = environment.roles().find(|r| r.component == *component).ok_or_else(|| nobody(component))?;
+    let (document, spec) = (&role.source.document, role.spec);
+    let mut databases = Vec::new();
+    for key in &spec.reads {
+        let read = Component::new(Kind::Database, key);
+        let database = environment.databases().find(|d| d.component == read).ok_or_else(|| nobody(&read))?;
+        let place = database.source.document.place();
+        let name = document.naming.database(database.spec.physical_base(key), place);
+        databases.push(name.map_err(|e| e.to_string())?);
+    }
+    let role = document.naming.role(spec.physical_base(component.name()), document.place());
+    Ok(Probe::Login(Login {
+        server: reached(environment, viewer, document, &spec.server)?,
+        database: databases.into_iter().max().ok_or_else(|| format!("{component} reads no database"))?,
+        role: role.map_err(|e| e.to_string())?,
+        password: Password::Secret(SecretKey::of(&spec.password, &document.fragment.namespace)),
+    }))
+}
+
+/// A migration by its mark in its database, over the login of that one's module.
+fn migrated(environment: &Environment, viewer: &Document, component: &Component) -> Definition {
+    let declared =
+        environment.migrations().find(|m| m.component == *component).ok_or_else(|| nobody(component))?;
+    let database = Component::new(Kind::Database, &declared.spec.database);
+    match login(environment, viewer, &database)? {
+        Probe::Login(login) => {
+            Ok(Probe::Migrated(Migrated { login, migration: component.clone(), hash: declared.spec.hash() }))
+        }
+        other => Ok(other),
+    }
+}
+
+/// What is done once, by the ledger of the server that it is written down on.
+fn recorded(environment: &Environment, component: &Component) -> Result<Observed, String> {
+    let (place, hash) = if component.kind() == Kind::Migration {
+        let declared = environment.migrations().find(|m| m.component == *component);
+        let spec = declared.ok_or_else(|| nobody(component))?.spec;
+        (Component::new(Kind::Database, &spec.database), spec.hash())
+    } else {
+        let declared = environment.steps().find(|s| s.component == *component);
+        let spec = declared.ok_or_else(|| nobody(component))?.spec;
+        (spec.place().ok_or_else(|| nobody(component))?, spec.hash())
+    };
+    let server = if place.kind() == Kind::Database {
+        let database = environment.databases().find(|d| d.component == place);
+        Component::new(Kind::Postgres, &database.ok_or_else(|| nobody(&place))?.spec.server)
+    } else {
+        place
+    };
+    let observed = on_server(environment, &server, component)?;
+    Ok(Observed { hash: Some(hash), ..observed })
+}
+
+/// A database, or a role that reads several, through the observer of its environment.
 fn observed(environment: &Environment, component: &Component) -> Definition {
-    let database =
-        environment.databases().find(|d| d.component == *component).ok_or_else(|| nobody(component))?;
-    let server = Component::new(Kind::Postgres, &database.spec.server);
-    let declared = environment.postgres().find(|s| s.component == server).ok_or_else(|| nobody(&server))?;
+    let databases = environment.databases().map(|database| (database.component, &database.spec.server));
+    let roles = environment.roles().map(|role| (role.component, &role.spec.server));
+    let mut all = databases.chain(roles);
+    let (_, server) = all.find(|(one, _)| one == component).ok_or_else(|| nobody(component))?;
+    let server = Component::new(Kind::Postgres, server);
+    on_server(environment, &server, component).map(Probe::Observed)
+}
+
+/// Something on a server through the observer of its environment.
+fn on_server(
+    environment: &Environment,
+    server: &Component,
+    component: &Component,
+) -> Result<Observed, String> {
+    let declared = environment.postgres().find(|s| s.component == *server).ok_or_else(|| nobody(server))?;
     let observer = declared.spec.observer.as_ref().ok_or_else(|| {
         format!("{server} declares no observer, so the hub cannot look into it; each waiter logs in itself")
     })?;
     let document = &declared.source.document;
-    Ok(Probe::Observed(Observed {
+    Ok(Observed {
         server: server_of(declared.spec, document),
         environment: environment.identity().name.clone(),
         component: component.clone(),
         password: Password::Secret(SecretKey::of(&observer.password, &document.fragment.namespace)),
-    }))
+        hash: None,
+    })
 }
 
 fn topic(environment: &Environment, viewer: &Document, component: &Component) -> Definition {

@@ -61,7 +61,8 @@ pub fn process(
     let image = container["image"].as_str().unwrap();
     let program = image.rsplit('/').next().unwrap().split(':').next().unwrap().to_owned();
     let ours = || vec![binary().display().to_string(), program.clone()];
-    let words = args(container).into_iter().flat_map(|arg| match arg {
+    let given = || container["args"].as_array().into_iter().flatten().map(|arg| arg.as_str().unwrap());
+    let words = given().flat_map(|arg| match arg {
         "/rollcall" => ours(),
         arg => vec![arg.to_owned()],
     });

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use lifecycle::document::Environment;
-use sandbox::Sandbox;
+use sandbox::{Helm, Sandbox};
 use serde_json::{Map, Value, json};
 
 use crate::root;
@@ -20,14 +20,30 @@ use crate::root;
 pub struct Charts {
     helm: PathBuf,
     dir: PathBuf,
+    source: PathBuf,
 }
 
 impl Charts {
-    /// Every chart, put together in a folder of the sandbox.
+    /// Every chart, put together in a folder of the sandbox; with Helm 3, as most people have it.
     pub async fn of(sandbox: &Sandbox) -> Charts {
-        let charts = Charts { helm: sandbox.helm().await.unwrap(), dir: sandbox.dir().join("charts") };
+        Charts::with(sandbox, Helm::V3).await
+    }
+
+    /// Every chart, put together by this Helm in a folder of the sandbox.
+    pub async fn with(sandbox: &Sandbox, helm: Helm) -> Charts {
+        Charts::put(sandbox, helm, &root(), &format!("charts-{helm:?}")).await
+    }
+
+    /// Every chart of this state of the repository, put together in a folder of the sandbox that is called so.
+    pub async fn from(sandbox: &Sandbox, source: &Path, folder: &str) -> Charts {
+        Charts::put(sandbox, Helm::V3, source, folder).await
+    }
+
+    async fn put(sandbox: &Sandbox, helm: Helm, source: &Path, folder: &str) -> Charts {
+        let (helm, source) = (sandbox.helm(helm).await.unwrap(), source.join("charts"));
+        let charts = Charts { helm, dir: sandbox.dir().join(folder), source };
         for name in charts.names() {
-            copy(&root().join("charts").join(&name), &charts.dir.join(&name));
+            copy(&charts.source.join(&name), &charts.dir.join(&name));
         }
         for name in charts.names() {
             let built = charts.run(&["dependency", "build", "--skip-refresh", &name]);
@@ -38,7 +54,7 @@ impl Charts {
 
     /// The charts' names; the library is among them.
     pub fn names(&self) -> Vec<String> {
-        let charts = std::fs::read_dir(root().join("charts")).unwrap().map(|entry| entry.unwrap());
+        let charts = std::fs::read_dir(&self.source).unwrap().map(|entry| entry.unwrap());
         let charts = charts.filter(|entry| entry.path().join("Chart.yaml").is_file());
         let mut names: Vec<String> =
             charts.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chassis::settings::KEYS;
+use chassis::settings::{KEYS, SAID_BY_DOCUMENTS};
 use lifecycle::document::Document;
 use serde_json::{Map, Value, json};
 
@@ -158,7 +158,8 @@ fn by_name(path: &[String]) -> Option<Value> {
             "propertyNames": {"pattern": "^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$", "maxLength": 200},
         }),
         [.., "settings"] => {
-            let names = KEYS.iter().map(|key| key.name).filter(|name| !SET.contains(name));
+            let names = KEYS.iter().map(|key| key.name);
+            let names = names.filter(|name| !SET.contains(name) && !SAID_BY_DOCUMENTS.contains(name));
             named(names, &json!({"type": ["string", "number", "boolean"]}))
         }
         ["namespaces"] => {

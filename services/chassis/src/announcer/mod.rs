@@ -273,7 +273,10 @@ impl Inner {
                 self.caught_up.send_replace(true);
                 self.publish_all(&state);
             }
-            BusUpdate::Fragment(_) | BusUpdate::BringUp(_) | BusUpdate::Deleted(_) => {}
+            BusUpdate::Fragment(_)
+            | BusUpdate::BringUp(_)
+            | BusUpdate::Forgotten(_)
+            | BusUpdate::Deleted(_) => {}
         }
     }
 }

@@ -6,6 +6,7 @@ mod fold;
 mod io;
 mod outbox;
 mod reader;
+mod removal;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -20,11 +21,12 @@ use rollcall_proto::diagnostics::v1 as diagnostics;
 use tokio::sync::watch;
 
 use crate::shutdown::Shutdown;
-use crate::wire::{BringUp, Fragment, News};
+use crate::wire::{BringUp, Forgotten, Fragment, News};
 
 pub use client::{Cluster, OWNERSHIP_TOPIC, QuietContext, lifecycle_topic};
 pub use fold::Subscription;
 pub use io::{Kept, Writer, produce_acked, read_to_end};
+pub use removal::remove_lifecycle;
 pub use topic::{BusError, ensure_topic};
 
 use fold::{Fold, Link};
@@ -78,6 +80,8 @@ pub enum BusUpdate {
     Fragment(Fragment),
     /// A bring-up began.
     BringUp(BringUp),
+    /// A fragment is mounted no more.
+    Forgotten(Forgotten),
     /// The record under this key was deleted.
     Deleted(String),
     /// Everything that is known was said; what follows is news.
@@ -92,6 +96,7 @@ impl BusUpdate {
             News::Event(event) => BusUpdate::Event { offset, event, traceparent },
             News::Fragment(fragment) => BusUpdate::Fragment(fragment),
             News::BringUp(bring_up) => BusUpdate::BringUp(bring_up),
+            News::Forgotten(forgotten) => BusUpdate::Forgotten(forgotten),
         }
     }
 }
@@ -171,7 +176,7 @@ impl Bus {
         let Some(environment) = &self.environment else { return };
         let id = match news {
             News::Event(event) => Some(event.id().to_string()),
-            News::Fragment(_) | News::BringUp(_) => None,
+            News::Fragment(_) | News::BringUp(_) | News::Forgotten(_) => None,
         };
         let value = news.record(&environment.name).encode_to_vec();
         let traceparent = crate::telemetry::traceparent();

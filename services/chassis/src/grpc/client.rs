@@ -1,5 +1,6 @@
 //! The client's half: channels that find their peer again, and calls that carry their trace.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tonic::metadata::{MetadataKey, MetadataValue};
@@ -19,6 +20,21 @@ pub fn channel(uri: &str) -> Result<Channel, Error> {
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true);
     Ok(endpoint.connect_lazy())
+}
+
+/// Shows with a request the service-account token in this file, which is read anew because tokens are renewed. Without a token
+/// that can be read the request goes without one.
+pub async fn show<T>(request: &mut Request<T>, token_file: Option<&Path>) {
+    let Some(file) = token_file else { return };
+    match tokio::fs::read_to_string(file).await {
+        Ok(token) => {
+            if let Ok(mut value) = MetadataValue::try_from(format!("Bearer {}", token.trim())) {
+                value.set_sensitive(true);
+                request.metadata_mut().insert("authorization", value);
+            }
+        }
+        Err(error) => tracing::debug!(file = %file.display(), %error, "no token"),
+    }
 }
 
 /// Gives each call the trace context of the span it is made in.

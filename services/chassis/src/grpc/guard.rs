@@ -23,6 +23,11 @@ use super::observe::{Call, Durations};
 use crate::metrics::Metrics;
 use crate::telemetry;
 
+/// So many requests in flight that are not of our contract, beside the others.
+const OTHERS: usize = 32;
+/// The label that these share.
+const OTHER: &str = "other";
+
 /// Puts a [`Guard`] before a service.
 #[derive(Debug, Clone)]
 pub(super) struct GuardLayer(Arc<Limits>);
@@ -31,6 +36,8 @@ pub(super) struct GuardLayer(Arc<Limits>);
 struct Limits {
     deadline: Duration,
     permits: Arc<Semaphore>,
+    /// For what is not of our contract, such as reflection, whose streams nothing ends.
+    others: Arc<Semaphore>,
     durations: Durations,
     methods: HashSet<String>,
 }
@@ -40,6 +47,7 @@ impl GuardLayer {
         GuardLayer(Arc::new(Limits {
             deadline,
             permits: Arc::new(Semaphore::new(concurrency)),
+            others: Arc::new(Semaphore::new(OTHERS.min(concurrency))),
             durations: Durations::new(metrics),
             methods: methods(),
         }))
@@ -81,11 +89,12 @@ where
         let mut inner = mem::replace(&mut self.inner, unpolled);
 
         let method = limits.label(request.uri().path());
+        let permits = Arc::clone(if method == OTHER { &limits.others } else { &limits.permits });
         let span = tracing::info_span!(parent: None, "rpc", otel.name = method, otel.kind = "server", code = tracing::field::Empty);
         telemetry::set_parent(&span, telemetry::extract(|name| header(request.headers(), name)));
         let call = Call::begin(method, limits.durations.clone(), span.clone());
         let answer = async move {
-            let Ok(permit) = Arc::clone(&limits.permits).try_acquire_owned() else {
+            let Ok(permit) = permits.try_acquire_owned() else {
                 let full = Status::resource_exhausted("too many requests in flight; try again");
                 return Ok(call.follow(full.into_http(), None));
             };
@@ -105,7 +114,7 @@ where
 impl Limits {
     /// The method as a label. Anybody may call any path: what is not ours shares one label.
     fn label(&self, path: &str) -> String {
-        self.methods.get(path).map_or("other", String::as_str).to_owned()
+        self.methods.get(path).map_or(OTHER, String::as_str).to_owned()
     }
 }
 

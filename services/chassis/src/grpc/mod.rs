@@ -17,13 +17,15 @@ use tower::Service;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
+mod callers;
 mod client;
 mod guard;
 mod observe;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Traced, channel};
+pub use callers::{Callers, Identity, PodReference, TokenError, Verify, Writer};
+pub use client::{Traced, channel, show};
 use guard::GuardLayer;
 
 /// How long a request may take until its answer begins.

@@ -115,23 +115,28 @@ async fn a_stream_outlives_the_deadline_and_counts_when_it_ends() {
 async fn more_than_the_limit_is_turned_away_at_once_and_a_stream_counts() {
     let metrics = Metrics::new("test");
     let guard = GuardLayer::new(&metrics, Duration::from_secs(10), 1);
-    let (_feed, source) = mpsc::channel(1);
-    let body = Arc::new(Mutex::new(Some(Fed(source))));
+    let ((_feed, first), (_other, second)) = (mpsc::channel(1), mpsc::channel(1));
+    let bodies = Arc::new(Mutex::new(vec![Fed(second), Fed(first)]));
     let service = guard.layer(service_fn(move |_| {
-        let body = body.lock().unwrap().take().map(Body::new).unwrap_or_default();
+        let body = bodies.lock().unwrap().pop().map(Body::new).unwrap_or_default();
         std::future::ready(Ok::<_, Infallible>(Response::new(body)))
     }));
 
     let open = service.clone().oneshot(request(WATCH)).await.unwrap();
     let shed = service.clone().oneshot(request(WATCH)).await.unwrap();
     assert_eq!(code(&shed), Some(Code::ResourceExhausted));
+    // What is not of our contract has places of its own, and takes none of ours.
+    let beside = service.clone().oneshot(request("/any.Thing/AtAll")).await.unwrap();
+    assert_eq!(code(&beside), None);
+    let shed = service.clone().oneshot(request("/other.Thing/AtAll")).await.unwrap();
+    assert_eq!(code(&shed), Some(Code::ResourceExhausted));
+    drop(beside);
+    assert!(counted(&metrics, "other", "Cancelled"), "a path of others is no label");
 
     drop(open);
     assert!(counted(&metrics, WATCH, "Cancelled"), "its caller went away");
-    let served = service.oneshot(request("/any.Thing/AtAll")).await.unwrap();
+    let served = service.oneshot(request(WATCH)).await.unwrap();
     assert_eq!(code(&served), None, "there is room again");
-    drop(served);
-    assert!(counted(&metrics, "other", "Cancelled"), "a path of others is no label");
 }
 
 // ---- real clients and servers ----------------------------------------------------------------------------------------

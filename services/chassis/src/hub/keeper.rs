@@ -13,12 +13,12 @@ use crate::wire::Fragment;
 /// Sends for as long as somebody holds the client.
 pub(super) async fn keep(client: Weak<Inner>, wake: Arc<Notify>) {
     let mut backoff = Backoff::reconnecting();
-    let mut troubled = false;
+    let mut trouble = Trouble::default();
     loop {
         let Some(inner) = client.upgrade() else { return };
         match inner.send_due().await {
             Ok(true) => {
-                troubled = false;
+                trouble = Trouble::default();
                 backoff.reset();
             }
             Ok(false) => {
@@ -27,8 +27,14 @@ pub(super) async fn keep(client: Weak<Inner>, wake: Arc<Notify>) {
             }
             Err(status) => {
                 drop(inner);
-                if !std::mem::replace(&mut troubled, true) {
-                    tracing::info!(error = describe(&status), "hub: not reached, it will be tried again");
+                let error = describe(&status);
+                match trouble.news(status.code()) {
+                    None => {}
+                    Some(News::Away) => tracing::info!(error, "hub: not reached, it will be tried again"),
+                    Some(News::Unknown) => tracing::warn!(
+                        error,
+                        "hub: it does not know who this is and is told nothing until it does; it will be tried again"
+                    ),
                 }
                 tokio::time::sleep(backoff.next_delay()).await;
             }
@@ -36,14 +42,29 @@ pub(super) async fn keep(client: Weak<Inner>, wake: Arc<Notify>) {
     }
 }
 
-/// What the hub calls wrong in itself is not sent again: it would stand before everything else for ever.
-fn given_up(what: &str, result: Result<(), Status>) -> Result<(), Status> {
-    match result {
-        Err(status) if status.code() == Code::InvalidArgument => {
-            tracing::warn!(what, error = describe(&status), "hub: not taken");
-            Ok(())
-        }
-        result => result,
+/// What was said since something last arrived: each kind of news once.
+#[derive(Debug, Default)]
+struct Trouble {
+    away: bool,
+    unknown: bool,
+}
+
+/// Why nothing arrives.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    /// Most likely this passes by itself.
+    Away,
+    /// The token is not believed: somebody has to mend that.
+    Unknown,
+}
+
+impl Trouble {
+    fn news(&mut self, code: Code) -> Option<News> {
+        let (said, news) = match code {
+            Code::Unauthenticated => (&mut self.unknown, News::Unknown),
+            _ => (&mut self.away, News::Away),
+        };
+        (!std::mem::replace(said, true)).then_some(news)
     }
 }
 
@@ -59,7 +80,7 @@ impl Inner {
     async fn send_due(&self) -> Result<bool, Status> {
         let fragments = self.take_fragments();
         if let Some(fragments) = fragments {
-            let result = given_up("registration", self.register_now(&fragments).await);
+            let result = self.given_up("registration", self.register_now(&fragments).await);
             if result.is_err() {
                 self.lock().register = true;
             }
@@ -67,12 +88,39 @@ impl Inner {
             return result.map(|()| true);
         }
         let Some(announcement) = self.take_announcement() else { return Ok(false) };
-        let result = given_up("announcement", self.announce_now(&announcement).await);
+        let result =
+            self.given_up(&announcement.component.to_string(), self.announce_now(&announcement).await);
         if result.is_err() {
             self.lock().announce.insert(announcement.component);
         }
         self.count(&self.lock());
         result.map(|()| true)
+    }
+
+    /// What the hub calls wrong in itself, or denies to whom it knows, is not sent again: it would stand before everything else
+    /// for ever. That it is denied is said when it begins, and not for every word.
+    fn given_up(&self, what: &str, result: Result<(), Status>) -> Result<(), Status> {
+        match result {
+            Err(status) if status.code() == Code::InvalidArgument => {
+                tracing::warn!(what, error = describe(&status), "hub: not taken");
+                Ok(())
+            }
+            Err(status) if status.code() == Code::PermissionDenied => {
+                if self.lock().denied.insert(what.to_owned()) {
+                    tracing::warn!(
+                        what,
+                        error = describe(&status),
+                        "hub: it denies this and is not told; all else goes on"
+                    );
+                }
+                Ok(())
+            }
+            Ok(()) => {
+                self.lock().denied.remove(what);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn take_fragments(&self) -> Option<Vec<Fragment>> {
@@ -114,5 +162,18 @@ impl Inner {
         let answer = self.link.stub().announce(request).await?.into_inner();
         self.heard_generation(answer.generation);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_not_believed_is_news_of_its_own_and_each_is_told_once() {
+        let mut trouble = Trouble::default();
+        let codes = [Code::Unavailable, Code::Unauthenticated, Code::Unavailable, Code::Unauthenticated];
+        let told = codes.map(|code| trouble.news(code));
+        assert_eq!(told, [Some(News::Away), Some(News::Unknown), None, None]);
     }
 }

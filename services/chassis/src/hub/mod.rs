@@ -17,7 +17,6 @@ use lifecycle::{Component, Evidence, Moment, Phase};
 use rollcall_proto::diagnostics::v1 as pb;
 use rollcall_proto::diagnostics::v1::hub_client::HubClient as Stub;
 use tokio::sync::{Notify, mpsc, watch as cell};
-use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
@@ -131,6 +130,8 @@ struct Wishes {
     register: bool,
     announcements: BTreeMap<Component, Announcement>,
     announce: BTreeSet<Component>,
+    /// What the hub denied when it was sent last.
+    denied: BTreeSet<String>,
 }
 
 impl HubClient {
@@ -265,17 +266,7 @@ impl Link {
 
     async fn stream_request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        if let Some(file) = &self.token_file {
-            match tokio::fs::read_to_string(file).await {
-                Ok(token) => {
-                    if let Ok(mut value) = MetadataValue::try_from(format!("Bearer {}", token.trim())) {
-                        value.set_sensitive(true);
-                        request.metadata_mut().insert("authorization", value);
-                    }
-                }
-                Err(error) => tracing::debug!(file = %file.display(), %error, "hub: no token"),
-            }
-        }
+        crate::grpc::show(&mut request, self.token_file.as_deref()).await;
         request
     }
 }

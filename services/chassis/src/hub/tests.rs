@@ -23,6 +23,8 @@ struct Told {
     watched: Mutex<Vec<pb::WatchRequest>>,
     tokens: Mutex<Vec<Option<String>>>,
     refusals: AtomicU64,
+    /// The component that nobody may speak for.
+    denied: Mutex<String>,
 }
 
 struct FakeHub {
@@ -83,7 +85,12 @@ impl Hub for FakeHub {
         &self,
         request: Request<pb::AnnounceRequest>,
     ) -> Result<Response<pb::AnnounceResponse>, Status> {
-        self.told.announced.lock().unwrap().push(request.into_inner());
+        let request = request.into_inner();
+        let denied = self.told.denied.lock().unwrap().clone() == request.component;
+        self.told.announced.lock().unwrap().push(request);
+        if denied {
+            return Err(Status::permission_denied("is of another namespace"));
+        }
         Ok(Response::new(pb::AnnounceResponse { generation: self.generation }))
     }
 }
@@ -185,6 +192,29 @@ async fn a_registration_is_tried_until_it_succeeds() {
     assert_eq!(*client.generation().borrow(), 4);
     assert_eq!(hub.told.registered.lock().unwrap()[0].fragments, [(&fragment()).into()]);
     assert_eq!(*hub.told.tokens.lock().unwrap(), [Some("Bearer planted".to_owned())]);
+}
+
+#[tokio::test]
+async fn what_is_denied_is_not_said_again_and_holds_up_nothing() {
+    let hub = Running::start("127.0.0.1:0", 4).await;
+    "module/a".clone_into(&mut hub.told.denied.lock().unwrap());
+    let client = HubClient::new(&hub.uri(), "test/1").unwrap();
+    client.announce(announcement(Phase::Waiting));
+    client.announce(Announcement { component: module("b"), ..announcement(Phase::Ready) });
+    assert_eq!(client.flush(Duration::from_secs(20)).await, 0);
+    let said = || -> Vec<(String, i32)> {
+        let announced = hub.told.announced.lock().unwrap();
+        announced.iter().map(|request| (request.component.clone(), request.phase)).collect()
+    };
+    let [waiting, working, ready] =
+        [Phase::Waiting, Phase::Working, Phase::Ready].map(|phase| i32::from(wire::phase(phase)));
+    let once = vec![("module/a".to_owned(), waiting), ("module/b".to_owned(), ready)];
+    assert_eq!(said(), once);
+    // What is new is said: the hub may know better by now.
+    hub.told.denied.lock().unwrap().clear();
+    client.announce(announcement(Phase::Working));
+    assert_eq!(client.flush(Duration::from_secs(20)).await, 0);
+    assert_eq!(said(), [once, vec![("module/a".to_owned(), working)]].concat());
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
 //! The commands that every provisioner has: `apply` once, `plan` without touching, `serve` for as long as it lives.
 
 mod account;
+mod beside;
 mod board;
 mod crew;
+mod history;
 mod known;
 mod nudges;
+mod passes;
+mod planned;
+mod service;
 mod worker;
 
-use std::fmt;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,25 +19,31 @@ use std::time::Duration;
 use clap::Subcommand;
 use lifecycle::Component;
 use lifecycle::document::{Environment, Problem};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::announcer::Announcer;
 use crate::bus::BusUpdate;
-use crate::converge::{Fault, Plan, Reconcile, decide};
+use crate::converge::Reconcile;
 use crate::diagnostics::DiagnosticsService;
-use crate::exit::{Exit, Failure, chain};
-use crate::grpc::Server;
+use crate::exit::{Exit, Failure};
+use crate::grpc::{Callers, Server};
 use crate::hub::HubClient;
 use crate::output::Output;
 use crate::wire::Fragment;
 use crate::{Context, documents};
 
 use account::Provisioner;
+pub use beside::Beside;
 use board::Board;
-use crew::Crew;
+use crew::{Crew, Slot};
+pub use history::Change;
+use history::History;
 pub use known::Known;
 pub use nudges::Nudges;
+use passes::{Counter, Passes};
+pub use planned::{Planned, plans, print};
+use service::ProvisionerService;
 use worker::{Wakes, Worker};
 
 /// How long a one-shot's last news may take to be sent; its work is done whether they arrive or not.
@@ -69,6 +78,13 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it goes on for as long as the process lives, and answers others.
+    pub fn serves(&self) -> bool {
+        matches!(self, Command::Serve { .. })
+    }
+}
+
 /// What is looked at and changed: the component it is (a server, a Secret), the client, and what should be.
 pub type Target<R> = (Component, R, <R as Reconcile>::Spec);
 
@@ -79,9 +95,13 @@ pub struct Around {
     pub nudges: Nudges,
     /// What is known to exist.
     pub known: Known,
-    /// Asks for the targets to be worked out anew from the same documents. Each keeps its name and its spec; some may be new,
-    /// some not asked for any more. Only who serves listens.
+    /// Who may have something made over gRPC from elsewhere than loopback; nobody when absent. Only who serves is asked.
+    pub callers: Option<Callers>,
+    /// Asks for the targets to be worked out anew from the same documents. Each keeps its name; some may be new,
+    /// some not asked for any more, of some something else may be asked. Only who serves listens.
     pub changed: Arc<Notify>,
+    /// What else is answered over gRPC, and may add to the environment. Only who serves listens.
+    pub beside: Option<Beside>,
 }
 
 /// Runs a provisioner's command. `targets` says what the documents ask of it.
@@ -93,7 +113,7 @@ pub async fn run<R>(
 ) -> Result<(), Failure>
 where
     R: Reconcile + Send + Sync + 'static,
-    R::Spec: Send + Sync + 'static,
+    R::Spec: PartialEq + Send + Sync + 'static,
 {
     match command {
         Command::Apply { documents } => {
@@ -126,8 +146,11 @@ fn told(problems: &[Problem]) {
     }
 }
 
-/// Makes everything once.
-async fn apply<R>(
+/// Makes everything once: what `apply` does with documents that are read, for whoever has no documents to read.
+///
+/// # Errors
+/// What is refused or will never work is exit code 65, what others have yet to make 69, a deadline that passed 124.
+pub async fn apply<R>(
     environment: &Environment,
     context: &Context,
     targets: Vec<Target<R>>,
@@ -143,8 +166,12 @@ where
     let mut workers: Vec<Worker<R>> = targets
         .into_iter()
         .map(|target| {
-            let wakes = Wakes { nudge: around.nudges.of(&target.0), news: Arc::clone(&news) };
-            Worker::new(Arc::new(target), &announcer, wakes, &context.settings)
+            let wakes = Wakes {
+                nudge: around.nudges.of(&target.0),
+                news: Arc::clone(&news),
+                passes: Counter::default(),
+            };
+            Worker::new(Slot::new(target), &announcer, wakes, History::default(), context)
         })
         .collect();
     // Whoever sets a deadline says how long what others make is waited for; without one that could be for ever.
@@ -202,23 +229,52 @@ async fn serve<R>(
 ) -> Result<(), Failure>
 where
     R: Reconcile + Send + Sync + 'static,
-    R::Spec: Send + Sync + 'static,
+    R::Spec: PartialEq + Send + Sync + 'static,
 {
     let first = targets(environment)?;
     let announcer = announcer(environment, &context)?;
     let news = news(&announcer, &around.known);
-    let nudges = around.nudges;
-    let wakes = move |name: &Component| Wakes { nudge: nudges.of(name), news: Arc::clone(&news) };
-    let mut crew = Crew::new(&context, &announcer, wakes);
+    let (nudges, passes, history) = (around.nudges, Passes::default(), History::default());
+    let (bells, counters) = (nudges.clone(), passes.clone());
+    let wakes = move |name: &Component| Wakes {
+        nudge: bells.of(name),
+        news: Arc::clone(&news),
+        passes: counters.of(name),
+    };
+    let mut crew = Crew::new(&context, &announcer, wakes, history.clone());
     let account = Provisioner::new(&context, environment.identity(), announcer.clone(), crew.targets());
-    let server = Server::new(&context.metrics).add_service(DiagnosticsService::new(account));
+    let server = Server::new(&context.metrics);
+    let (server, mut joined) = match &around.beside {
+        Some(beside) => beside.join(environment, server),
+        None => (server, watch::Sender::new(environment.clone()).subscribe()),
+    };
+    let service = ProvisionerService {
+        environment: joined.clone(),
+        targets: crew.targets(),
+        nudges,
+        passes,
+        history,
+        announcer: announcer.clone(),
+        callers: around.callers,
+    };
+    let server = server.add_service(DiagnosticsService::new(account)).add_service(service.server());
     let servers = context.serve(server).await?;
     servers.readiness.set_ready(true).await;
     crew.work_on(first);
     let keep_up = async {
         loop {
-            around.changed.notified().await;
-            match targets(environment) {
+            let added = async {
+                if joined.changed().await.is_err() {
+                    // Nobody adds anything any more.
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = around.changed.notified() => {}
+                () = added => {}
+            }
+            let environment = joined.borrow_and_update().clone();
+            match targets(&environment) {
                 Ok(targets) => crew.work_on(targets),
                 Err(error) => warn!("what is to be made stays as it was: {error}"),
             }
@@ -286,91 +342,4 @@ fn news(announcer: &Announcer, known: &Known) -> Arc<Notify> {
         }
     });
     heard
-}
-
-/// The plan for one target, printed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
-    /// What is looked at: a server, a cluster, a Secret.
-    pub target: Component,
-    /// Nothing would be done, and nothing is refused or undecided.
-    pub settled: bool,
-    /// What is refused, or why the target could not be looked at.
-    pub failure: Option<Failure>,
-    /// The plan for people.
-    pub text: String,
-    /// The plan for programs.
-    pub json: serde_json::Value,
-}
-
-impl fmt::Display for Planned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{}", self.target, self.text)
-    }
-}
-
-/// What would be done with each target: against the world, or `offline` against nothing. One that cannot be looked at hides
-/// no other.
-pub async fn plans<R: Reconcile>(targets: &[Target<R>], offline: bool) -> Vec<Planned> {
-    let mut plans = Vec::new();
-    for (component, target, spec) in targets {
-        let world = if offline { Ok(R::nothing(spec)) } else { look(component, target, spec).await };
-        plans.push(match world {
-            Ok(world) => planned::<R>(component, spec, &world),
-            Err(failure) => unseen::<R>(component, failure),
-        });
-    }
-    plans
-}
-
-fn unseen<R: Reconcile>(component: &Component, failure: Failure) -> Planned {
-    let mut json = account::json(component, &Plan::<R::Step>::default());
-    json["error"] = failure.message.as_str().into();
-    let text = format!("? {failure}\n");
-    Planned { target: component.clone(), settled: false, text, json, failure: Some(failure) }
-}
-
-fn planned<R: Reconcile>(component: &Component, spec: &R::Spec, world: &R::World) -> Planned {
-    let plan = decide::<R>(spec, world);
-    let refused: Vec<String> =
-        plan.refusals.iter().map(|note| format!("{}: {}", note.component, note.text)).collect();
-    Planned {
-        target: component.clone(),
-        settled: plan.is_settled(),
-        failure: (!refused.is_empty()).then(|| Failure::new(Exit::NeverWorks, refused.join("\n"))),
-        text: plan.to_string(),
-        json: account::json(component, &plan),
-    }
-}
-
-async fn look<R: Reconcile>(component: &Component, target: &R, spec: &R::Spec) -> Result<R::World, Failure> {
-    target.observe(spec).await.map_err(|error| {
-        let exit = if error.is_transient() { Exit::TryAgain } else { Exit::NeverWorks };
-        Failure::new(exit, format!("{component} cannot be looked at: {}", chain(&error)))
-    })
-}
-
-/// Prints plans to standard output. Fails afterwards with what is refused or could not be looked at.
-pub fn print(plans: &[Planned], output: Output) -> Result<(), Failure> {
-    let text = match output {
-        Output::Text => plans.iter().map(Planned::to_string).collect(),
-        Output::Json => {
-            let values: Vec<&serde_json::Value> = plans.iter().map(|plan| &plan.json).collect();
-            serde_json::to_string_pretty(&values).map_err(Failure::internal)?
-        }
-    };
-    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-        other => other.map_err(Failure::internal)?,
-    }
-    let failures: Vec<&Failure> = plans.iter().filter_map(|plan| plan.failure.as_ref()).collect();
-    // What will never work outweighs what may work later.
-    let exit = failures.iter().map(|failure| failure.exit).min_by_key(|exit| *exit as u8);
-    match exit {
-        None => Ok(()),
-        Some(exit) => {
-            let texts: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
-            Err(Failure::new(exit, texts.join("\n")))
-        }
-    }
 }

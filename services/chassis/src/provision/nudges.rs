@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lifecycle::Component;
 use tokio::sync::Notify;
 
-/// Wakes targets by their names. Clones wake the same ones.
+/// Wakes targets by their names. Clones wake the same ones. One that is busy when it is nudged looks again afterwards.
 #[derive(Debug, Clone, Default)]
 pub struct Nudges(Arc<Mutex<BTreeMap<Component, Arc<Notify>>>>);
 
@@ -14,13 +14,13 @@ impl Nudges {
     /// Something about this target changed.
     pub fn one(&self, target: &Component) {
         if let Some(notify) = self.known().get(target) {
-            notify.notify_waiters();
+            notify.notify_one();
         }
     }
 
     /// Something changed, and nobody knows what.
     pub fn all(&self) {
-        self.known().values().for_each(|notify| notify.notify_waiters());
+        self.known().values().for_each(|notify| notify.notify_one());
     }
 
     /// What a target waits on.

@@ -11,14 +11,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::Target;
 use super::board::{Board, Verdict};
+use super::crew::Slot;
+use super::history::{Change, History};
+use super::passes::Counter;
 use crate::announcer::Announcer;
 use crate::backoff::Backoff;
 use crate::bus::Mode;
 use crate::converge::{Fault, Note, Reconcile, Standing, Step, Told, converge};
 use crate::exit::chain;
-use crate::settings::Settings;
+use crate::{Context, clock};
 
 /// Looks that must agree before a one-shot believes that it will never be let in: a password may be being changed.
 const CONVINCED: u32 = 3;
@@ -33,13 +35,17 @@ pub(super) struct Wakes {
     pub(super) nudge: Arc<Notify>,
     /// Somebody else's component changed: a reason to look where something is still open.
     pub(super) news: Arc<Notify>,
+    /// Hears of each look.
+    pub(super) passes: Counter,
 }
 
 /// One target and how its making goes.
 pub(super) struct Worker<R: Reconcile> {
-    target: Arc<Target<R>>,
+    target: Arc<Slot<R>>,
     announcer: Announcer,
     wakes: Wakes,
+    history: History,
+    source: String,
     polling: bool,
     backoff: Backoff,
     hopeless: u32,
@@ -53,16 +59,19 @@ pub(super) struct Worker<R: Reconcile> {
 
 impl<R: Reconcile> Worker<R> {
     pub(super) fn new(
-        target: Arc<Target<R>>,
+        target: Arc<Slot<R>>,
         announcer: &Announcer,
         wakes: Wakes,
-        settings: &Settings,
+        history: History,
+        context: &Context,
     ) -> Self {
         Worker {
             target,
             announcer: announcer.clone(),
             wakes,
-            polling: settings.polling,
+            history,
+            source: context.source(),
+            polling: context.settings.polling,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             hopeless: 0,
             changed: false,
@@ -73,7 +82,7 @@ impl<R: Reconcile> Worker<R> {
 
     /// Works until nothing is open any more, and tells after every pass how it stands.
     pub(super) async fn until_settled(&mut self, resync: Duration, board: &Board) {
-        let name = self.target.0.clone();
+        let name = self.target.get().0.clone();
         let told = |verdict: &Verdict| {
             board.stands(&name, verdict.clone());
             !verdict.is_open()
@@ -101,7 +110,9 @@ impl<R: Reconcile> Worker<R> {
         // Registered before looking: what changes while it looks wakes it afterwards.
         nudged.as_mut().enable();
         news.as_mut().enable();
+        wakes.passes.begin();
         let verdict = self.round().await;
+        wakes.passes.end();
         if enough(&verdict) {
             return verdict;
         }
@@ -129,7 +140,7 @@ impl<R: Reconcile> Worker<R> {
 
     /// One pass over the target.
     async fn round(&mut self) -> Verdict {
-        let target = Arc::clone(&self.target);
+        let target = self.target.get();
         let (name, reconcile, spec) = &*target;
         let verdict = Mutex::new(Verdict::default());
         let (begun, drift) = (Mutex::new(BTreeSet::new()), Mutex::new(BTreeSet::new()));
@@ -155,6 +166,14 @@ impl<R: Reconcile> Worker<R> {
                     }
                 }
             }
+            Told::Tried(step, failed) => self.history.add(Change {
+                time: clock::now(),
+                component: step.component().clone(),
+                step: step.to_string(),
+                error: failed.map(|error| chain(error)),
+                code: failed.map(Fault::code).unwrap_or_default(),
+                source: self.source.clone(),
+            }),
             Told::Standing(component, standing) => {
                 reconcile.told(&component, &standing);
                 if matches!(standing, Standing::Ready { .. }) && locked(&begun).contains(&component) {

@@ -210,17 +210,17 @@ where
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
     let ended = ended.unwrap_or_else(|_| Err(panics.failure()));
     let exit = match ended {
-        Ok(()) => Exit::Done,
+        Ok(()) => Exit::Done.into(),
         Err(failure) => {
             say(&failure);
             say_why(&failure.message);
-            failure.exit
+            failure.code()
         }
     };
     runtime.block_on(Telemetry::shutdown(telemetry));
     // A blocking call that never returns must not keep the process.
     runtime.shutdown_background();
-    exit.into()
+    exit
 }
 
 /// The work, until it is done, until it has ignored the shutdown for too long, or until something panicked.

@@ -3,11 +3,18 @@
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
+use uuid::Uuid;
 
 use super::LogFormat;
 
 pub(super) const HTTP: &str = "an address such as http://host:port";
+pub(super) const UID: &str = "a uid such as 6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06";
 pub(super) const DURATION: &str = "a duration above zero, such as 30s or 15m";
+
+/// A uid; the nil one names nobody.
+pub(super) fn uid(value: &str) -> Option<Uuid> {
+    value.parse().ok().filter(|uid: &Uuid| !uid.is_nil())
+}
 
 pub(super) fn http_uri(value: &str) -> Option<String> {
     let uri: http::Uri = value.parse().ok()?;

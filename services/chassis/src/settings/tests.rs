@@ -11,6 +11,9 @@ fn nothing_given_means_the_defaults() {
     let settings = load(&[("HOSTNAME", "pod-0"), ("PATH", "/bin")]).unwrap();
     let expected = Settings {
         documents: Vec::new(),
+        environment_name: None,
+        environment_uid: None,
+        fragment: None,
         hub: None,
         hub_token_file: None,
         brokers: Vec::new(),
@@ -24,6 +27,7 @@ fn nothing_given_means_the_defaults() {
         log: "info".into(),
         log_format: LogFormat::Auto,
         otlp: None,
+        postgres_init: None,
         polling: true,
         resync: Duration::from_secs(30),
         deadline: None,
@@ -71,6 +75,24 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn whose_things_are_made_is_said_here_or_in_documents() {
+    let said = [
+        ("ROLLCALL_ENVIRONMENT_NAME", "dev"),
+        ("ROLLCALL_ENVIRONMENT_UID", "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06"),
+        ("ROLLCALL_FRAGMENT", "registry"),
+    ];
+    assert_eq!(said.map(|(name, _)| name), SAID_BY_DOCUMENTS);
+    let settings = load(&said).unwrap();
+    assert_eq!(settings.environment_name.as_deref(), Some("dev"));
+    assert_eq!(settings.environment_uid.map(|uid| uid.to_string()).as_deref(), Some(said[1].1));
+    assert_eq!(settings.fragment.as_deref(), Some("registry"));
+    for one in said {
+        let error = load(&[one, ("ROLLCALL_DOCUMENTS", "/a")]).unwrap_err().to_string();
+        assert!(error.contains(one.0) && error.contains("ROLLCALL_DOCUMENTS"), "{error}");
+    }
+}
+
+#[test]
 fn the_standard_otlp_variable_is_honoured() {
     let settings = load(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")]).unwrap();
     assert_eq!(settings.otlp.as_deref(), Some("http://collector:4317"));
@@ -82,6 +104,8 @@ fn a_refusal_names_the_key() {
         (&[("ROLLCALL_HUBB", "http://hub")], "ROLLCALL_HUBB: no such setting"),
         (&[("ROLLCALL_HUB", "hub:7070")], "ROLLCALL_HUB: `hub:7070` is not an address"),
         (&[("ROLLCALL_HUB", "http://")], "ROLLCALL_HUB"),
+        (&[("ROLLCALL_ENVIRONMENT_UID", "mine")], "ROLLCALL_ENVIRONMENT_UID: `mine` is not a uid"),
+        (&[("ROLLCALL_ENVIRONMENT_UID", "00000000-0000-0000-0000-000000000000")], "ROLLCALL_ENVIRONMENT_UID"),
         (&[("ROLLCALL_BROKERS", "a:9092,b")], "ROLLCALL_BROKERS: `b` is not host:port"),
         (&[("ROLLCALL_LISTEN", "localhost")], "ROLLCALL_LISTEN"),
         (&[("ROLLCALL_LOG", "chassis=loud")], "ROLLCALL_LOG"),

@@ -15,7 +15,7 @@ use prost_types::Timestamp;
 use rollcall_proto::lifecycle::v1 as pb;
 use uuid::Uuid;
 
-pub use record::{BringUp, Fragment, News, content_type, record_uid};
+pub use record::{BringUp, Forgotten, Fragment, News, content_type, forgotten_key, fragment_key, record_uid};
 pub use state::ComponentState;
 
 /// What is wrong with a message, and in which field.
@@ -30,7 +30,7 @@ pub enum WireError {
     /// A phase that this version does not know, or none.
     #[error("phase {0} is not known to this version")]
     Phase(i32),
-    /// Neither an event nor a fragment nor a bring-up: a newer version's record.
+    /// A kind of record that this version does not know: a newer version's record.
     #[error("a kind of record that is not known to this version")]
     Kind,
     /// A component's name that is none.

@@ -26,6 +26,8 @@ pub struct Fragment {
     pub text: String,
     /// SHA-256 of `text`.
     pub hash: String,
+    /// The release whose hub read it from its own files; nobody who registers one can say so.
+    pub mounted_by: Option<String>,
 }
 
 impl Fragment {
@@ -57,6 +59,7 @@ impl TryFrom<&Document> for Fragment {
             schema: "v1".to_owned(),
             hash: sha256_hex(&[&text]),
             text,
+            mounted_by: None,
         })
     }
 }
@@ -69,6 +72,8 @@ impl From<&Fragment> for pb::Fragment {
             schema: fragment.schema.clone(),
             document: fragment.text.clone(),
             hash: fragment.hash.clone(),
+            mounted: fragment.mounted_by.is_some(),
+            mounted_by: fragment.mounted_by.clone().unwrap_or_default(),
         }
     }
 }
@@ -89,6 +94,44 @@ impl TryFrom<pb::Fragment> for Fragment {
             schema: wire.schema,
             text: wire.document,
             hash: wire.hash,
+            mounted_by: (!wire.mounted_by.is_empty()).then_some(wire.mounted_by),
+        })
+    }
+}
+
+/// A fragment that was mounted and is no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Which environment it belonged to.
+    pub environment: Identity,
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its text.
+    pub hash: String,
+    /// The release whose hub had mounted it.
+    pub mounted_by: String,
+}
+
+impl From<&Forgotten> for pb::Forgotten {
+    fn from(forgotten: &Forgotten) -> pb::Forgotten {
+        pb::Forgotten {
+            environment: Some(environment(&forgotten.environment)),
+            name: forgotten.name.clone(),
+            hash: forgotten.hash.clone(),
+            mounted_by: forgotten.mounted_by.clone(),
+        }
+    }
+}
+
+impl TryFrom<pb::Forgotten> for Forgotten {
+    type Error = WireError;
+
+    fn try_from(wire: pb::Forgotten) -> Result<Forgotten, WireError> {
+        Ok(Forgotten {
+            environment: environment_from(wire.environment.as_ref())?,
+            name: wire.name,
+            hash: wire.hash,
+            mounted_by: wire.mounted_by,
         })
     }
 }
@@ -139,6 +182,8 @@ pub enum News {
     Fragment(Fragment),
     /// A bring-up began.
     BringUp(BringUp),
+    /// A fragment is mounted no more.
+    Forgotten(Forgotten),
 }
 
 impl News {
@@ -146,8 +191,9 @@ impl News {
     pub fn key(&self) -> String {
         match self {
             News::Event(event) => event.key(),
-            News::Fragment(fragment) => format!("fragment/{}", fragment.name),
+            News::Fragment(fragment) => fragment_key(&fragment.name),
             News::BringUp(bring_up) => format!("bring-up/{}", bring_up.generation),
+            News::Forgotten(forgotten) => forgotten_key(&forgotten.name),
         }
     }
 
@@ -157,6 +203,7 @@ impl News {
             News::Event(news) => pb::record::Record::Event(event(news, environment_name)),
             News::Fragment(fragment) => pb::record::Record::Fragment(fragment.into()),
             News::BringUp(bring_up) => pb::record::Record::BringUp(bring_up.into()),
+            News::Forgotten(forgotten) => pb::record::Record::Forgotten(forgotten.into()),
         };
         pb::Record { record: Some(record) }
     }
@@ -168,10 +215,22 @@ impl News {
             pb::record::Record::Event(event) => News::Event(event_from(event)?),
             pb::record::Record::Fragment(fragment) => News::Fragment(fragment.try_into()?),
             pb::record::Record::BringUp(bring_up) => News::BringUp(bring_up.try_into()?),
+            pb::record::Record::Forgotten(forgotten) => News::Forgotten(forgotten.try_into()?),
         };
         let expected = news.key();
         if expected == key { Ok(news) } else { Err(WireError::Key { found: key.to_owned(), expected }) }
     }
+}
+
+/// The record key of a fragment.
+pub fn fragment_key(name: &str) -> String {
+    format!("fragment/{name}")
+}
+
+/// The record key of what is known of a fragment that was forgotten. It is another than the fragment's, which is deleted, so that
+/// a release that knows no such records sees that it is gone.
+pub fn forgotten_key(name: &str) -> String {
+    format!("forgotten/{name}")
 }
 
 /// The environment's uid that a record's bytes speak of, without understanding the rest. None when it names none.
@@ -180,6 +239,7 @@ pub fn record_uid(value: &[u8]) -> Option<uuid::Uuid> {
         pb::record::Record::Event(event) => event.environment,
         pb::record::Record::Fragment(fragment) => fragment.environment,
         pb::record::Record::BringUp(bring_up) => bring_up.environment,
+        pb::record::Record::Forgotten(forgotten) => forgotten.environment,
     };
     environment?.uid.parse().ok()
 }

@@ -112,6 +112,25 @@ fn a_bring_up_comes_back_as_it_went() {
 }
 
 #[test]
+fn who_mounted_a_fragment_travels_and_what_is_forgotten_is_a_record_of_its_own() {
+    let fragment =
+        Fragment { mounted_by: Some("dev/hub".to_owned()), ..Fragment::try_from(&document()).unwrap() };
+    let wire = pb::Fragment::from(&fragment);
+    assert!(wire.mounted, "as the release before understands it");
+    assert_eq!(Fragment::try_from(wire.clone()).unwrap(), fragment);
+    let before = pb::Fragment { mounted_by: String::new(), ..wire };
+    assert_eq!(Fragment::try_from(before).unwrap().mounted_by, None, "by whom, nobody knows");
+
+    let Fragment { environment, name, hash, .. } = fragment;
+    let uid = environment.uid;
+    let news = News::Forgotten(Forgotten { environment, name, hash, mounted_by: "dev/hub".to_owned() });
+    let bytes = news.record("dev").encode_to_vec();
+    assert_eq!(record_uid(&bytes), Some(uid));
+    assert_eq!(News::read("forgotten/base", &bytes), Ok(news));
+    assert!(matches!(News::read("fragment/base", &bytes), Err(WireError::Key { .. })));
+}
+
+#[test]
 fn a_record_is_judged_field_by_field() {
     let event = || pb::Event {
         environment: Some(environment(&document().environment)),

@@ -1,6 +1,7 @@
 //! The commands for people. Each file is one command.
 
 pub mod check;
+pub mod down;
 pub mod explain;
 pub mod graph;
 pub mod init;

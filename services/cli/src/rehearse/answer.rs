@@ -13,11 +13,23 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tracing::info;
 
-/// Answers until it is asked to end. Leaves the file `mark` behind once it listens.
-pub(super) async fn serve(ready: &Ready, context: &Context, mark: &Path) -> Result<(), Failure> {
-    let listener = listen(port_of(ready)?).await?;
-    std::fs::write(mark, "")
-        .map_err(|error| Failure::internal(format!("cannot write {}: {error}", mark.display())))?;
+/// Answers until it is asked to end: at `address`, or else on the loopback interface at the port of the health check. Leaves
+/// the file `mark` behind once it listens.
+pub(super) async fn serve(
+    ready: &Ready,
+    address: Option<SocketAddr>,
+    context: &Context,
+    mark: Option<&Path>,
+) -> Result<(), Failure> {
+    let address = match address {
+        Some(address) => address,
+        None => SocketAddr::from((Ipv4Addr::LOCALHOST, port_of(ready)?)),
+    };
+    let listener = listen(address).await?;
+    if let Some(mark) = mark {
+        std::fs::write(mark, "")
+            .map_err(|error| Failure::internal(format!("cannot write {}: {error}", mark.display())))?;
+    }
     if let Some(http) = &ready.http {
         answer_http(listener, page(http), context).await
     } else if let Some(keycloak) = &ready.keycloak {
@@ -40,8 +52,7 @@ fn port_of(ready: &Ready) -> Result<u16, Failure> {
     port.ok_or_else(|| Failure::usage("`ready` names no port"))
 }
 
-async fn listen(port: u16) -> Result<TcpListener, Failure> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| Failure::internal(format!("cannot listen on {address}: {error}")))?;

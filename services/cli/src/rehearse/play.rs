@@ -27,6 +27,11 @@ const STORY: Duration = Duration::from_secs(20);
 /// Brings the environment up on this machine. Fails with the root cause when it does not come up.
 pub async fn run(args: Rehearse, context: Context) -> Result<(), Failure> {
     let environment = chassis::documents::load_complete(&args.documents)?;
+    if environment.modules().next().is_none() {
+        return Err(Failure::usage(
+            "no document here declares a module, and modules are what is rehearsed; `rollcall plan --offline` tells what would be made",
+        ));
+    }
     if args.direct && environment.topics().next().is_some() {
         return Err(Failure::usage("--direct is for documents without topics; these declare some"));
     }

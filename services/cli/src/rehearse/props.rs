@@ -67,7 +67,7 @@ impl Stage {
             component: Component::new(lifecycle::Kind::Postgres, "sandbox"),
             host: self.postgres.host().to_owned(),
             port: self.postgres.port(),
-            tls: lifecycle::document::TlsMode::Disable,
+            tls: postgres::Encryption::Disable,
             ca: None,
         };
         let password = SecretValue::new(self.postgres.password());

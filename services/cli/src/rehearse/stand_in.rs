@@ -1,6 +1,8 @@
 //! The stand-in of a module: it does what the module would do. Its waiter has executed it, so the gate is open; it checks
 //! every start need itself and dies if one is unmet, works in its databases and topics, then answers its health check.
+//! Besides rehearsals, tests of charts run it in the pods of a cluster.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,10 +35,14 @@ pub struct StandIn {
     /// How long starting takes.
     #[arg(long, default_value_t = 0)]
     delay_ms: u64,
-    /// Where each stand-in leaves a mark once it answers its health check.
+    /// Where each stand-in leaves a mark once it answers its health check. Without such a folder nobody knows who has
+    /// answered before.
     #[arg(long)]
-    marks: PathBuf,
-    /// The rehearsal's documents.
+    marks: Option<PathBuf>,
+    /// Where it answers, instead of on the loopback interface at the port of its health check.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// The environment's documents.
     #[arg(required = true)]
     documents: Vec<PathBuf>,
 }
@@ -50,14 +56,17 @@ pub async fn run(args: StandIn, context: Context) -> Result<(), Failure> {
         let ready = declared.map(|e| e.spec.clone());
         let ready =
             ready.ok_or_else(|| Failure::usage(format!("no document declares endpoint/{endpoint}")))?;
-        return super::answer::serve(&ready, &context, &mark(&args.marks, "endpoint", endpoint)).await;
+        let mark = mark(args.marks.as_deref(), "endpoint", endpoint);
+        return super::answer::serve(&ready, args.listen, &context, mark.as_deref()).await;
     }
     let name = args.module.unwrap_or_default();
     let module = environment
         .module(&name)
         .ok_or_else(|| Failure::usage(format!("no document declares module/{name}")))?;
-    let secrets = context.secrets(&module.source.document.fragment.namespace);
-    check_needs(&environment, &module, &secrets, &args.marks).await?;
+    // Files where the settings name a folder, as in a rehearsal; the API server in a pod.
+    let reading = context.clone().with_reader(kubernetes::reader());
+    let secrets = reading.secrets(&module.source.document.fragment.namespace);
+    check_needs(&environment, &module, &secrets, args.marks.as_deref()).await?;
     work::at(&environment, &name, &secrets).await?;
     tokio::time::sleep(Duration::from_millis(args.delay_ms)).await;
     let Some(ready) = module.spec.ready.clone() else {
@@ -67,23 +76,27 @@ pub async fn run(args: StandIn, context: Context) -> Result<(), Failure> {
     };
     // The client goes on telling for as long as it is held: the hub may be away just now.
     let _hub = announce(&context, &module.component)?;
-    super::answer::serve(&ready, &context, &mark(&args.marks, "module", &name)).await
+    let mark = mark(args.marks.as_deref(), "module", &name);
+    super::answer::serve(&ready, args.listen, &context, mark.as_deref()).await
 }
 
-fn mark(marks: &Path, kind: &str, name: &str) -> PathBuf {
-    marks.join(format!("{kind}-{name}"))
+fn mark(marks: Option<&Path>, kind: &str, name: &str) -> Option<PathBuf> {
+    marks.map(|marks| marks.join(format!("{kind}-{name}")))
 }
 
 /// Every start need must be met now, without waiting: that is what the waiter promised. Only a module that has answered
-/// before and was killed since then is waited for: it was there in time.
+/// before and was killed since then is waited for: it was there in time. Where nobody knows who has answered before, needs
+/// that hold only a first start (`on_restart: report`) may be unmet.
 async fn check_needs(
     environment: &Environment,
     module: &Declared<'_, Module>,
     secrets: &SecretStore,
-    marks: &Path,
+    marks: Option<&Path>,
 ) -> Result<(), Failure> {
     let graph = Graph::of(environment);
-    let again = mark(marks, "module", module.component.name()).exists();
+    let has_answered =
+        |component: &Component| mark(marks, "module", component.name()).is_some_and(|mark| mark.exists());
+    let again = marks.is_none() || has_answered(&module.component);
     for need in graph.start_needs(&module.component) {
         let component = &need.component;
         let broken = |why: String| {
@@ -92,7 +105,7 @@ async fn check_needs(
             Failure::new(Exit::Deadlock, message)
         };
         let definition = definition::for_waiter(environment, module.source, component).map_err(broken)?;
-        let answered = component.kind() == Kind::Module && mark(marks, "module", component.name()).exists();
+        let answered = component.kind() == Kind::Module && has_answered(component);
         let mut seen = probe::probe(&definition, secrets).await;
         let patience = Instant::now() + PATIENCE;
         while seen.is_err() && answered && Instant::now() < patience {

@@ -1,4 +1,4 @@
-//! Databases, topics and modules in documents.
+//! Topics and modules in documents.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,82 +7,8 @@ use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{ModuleKeys, Ready, SecretRef, WorkloadName};
+use super::{ModuleKeys, OnDelete, Ready, WorkloadName};
 use crate::Need;
-
-/// A database with its roles.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Database {
-    /// The server it is on: a name under `postgres` or `uses.postgres` of this fragment.
-    pub server: String,
-    /// Its name before the naming template; the key it is declared under when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Who owns it and who logs in to it.
-    pub roles: Roles,
-    /// Extensions, by the names the server knows.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub extensions: Vec<String>,
-}
-
-impl Database {
-    /// Its name before the naming template, declared under the key `key`.
-    pub fn physical_base<'a>(&'a self, key: &'a str) -> &'a str {
-        self.name.as_deref().unwrap_or(key)
-    }
-
-    /// Its owner's name before the naming template, declared under the key `key`.
-    pub fn owner_base(&self, key: &str) -> String {
-        match &self.roles.owner {
-            Some(owner) => owner.name.clone(),
-            None => format!("{}_owner", self.physical_base(key)),
-        }
-    }
-}
-
-/// Who owns a database and who logs in to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Roles {
-    /// The owner, which nobody can log in as; named `<database>_owner` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<OwnerRole>,
-    /// The role the module logs in with.
-    pub app: LoginRole,
-}
-
-/// A role that owns a database; NOLOGIN.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OwnerRole {
-    /// Its name before the naming template.
-    pub name: String,
-}
-
-/// A role that a module logs in with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LoginRole {
-    /// Its name before the naming template.
-    pub name: String,
-    /// Its password.
-    pub password: SecretRef,
-    /// Whether it may change the schema.
-    #[serde(default)]
-    pub ddl: Ddl,
-}
-
-/// Whether a login role may change its database's schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ddl {
-    /// It may only use what the owner grants.
-    #[default]
-    None,
-    /// It acts as the owner in this database: what it creates belongs to the owner.
-    AsOwner,
-}
 
 /// A Kafka topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +27,9 @@ pub struct Topic {
     /// Topic configuration, by Kafka's names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+    /// What a teardown does with it, with all that is in it; what the fragment's `policy` says when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_delete: Option<OnDelete>,
 }
 
 /// How many replicas each partition has.

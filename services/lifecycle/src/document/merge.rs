@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::check::Claim;
 use super::{
-    Client, ConfigMap, Database, Document, Generator, Identity, Kafka, Keycloak, Module, Naming, ObjectName,
-    Postgres, Ready, Secret, SecretRef, Topic, check_fragment,
+    Client, ConfigMap, Database, Document, Generator, Identity, Kafka, Keycloak, Migration, Module, Naming,
+    ObjectName, Postgres, Reader, Ready, Roles, Secret, SecretRef, Step, Topic, check_fragment,
 };
 use crate::{Component, Kind};
 
@@ -154,6 +154,21 @@ impl Environment {
         self.declared(Kind::Database, |d| &d.databases)
     }
 
+    /// Declared roles that read several databases.
+    pub fn roles(&self) -> impl Iterator<Item = Declared<'_, Reader>> {
+        self.declared(Kind::Role, |d| &d.roles)
+    }
+
+    /// Declared migrations.
+    pub fn migrations(&self) -> impl Iterator<Item = Declared<'_, Migration>> {
+        self.declared(Kind::Migration, |d| &d.migrations)
+    }
+
+    /// Declared steps.
+    pub fn steps(&self) -> impl Iterator<Item = Declared<'_, Step>> {
+        self.declared(Kind::Step, |d| &d.steps)
+    }
+
     /// Declared topics.
     pub fn topics(&self) -> impl Iterator<Item = Declared<'_, Topic>> {
         self.declared(Kind::Topic, |d| &d.topics)
@@ -220,8 +235,13 @@ impl Environment {
             }
             document.clients.values().filter_map(|client| client.secret.as_ref()).for_each(&mut refer);
             for database in document.databases.values() {
-                refer(&database.roles.app.password);
+                let Roles { app, migrator, .. } = &database.roles;
+                let others = app.overlap.iter().map(|other| &other.password);
+                let others = others.chain(migrator.iter().map(|migrator| &migrator.password));
+                std::iter::once(&app.password).chain(others).for_each(&mut refer);
             }
+            document.roles.values().for_each(|role| refer(&role.password));
+            document.migrations.values().flat_map(Migration::secrets).for_each(&mut refer);
             let generators = document.secrets.values().flat_map(|secret| secret.generate.values());
             for ca in generators.filter_map(Generator::ca) {
                 refer(&ca.certificate());

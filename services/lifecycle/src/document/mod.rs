@@ -6,7 +6,10 @@
 mod check;
 mod configmap;
 mod credential;
+mod database;
+mod delegate;
 mod escrow;
+mod extension;
 mod follow;
 mod generate;
 mod items;
@@ -14,14 +17,18 @@ mod keycloak;
 mod keycloak_check;
 mod keys;
 mod merge;
+mod migration;
 mod naming;
 mod object;
 mod ready;
 mod secret;
 mod selector;
 mod servers;
+mod setting;
+mod step;
 mod union;
 mod vault;
+mod whose;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,25 +39,34 @@ use uuid::Uuid;
 
 pub use check::{check_fragment, forbidden_type};
 pub use configmap::ConfigMap;
+pub use database::{
+    Database, Ddl, Locale, LocaleProvider, LoginRole, MigratorRole, OverlapRole, OwnerRole, Reader,
+    ReadersRole, Roles, Schema, SchemaOwner,
+};
+pub use delegate::Delegate;
 pub use escrow::is_age_recipient;
+pub use extension::Extension;
 pub use follow::{Copy, Origin, Piece, SourceGone, Template, ValueRef, pieces};
 pub use generate::{
     Algorithm, AltName, COMMON_NAME_MAX, Ca, CaRef, Certificate, Encoding, Generator, Hmac, Password,
     PrivateKey, Usage, is_common_name,
 };
-pub use items::{Database, Ddl, LoginRole, Module, OwnerRole, Replication, Roles, Topic};
+pub use items::{Module, Replication, Topic};
 pub use keycloak::{
     Client, Existing, Keycloak, KeycloakLogin, KeycloakTls, KeycloakTlsMode, Mapper, Realm,
     ServiceAccountRoles, Truth,
 };
 pub use keys::ModuleKeys;
 pub use merge::{Declared, Environment, Merged, Problem, Source};
+pub use migration::{FileSource, FlywayMigration, Migration, NativeMigration, Preparation, PsqlMigration};
 pub use naming::{Naming, NamingError, Place, folded, observer_role};
 pub use object::{ObjectName, SecretKey, SecretRef};
 pub use ready::{GrpcReady, HttpReady, KeycloakReady, Ready, TcpReady};
 pub use secret::{Rotate, Secret};
 pub use selector::{NamespaceSelector, Namespaces};
 pub use servers::{Admin, Kafka, KafkaTls, Observer, Postgres, Tls, TlsMode};
+pub use setting::{forbidden_setting, setting_items};
+pub use step::{OnChange, Step, StepEvidence};
 pub use union::check_union;
 pub use vault::{AppRoleLogin, KubernetesLogin, Vault, VaultLogin, VaultTls, is_vault_path};
 pub use workload::{Restart, RestartMode, Workload, WorkloadKind, WorkloadName};
@@ -99,6 +115,15 @@ pub struct Document {
     /// Databases with their roles.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub databases: BTreeMap<String, Database>,
+    /// Roles that read several databases.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub roles: BTreeMap<String, Reader>,
+    /// Migrations: SQL files that are brought into databases.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub migrations: BTreeMap<String, Migration>,
+    /// Steps: commands that are run once.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<String, Step>,
     /// Secrets: generated, copied, or made by somebody else. Keys are `name` or `namespace/name`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<ObjectName, Secret>,
@@ -176,8 +201,15 @@ pub struct FragmentName {
 pub struct Policy {
     /// Say what would be done, or do it.
     pub mode: Mode,
-    /// What happens to a thing that is no longer declared.
+    /// What a teardown does with what this fragment declares: absent, it stays.
     pub on_delete: OnDelete,
+}
+
+impl Policy {
+    /// What a teardown does with a thing of this fragment that says this of itself.
+    pub fn on_delete_of(&self, own: Option<OnDelete>) -> OnDelete {
+        own.unwrap_or(self.on_delete)
+    }
 }
 
 /// Say what would be done, or do it.
@@ -191,13 +223,15 @@ pub enum Mode {
     Enforce,
 }
 
-/// What happens to a thing that is no longer declared.
+/// What a teardown does with a thing. Nothing is ever deleted because it is no longer declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDelete {
-    /// It stays.
+    /// It stays, with its mark.
     #[default]
     Retain,
+    /// It is deleted, with the data in it, where the command says so too.
+    Delete,
 }
 
 /// What other fragments make and how this one reaches it. Never an administrator's credential.

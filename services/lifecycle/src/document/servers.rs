@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SecretRef;
+use super::{Delegate, SecretRef};
 
 fn postgres_port() -> u16 {
     5432
@@ -27,6 +27,9 @@ pub struct Postgres {
     /// The role through which the hub observes; without it the hub calls this server's databases unobservable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observer: Option<Observer>,
+    /// For whom `postgres-init serve` makes databases here when their modules ask for them. Nobody when empty. Only beside `admin`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delegate: Vec<Delegate>,
 }
 
 /// Who provisions a server.

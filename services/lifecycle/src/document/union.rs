@@ -11,7 +11,9 @@ pub fn check_union(environment: &Environment) -> Vec<Problem> {
     problems.extend(authorities(environment));
     problems.extend(uses(environment));
     problems.extend(servers(environment));
+    problems.extend(readers(environment));
     problems.extend(clients(environment));
+    problems.extend(work(environment));
     problems.extend(super::keycloak_check::union(environment));
     problems
 }
@@ -96,14 +98,73 @@ fn uses(environment: &Environment) -> Vec<Problem> {
 fn servers(environment: &Environment) -> Vec<Problem> {
     let without = environment.postgres().filter(|server| server.spec.admin.is_none());
     without
-        .filter(|server| environment.databases().any(|d| d.spec.server == server.component.name()))
+        .filter(|server| {
+            let (name, roles) = (server.component.name(), environment.roles());
+            environment.databases().map(|d| &d.spec.server).chain(roles.map(|r| &r.spec.server)).any(|on| on == name)
+        })
         .map(|server| {
             let key = format!("postgres.{}", server.component.name());
             let message =
-                "databases are declared on it, and it has no `admin`, so nobody can make them; add `admin`";
+                "databases or roles are declared on it, and it has no `admin`, so nobody can make them; add `admin`";
             problem(server.source, key, message.to_owned())
         })
         .collect()
+}
+
+/// What a role reads must be a database on its server that has readers.
+fn readers(environment: &Environment) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for role in environment.roles() {
+        for name in &role.spec.reads {
+            let component = Component::new(Kind::Database, name);
+            let message = match environment.databases().find(|database| database.component == component) {
+                None => {
+                    "no fragment declares it; correct the name, or give all the fragments of the environment"
+                        .to_owned()
+                }
+                Some(database) if database.spec.server != role.spec.server => {
+                    format!(
+                        "it is on postgres/{}, and a role reads on its own server only",
+                        database.spec.server
+                    )
+                }
+                Some(database) if database.spec.roles.readers.is_none() => {
+                    "it has no readers; add `roles: {readers: {}}` where it is declared".to_owned()
+                }
+                Some(_) => continue,
+            };
+            let key = format!("roles.{}.reads: {component}", role.component.name());
+            problems.push(problem(role.source, key, message));
+        }
+    }
+    problems
+}
+
+/// What is migrated must have somebody who acts as its owner, and scripts stay on one server.
+fn work(environment: &Environment) -> Vec<Problem> {
+    let declared: BTreeMap<Component, &super::Database> =
+        environment.databases().map(|database| (database.component, database.spec)).collect();
+    let mut problems = Vec::new();
+    for migration in environment.migrations() {
+        let key = format!("migrations.{}.database", migration.component.name());
+        let known: Vec<_> =
+            migration.spec.databases().filter_map(|name| Some((declared.get(&name)?, name))).collect();
+        for (database, component) in &known {
+            // One of the same fragment is told of there.
+            let own = migration.source.document.databases.contains_key(component.name());
+            if database.migrates().is_none() && !(own && component.name() == migration.spec.database) {
+                let message = format!(
+                    "nobody who logs in to {component} acts as its owner, so nothing could be migrated; give it a `migrator`, or its app role `ddl: as-owner`"
+                );
+                problems.push(problem(migration.source, key.clone(), message));
+            }
+            if database.server != known[0].0.server {
+                let message = format!("{component} is on another server; scripts stay on one");
+                problems.push(problem(migration.source, key.clone(), message));
+            }
+        }
+    }
+    problems
 }
 
 /// A client that a module needs to start must be one that its waiter can look at: with the client's own secret.

@@ -1,8 +1,12 @@
 //! One change to one component. Steps hold names, never a secret.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use lifecycle::Component;
+use lifecycle::document::Extension;
+
+use crate::spec::Rights;
 
 /// One idempotent change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +42,28 @@ pub enum Change {
         /// The role.
         role: String,
     },
-    /// Take powers from a role, or set whether it may log in.
+    /// Make a group whose members read a database, with its record.
+    Group {
+        /// The group.
+        role: String,
+    },
+    /// Bound how many sessions a role may have.
+    RoleLimit {
+        /// The role.
+        role: String,
+        /// How many.
+        limit: u16,
+    },
+    /// Set what a role's sessions begin with.
+    RoleSettings {
+        /// The role.
+        role: String,
+        /// In which database; in all when absent.
+        database: Option<String>,
+        /// The settings that differ.
+        settings: BTreeMap<String, String>,
+    },
+    /// Set powers of a role, take them, or set whether it may log in.
     Attributes {
         /// The role.
         role: String,
@@ -60,6 +85,20 @@ pub enum Change {
         /// The database.
         name: String,
     },
+    /// Bound how many sessions a database takes.
+    DatabaseLimit {
+        /// The database.
+        name: String,
+        /// How many.
+        limit: u16,
+    },
+    /// Set what every session in a database begins with.
+    DatabaseSettings {
+        /// The database.
+        name: String,
+        /// The settings that differ.
+        settings: BTreeMap<String, String>,
+    },
     /// Let the login role act as the owner in its database.
     ActAsOwner {
         /// The login role.
@@ -79,17 +118,56 @@ pub enum Change {
         /// The owner, who still may.
         owner: String,
     },
+    /// Make a schema.
+    Schema {
+        /// The schema.
+        name: String,
+        /// The role that owns it.
+        owner: String,
+    },
     /// Create an extension.
-    Extension {
+    Extension(Extension),
+    /// Bring an extension to another version.
+    Update {
         /// The extension.
         name: String,
+        /// The version.
+        version: String,
     },
-    /// Let the login role use what the owner made and will make.
+    /// Give a role its rights with what others made and will make.
     Privileges {
-        /// The login role.
+        /// The role.
         role: String,
-        /// The owner.
-        owner: String,
+        /// Whose things they are.
+        makers: Vec<String>,
+        /// The rights.
+        rights: &'static Rights,
+    },
+    /// Let a role that is not the module's connect.
+    Connect {
+        /// The role.
+        role: String,
+        /// The database.
+        name: String,
+    },
+    /// Make a role a member of the readers of a database.
+    Join {
+        /// The role.
+        role: String,
+        /// The group.
+        group: String,
+    },
+    /// End that a role is a member of a group of this environment.
+    Leave {
+        /// The role.
+        role: String,
+        /// The group.
+        group: String,
+    },
+    /// Record that a role that reads several databases is finished.
+    FinishRole {
+        /// The role.
+        role: String,
     },
     /// Let the login role connect.
     Admit {
@@ -108,7 +186,27 @@ pub enum Change {
 impl Change {
     /// Whether it is made inside a database, over a connection to it.
     pub fn is_inside(&self) -> bool {
-        matches!(self, Change::ClosePublic { .. } | Change::Extension { .. } | Change::Privileges { .. })
+        matches!(
+            self,
+            Change::ClosePublic { .. }
+                | Change::Schema { .. }
+                | Change::Extension(_)
+                | Change::Update { .. }
+                | Change::Privileges { .. }
+        )
+    }
+
+    /// The roles that who makes it must be allowed to change, or to make others members of.
+    pub fn governs(&self) -> Vec<&str> {
+        match self {
+            Change::Attributes { role, .. }
+            | Change::Password { role }
+            | Change::RoleLimit { role, .. }
+            | Change::RoleSettings { role, .. } => vec![role],
+            Change::ActAsOwner { role, owner } | Change::NotAsOwner { role, owner } => vec![role, owner],
+            Change::Join { group, .. } | Change::Leave { group, .. } => vec![group],
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -135,12 +233,46 @@ impl fmt::Display for Step {
             Change::ActAsOwner { role, owner } => write!(f, "let role `{role}` act as `{owner}`"),
             Change::NotAsOwner { role, owner } => write!(f, "end that role `{role}` acts as `{owner}`"),
             Change::ClosePublic { owner } => write!(f, "let only `{owner}` create in schema `public`"),
-            Change::Extension { name } => write!(f, "create extension `{name}`"),
-            Change::Privileges { role, owner } => write!(f, "let role `{role}` use what `{owner}` makes"),
-            Change::Admit { role, name } => write!(f, "let role `{role}` connect to database `{name}`"),
+            Change::Group { role } => {
+                write!(f, "make role `{role}`, whose members read and which cannot log in")
+            }
+            Change::RoleLimit { role, limit } => write!(f, "let role `{role}` have {limit} sessions at once"),
+            Change::RoleSettings { role, database, settings } => {
+                write!(f, "set {} for role `{role}`", names(settings))?;
+                database.iter().try_for_each(|database| write!(f, " in database `{database}`"))
+            }
+            Change::DatabaseLimit { name, limit } => {
+                write!(f, "let database `{name}` take {limit} sessions at once")
+            }
+            Change::DatabaseSettings { name, settings } => {
+                write!(f, "set {} for database `{name}`", names(settings))
+            }
+            Change::Schema { name, owner } => write!(f, "make schema `{name}` of role `{owner}`"),
+            Change::Extension(Extension { name, version, schema }) => {
+                write!(f, "create extension `{name}`")?;
+                version.iter().try_for_each(|version| write!(f, " in version {version}"))?;
+                schema.iter().try_for_each(|schema| write!(f, " in schema `{schema}`"))
+            }
+            Change::Update { name, version } => write!(f, "bring extension `{name}` to version {version}"),
+            Change::Privileges { role, makers, rights } => {
+                let verb = if *rights == crate::spec::READS { "read" } else { "use" };
+                let verb_of = if makers.len() == 1 { "makes" } else { "make" };
+                write!(f, "let role `{role}` {verb} what `{}` {verb_of}", makers.join("`, `"))
+            }
+            Change::Join { role, group } => write!(f, "make role `{role}` a member of `{group}`"),
+            Change::Leave { role, group } => write!(f, "end that role `{role}` is a member of `{group}`"),
+            Change::FinishRole { role } => write!(f, "record that role `{role}` is finished"),
+            Change::Admit { role, name } | Change::Connect { role, name } => {
+                write!(f, "let role `{role}` connect to database `{name}`")
+            }
             Change::Finish { name } => write!(f, "record that database `{name}` is finished"),
         }
     }
+}
+
+/// The names of settings; their values are left to the document.
+fn names(settings: &BTreeMap<String, String>) -> String {
+    settings.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 impl chassis::converge::Step for Step {

@@ -1,12 +1,15 @@
 //! Each decision as a table, and the laws that hold for all worlds.
 
+mod adopted;
+mod declared;
 mod laws;
-mod model;
+pub(in crate::plan) mod model;
+mod unmarked;
 
-use lifecycle::document::Ddl;
+use lifecycle::document::{Ddl, Extension};
 
 use super::*;
-use crate::world::facts::{Blind, Kind};
+use crate::world::facts::{Blind, Inside, Kind, Password};
 use model::{app, database, finished, spec, world};
 
 fn only(spec: &ServerSpec, world: &World) -> Plan<Step> {
@@ -95,7 +98,7 @@ fn what_another_fragment_owns_is_refused_with_the_way_to_move_it() {
     let text = refusal(&spec, &found);
     assert!(
         text.contains("belongs to fragment `before`")
-            && text.contains("UPDATE rollcall.owned SET fragment = 'base'"),
+            && text.contains("`postgres-init rebind DOCUMENTS --component database/registry`"),
         "{text}"
     );
 }
@@ -107,6 +110,14 @@ fn what_was_restored_cloned_or_made_anew_is_refused() {
         let mut found = finished(&spec);
         found.records[i].oid += 1000;
         assert!(refusal(&spec, &found).contains("not the one that was recorded"));
+
+        // A server made anew may give out the same oids.
+        let mut found = finished(&spec);
+        found.shared.system_identifier = Some("7".to_owned());
+        found.records[i].system_identifier = Some("6".to_owned());
+        assert!(refusal(&spec, &found).contains("recorded on the cluster 6, and this one is 7"));
+        found.records[i].system_identifier = None;
+        assert!(plan(&spec, &found).is_settled(), "what an older version recorded counts");
     }
 }
 
@@ -117,7 +128,7 @@ fn a_finished_database_that_vanished_is_not_made_empty_again() {
     found.shared.databases.clear();
     let text = refusal(&spec, &found);
     assert!(
-        text.contains("DELETE FROM rollcall.owned WHERE kind = 'database' AND name = 'registry'"),
+        text.contains("has vanished") && text.contains("rebind DOCUMENTS --component database/registry"),
         "{text}"
     );
 
@@ -186,6 +197,7 @@ fn drift_is_repaired_where_it_is_ours_and_told_where_it_is_not() {
     let mut found = finished(&spec);
     found.shared.roles[1].powers.insert("CREATEDB".to_owned());
     found.shared.roles[1].member_of.insert("pg_monitor".to_owned());
+    found.shared.roles[1].admin_of.insert("pg_read_all_data".to_owned());
     found.shared.roles[0].login = true;
     found.shared.databases[0].grants.insert("=CONNECT".to_owned());
     found.shared.databases[0].grants.insert("dba=CONNECT".to_owned());
@@ -200,7 +212,11 @@ fn drift_is_repaired_where_it_is_ours_and_told_where_it_is_not() {
         ]
     );
     let drift: Vec<String> = plan(&spec, &found).drift.into_iter().map(|note| note.text).collect();
-    assert!(drift[0].contains("member of `pg_monitor`") && drift[1].contains("dba=CONNECT"), "{drift:?}");
+    assert!(
+        drift[0].contains("member of `pg_monitor`") && drift[1].contains("`pg_read_all_data`, itself"),
+        "{drift:?}"
+    );
+    assert!(drift[2].contains("dba=CONNECT"), "{drift:?}");
 }
 
 #[test]
@@ -298,6 +314,24 @@ fn the_hash_is_over_what_is_made_and_not_over_where_secrets_are() {
     moved.app.password.key = "other".to_owned();
     assert_eq!(moved.hash(), database.hash());
     let mut wider = database.clone();
-    wider.extensions.push("unaccent".to_owned());
+    wider.extensions.push(Extension::new("unaccent"));
     assert_ne!(wider.hash(), database.hash());
+}
+
+#[test]
+fn what_a_fragment_of_another_namespace_asked_for_is_not_touched() {
+    let mut spec = spec(Ddl::AsOwner, &[]);
+    spec.roles = vec![model::reader(&[&spec.databases[0]])];
+    spec.namespaces.insert("base".to_owned(), "dev".to_owned());
+    let mut found = model::world();
+    found.delegated.insert("base".to_owned(), "dev".to_owned());
+    assert!(plan(&spec, &found).refusals.is_empty());
+    found.delegated.insert("base".to_owned(), "theirs".to_owned());
+    for found in [found.clone(), World { delegated: found.delegated.clone(), ..finished(&spec) }] {
+        let plan = plan(&spec, &found);
+        let touched: Vec<_> = plan.steps.iter().filter(|step| step.component != spec.component).collect();
+        assert!(touched.is_empty(), "{plan}");
+        assert_eq!(plan.refusals.len(), 2, "{plan}");
+        assert!(plan.refusals.iter().all(|note| note.text.contains("is of namespace theirs")), "{plan}");
+    }
 }

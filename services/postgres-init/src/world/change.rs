@@ -1,14 +1,18 @@
 //! Makes one change. The caller holds the lock and has decided.
 
-use postgres::Session;
-use sqlx::AssertSqlSafe;
+mod inside;
+mod statements;
+mod verifier;
 
-use super::facts::World;
+use postgres::Session;
+
+use super::facts::{Password, World};
+use super::hold::Hold;
 use super::{Error, PostgresTarget};
 use crate::ident::{Ident, Literal};
-use crate::plan::{Change, DEFAULTS, Step};
+use crate::plan::{Change, Step};
 use crate::scram;
-use crate::spec::{Login, ServerSpec};
+use crate::spec::ServerSpec;
 
 /// What no role of ours ever has.
 const POWERLESS: &str = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
@@ -27,13 +31,9 @@ struct Work<'a> {
 }
 
 impl PostgresTarget {
-    pub(super) async fn change(
-        &self,
-        spec: &ServerSpec,
-        world: &World,
-        session: &mut Session,
-        step: &Step,
-    ) -> Result<(), Error> {
+    pub(super) async fn change(&self, hold: &mut Hold<'_>, step: &Step) -> Result<(), Error> {
+        let Hold { spec, session, world, inside, .. } = hold;
+        let (spec, world) = (*spec, &*world);
         let mut work = Work { spec, world, step, session };
         match &step.change {
             // Made with the session itself.
@@ -44,6 +44,38 @@ impl PostgresTarget {
                 work.run(format!("GRANT CONNECT ON DATABASE rollcall TO {}", Ident::new(role)?)).await
             }
             Change::Owner { role } => work.make_owner(role).await,
+            Change::Group { role } => work.make_group(role).await,
+            Change::RoleLimit { role, limit } => {
+                work.run(format!("ALTER ROLE {} CONNECTION LIMIT {limit}", Ident::new(role)?)).await
+            }
+            Change::RoleSettings { role, database, settings } => {
+                let on = match database {
+                    Some(name) => format!("ROLE {} IN DATABASE {}", Ident::new(role)?, Ident::new(name)?),
+                    None => format!("ROLE {}", Ident::new(role)?),
+                };
+                work.run(statements::set(&on, settings)?).await
+            }
+            Change::DatabaseLimit { name, limit } => {
+                work.run(format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", Ident::new(name)?)).await
+            }
+            Change::DatabaseSettings { name, settings } => {
+                work.run(statements::set(&format!("DATABASE {}", Ident::new(name)?), settings)?).await
+            }
+            Change::Connect { role, name } => {
+                let (role, name) = (Ident::new(role)?, Ident::new(name)?);
+                work.run(format!("GRANT CONNECT ON DATABASE {name} TO {role}")).await
+            }
+            Change::Join { role, group } => {
+                // It reads as a member, and need not act as one.
+                let options =
+                    if work.world.shared.version < 160_000 { "" } else { " WITH INHERIT TRUE, SET FALSE" };
+                work.run(format!("GRANT {} TO {}{options}", Ident::new(group)?, Ident::new(role)?)).await
+            }
+            Change::Leave { role, group } => {
+                let left = work.leave(role, group).await?;
+                work.run(left).await
+            }
+            Change::FinishRole { role } => work.finish_role(role).await,
             Change::Attributes { role, set } => {
                 work.run(format!("ALTER ROLE {} {}", Ident::new(role)?, set.join(" "))).await
             }
@@ -57,39 +89,49 @@ impl PostgresTarget {
                 .await
             }
             // A lone statement: CREATE DATABASE refuses to be part of a transaction. Nobody may connect until it is sealed.
-            Change::Database { name } => {
-                let (name, owner) = (Ident::new(name)?, work.owner()?);
-                work.run(format!(
-                    "CREATE DATABASE {name} OWNER {owner} TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS false"
-                ))
-                .await
+            Change::Database { .. } => {
+                let Some(database) = spec.database(&step.component) else { return Ok(()) };
+                let made = statements::create_database(database, world.shared.version)?;
+                work.run(made).await
             }
             Change::Seal { name } => work.seal(name).await,
             Change::ActAsOwner { role, owner } => work.act_as_owner(role, owner).await,
             Change::NotAsOwner { role, owner } => {
-                let (role, owner, database) = (Ident::new(role)?, Ident::new(owner)?, work.database()?);
-                work.run(format!(
-                    "REVOKE {owner} FROM {role}; ALTER ROLE {role} IN DATABASE {database} RESET role"
-                ))
-                .await
+                let left = work.leave(role, owner).await?;
+                let (role, database) = (Ident::new(role)?, work.database()?);
+                work.run(format!("ALTER ROLE {role} IN DATABASE {database} RESET role; {left}")).await
             }
             Change::Admit { role, name } => {
                 let (role, name) = (Ident::new(role)?, Ident::new(name)?);
                 work.run(format!("GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {role}")).await
             }
             Change::Finish { name } => work.finish(name).await,
-            Change::ClosePublic { .. } | Change::Extension { .. } | Change::Privileges { .. } => {
-                self.change_inside(&work).await
+            Change::ClosePublic { .. }
+            | Change::Schema { .. }
+            | Change::Extension(_)
+            | Change::Update { .. }
+            | Change::Privileges { .. } => {
+                let Some(database) = spec.database(&step.component) else { return Ok(()) };
+                let inside = match inside {
+                    Some(inside) => inside,
+                    None => inside.insert(self.open(spec, &database.name).await?),
+                };
+                inside::change(inside, database, world, &step.change).await
             }
         }
     }
 
     /// Makes a role that logs in, with its record, in one transaction: it is never half-made.
     async fn make_login(&self, work: &mut Work<'_>, role: &str, kind: &str) -> Result<(), Error> {
-        let verifier = self.verifier(work.spec, role).await?;
         let name = Ident::new(role)?;
+        // Nobody can log in as one without a password; whoever asked for it sees to that.
+        let password = if work.world.passwords.get(role) == Some(&Password::Delegated) {
+            "NULL".to_owned()
+        } else {
+            Literal::new(&self.verifier(work.spec, role).await?)?.to_string()
+        };
         let statements = vec![
-            format!("CREATE ROLE {name} LOGIN {POWERLESS} PASSWORD {}", Literal::new(&verifier)?),
+            format!("CREATE ROLE {name} LOGIN {POWERLESS} PASSWORD {password}"),
             format!("COMMENT ON ROLE {name} IS {}", Literal::new(&work.mark())?),
             work.record(kind, role)?,
         ];
@@ -97,39 +139,14 @@ impl PostgresTarget {
     }
 
     async fn verifier(&self, spec: &ServerSpec, role: &str) -> Result<String, Error> {
-        let logins = spec.databases.iter().map(|database| &database.app).chain(&spec.observer);
-        let login: &Login = logins.into_iter().find(|login| login.role == role).ok_or_else(|| {
+        let mut logins = spec.logins().into_iter();
+        let (login, _) = logins.find(|(login, _)| login.role == role).ok_or_else(|| {
             Error::Refused(format!("no document says where the password of role `{role}` is"))
         })?;
         let value = self.password(&login.password).await?;
         scram::verifier(value.expose_text().unwrap_or_default()).map_err(|why| {
             Error::Refused(format!("{} key `{}` {why}", login.password.secret, login.password.key))
         })
-    }
-
-    /// What is changed inside a database, over a connection to it; the lock stays with the other one.
-    async fn change_inside(&self, work: &Work<'_>) -> Result<(), Error> {
-        let Some(database) = work.spec.database(&work.step.component) else { return Ok(()) };
-        let mut inside = self.open(work.spec, &database.name).await?;
-        match &work.step.change {
-            Change::ClosePublic { owner } => {
-                let owner = Ident::new(owner)?;
-                inside
-                    .execute(format!(
-                        "REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT USAGE, CREATE ON SCHEMA public TO {owner}"
-                    ))
-                    .await?;
-            }
-            Change::Extension { name } => {
-                let name = Ident::new(name)?;
-                inside.execute("SET search_path = public").await?;
-                inside.execute(format!("CREATE EXTENSION IF NOT EXISTS {name} CASCADE")).await?;
-            }
-            Change::Privileges { role, owner } => privileges(&mut inside, role, owner).await?,
-            _ => {}
-        }
-        inside.close().await;
-        Ok(())
     }
 }
 
@@ -149,6 +166,16 @@ impl Work<'_> {
             self.session.execute(statement).await?;
         }
         Ok(self.session.execute("COMMIT").await?)
+    }
+
+    /// Makes a group that nobody logs in as, with its record, in one transaction.
+    async fn make_group(&mut self, role: &str) -> Result<(), Error> {
+        let (name, mark, record) = (Ident::new(role)?, self.mark(), self.record("role", role)?);
+        self.run(format!(
+            "CREATE ROLE {name} NOLOGIN {POWERLESS}; COMMENT ON ROLE {name} IS {}; {record}",
+            Literal::new(&mark)?
+        ))
+        .await
     }
 
     /// Makes a role that owns, with its record, in one transaction.
@@ -171,11 +198,39 @@ impl Work<'_> {
     async fn seal(&mut self, database: &str) -> Result<(), Error> {
         let name = Ident::new(database)?;
         let (mark, record) = (self.mark(), self.record("database", database)?);
+        // What was adopted keeps the comment that somebody gave it.
+        let adopted = self.world.database_record(database).is_some_and(|record| record.adopted.is_some());
+        let comment = if adopted {
+            String::new()
+        } else {
+            format!("COMMENT ON DATABASE {name} IS {}; ", Literal::new(&mark)?)
+        };
         self.run(format!(
-            "REVOKE ALL ON DATABASE {name} FROM PUBLIC; COMMENT ON DATABASE {name} IS {}; {record}; ALTER DATABASE {name} ALLOW_CONNECTIONS true",
-            Literal::new(&mark)?
+            "REVOKE ALL ON DATABASE {name} FROM PUBLIC; {comment}{record}; ALTER DATABASE {name} ALLOW_CONNECTIONS true"
         ))
         .await
+    }
+
+    /// What ends that a role is a member of a group. Since version 16 each who granted it did so apart from the others.
+    async fn leave(&mut self, role: &str, group: &str) -> Result<String, Error> {
+        let revoke = format!("REVOKE {} FROM {}", Ident::new(group)?, Ident::new(role)?);
+        if self.world.shared.version < 160_000 {
+            return Ok(revoke);
+        }
+        let grantors: Vec<String> = {
+            let (connection, within) = self.session.parts();
+            let query = sqlx::query_scalar(
+                "SELECT r.rolname::text FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.grantor \
+                 WHERE m.roleid = (SELECT oid FROM pg_roles WHERE rolname = $1) \
+                 AND m.member = (SELECT oid FROM pg_roles WHERE rolname = $2)",
+            );
+            within.judge(query.bind(group).bind(role).fetch_all(connection)).await?
+        };
+        let each: Result<Vec<String>, Error> = grantors
+            .iter()
+            .map(|grantor| Ok(format!("{revoke} GRANTED BY {}", Ident::new(grantor)?)))
+            .collect();
+        Ok(each?.join("; "))
     }
 
     async fn act_as_owner(&mut self, role: &str, owner: &str) -> Result<(), Error> {
@@ -202,8 +257,16 @@ impl Work<'_> {
         .await
     }
 
-    fn owner(&self) -> Result<Ident, Error> {
-        Ok(Ident::new(self.spec.database(&self.step.component).map_or("", |database| &database.owner))?)
+    async fn finish_role(&mut self, role: &str) -> Result<(), Error> {
+        let Some(spec) = self.spec.role(&self.step.component) else { return Ok(()) };
+        let (hash, role) = (spec.hash(), Literal::new(role)?);
+        self.run(format!(
+            "UPDATE rollcall.owned SET spec_hash = {}, login = {role}, finished_at = now() \
+             WHERE kind = 'role' AND name = {role} AND environment_uid = {}",
+            Literal::new(&hash)?,
+            Literal::new(&self.spec.environment.uid.to_string())?,
+        ))
+        .await
     }
 
     fn database(&self) -> Result<Ident, Error> {
@@ -211,7 +274,7 @@ impl Work<'_> {
     }
 
     fn fragment(&self) -> &str {
-        self.spec.database(&self.step.component).map_or(&self.spec.fragment, |database| &database.fragment)
+        self.spec.fragment_of(&self.step.component)
     }
 
     /// The comment on what we make: a hint for people, never believed.
@@ -237,41 +300,25 @@ impl Work<'_> {
             format!("(SELECT oid FROM pg_roles WHERE rolname = {name})")
         };
         Ok(format!(
-            "INSERT INTO rollcall.owned AS o (kind, name, environment_uid, environment_name, fragment, component, oid) \
-             VALUES ({}, {name}, {}, {}, {}, {}, {oid}) ON CONFLICT (kind, name) DO UPDATE SET oid = excluded.oid, \
-             environment_name = excluded.environment_name, component = excluded.component \
+            "INSERT INTO rollcall.owned AS o (kind, name, environment_uid, environment_name, fragment, component, oid, \
+             system_identifier) VALUES ({}, {name}, {}, {}, {}, {}, {oid}, {}) ON CONFLICT (kind, name) DO UPDATE SET \
+             oid = excluded.oid, environment_name = excluded.environment_name, component = excluded.component, \
+             system_identifier = excluded.system_identifier \
              WHERE o.environment_uid = excluded.environment_uid AND o.fragment = excluded.fragment",
             Literal::new(kind)?,
             Literal::new(&uid)?,
             Literal::new(&environment.name)?,
             Literal::new(self.fragment())?,
             Literal::new(&component)?,
+            optional(self.world.shared.system_identifier.as_deref())?,
         ))
     }
 }
 
-/// What the owner makes from now on, and what it has made.
-async fn privileges(inside: &mut Session, role: &str, owner: &str) -> Result<(), Error> {
-    let (name, owned_by) = (Ident::new(role)?, Ident::new(owner)?);
-    let existing: Vec<String> = {
-        let (connection, within) = inside.parts();
-        let query = sqlx::query_scalar(AssertSqlSafe(EXISTING)).bind(owner).bind(name.to_string());
-        within.judge(query.fetch_all(connection)).await?
-    };
-    let defaults = DEFAULTS.iter().map(|(_, objects, privileges)| {
-        format!("ALTER DEFAULT PRIVILEGES FOR ROLE {owned_by} GRANT {privileges} ON {objects} TO {name}")
-    });
-    inside.execute(defaults.chain(existing).collect::<Vec<_>>().join("; ")).await?;
-    Ok(())
+/// A text literal, or NULL.
+pub(super) fn optional(text: Option<&str>) -> Result<String, Error> {
+    Ok(match text {
+        Some(text) => Literal::new(text)?.to_string(),
+        None => "NULL".to_owned(),
+    })
 }
-
-/// Grants on what exists. $1 the owner, $2 the login role, quoted.
-const EXISTING: &str = "
-SELECT format('GRANT USAGE ON SCHEMA %I TO %s', n.nspname, $2) FROM pg_namespace n
-WHERE n.nspname = 'public' OR n.nspowner = (SELECT oid FROM pg_roles WHERE rolname = $1)
-UNION ALL
-SELECT format(CASE c.relkind WHEN 'S' THEN 'GRANT USAGE, SELECT, UPDATE ON SEQUENCE %I.%I TO %s'
-                             ELSE 'GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE %I.%I TO %s' END, n.nspname, c.relname, $2)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relowner = (SELECT oid FROM pg_roles WHERE rolname = $1)
-  AND n.nspname NOT LIKE 'pg\\_%'";

@@ -4,13 +4,16 @@ use chassis::converge::Fault;
 use futures_util::stream::{self, StreamExt};
 use postgres::{ErrorKind, REGISTRY, Session};
 use serde::de::DeserializeOwned;
+use sqlx::AssertSqlSafe;
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 
-use super::facts::{Blind, Inside, Record, Registry, Shared, World};
-use super::questions::{INSIDE, RECORDS, SHARED};
-use super::{Error, PostgresTarget, TRIES, registry};
+use super::facts::{Blind, HbaRule, Inside, Record, Registry, Shared, World};
+use super::passwords::Verifiers;
+use super::questions::{self, HBA, INSIDE, READS_HBA, RECORDS, VERIFIERS};
+use super::{Error, PostgresTarget, TRIES, delegated, registry};
 use crate::plan;
-use crate::spec::{DatabaseSpec, ServerSpec};
+use crate::spec::{DatabaseSpec, Rights, ServerSpec};
 
 /// How many databases are looked into at once.
 pub(super) const AT_ONCE: usize = 8;
@@ -68,16 +71,27 @@ impl PostgresTarget {
         session: &mut Session,
         depth: Depth,
     ) -> Result<World, Error> {
-        let system_identifier = system_identifier(session).await?;
         // One snapshot: a thing and its record, made in one transaction, are seen together or not at all.
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
         let mut world = World::default();
+        let (shared, state, identifies) = shared(spec, session).await?;
+        world.shared = shared;
         if session.place().database == REGISTRY {
-            world.registry = registry::state(session).await?;
+            world.registry = state;
         }
-        world.shared = Shared { system_identifier, ..shared(spec, session).await? };
-        if matches!(world.registry, Registry::Ready | Registry::Open) {
-            world.records = records(spec, session).await?;
+        let recorded = match world.registry {
+            Registry::Ready | Registry::Open => true,
+            // Its table may be there without the rest.
+            Registry::Unfinished => registry::has_records(session).await?,
+            Registry::Missing | Registry::Foreign(_) => false,
+        };
+        let whole = matches!(world.registry, Registry::Ready | Registry::Open);
+        let rest = Rest { recorded, delegated: whole, identifies, verifiers: world.shared.reads_verifiers };
+        let (records, delegated, system_identifier, verifiers) = rest.ask(spec, session).await?;
+        (world.records, world.delegated, world.shared.system_identifier) =
+            (records, delegated, system_identifier);
+        if recorded && !whole {
+            world.delegated = delegated::namespaces(spec, session).await?;
         }
         session.execute("COMMIT").await?;
         if world.shared.recovering {
@@ -86,7 +100,7 @@ impl PostgresTarget {
                 postgres::Error::new(ErrorKind::Recovering, place, "the server is in recovery").into()
             );
         }
-        world.passwords = self.passwords(spec, &world, session).await?;
+        world.passwords = self.passwords(spec, &world, verifiers).await?;
         if depth == Depth::Inside {
             let wanted: Vec<DatabaseSpec> = spec
                 .databases
@@ -94,8 +108,9 @@ impl PostgresTarget {
                 .filter(|database| plan::needs_look(spec, database, &world))
                 .cloned()
                 .collect();
+            let shared = &world;
             let looks = stream::iter(wanted).map(|database| async move {
-                let seen = self.look_into(spec, &database).await;
+                let seen = self.look_into(spec, &database, shared).await;
                 let blind = |error: Error| Blind {
                     why: chassis::exit::chain(&error),
                     transient: error.is_transient(),
@@ -107,35 +122,89 @@ impl PostgresTarget {
         Ok(world)
     }
 
-    async fn look_into(&self, spec: &ServerSpec, database: &DatabaseSpec) -> Result<Inside, Error> {
+    async fn look_into(
+        &self,
+        spec: &ServerSpec,
+        database: &DatabaseSpec,
+        world: &World,
+    ) -> Result<Inside, Error> {
         let mut session = self.open(spec, &database.name).await?;
         let (connection, within) = session.parts();
+        let (makers, grants) = (plan::makers(database, world), database.grants());
+        let grantees: Vec<&str> = grants.iter().map(|(grantee, _)| grantee.as_str()).collect();
         let query = sqlx::query_scalar::<_, String>(INSIDE)
-            .bind(&database.extensions)
+            .bind(database.schemas.keys().collect::<Vec<_>>())
+            .bind(makers)
+            .bind(wanted_rights(&grants))
             .bind(&database.owner)
-            .bind(&database.app.role);
+            .bind(grantees);
         let inside = within.judge(query.fetch_one(connection)).await?;
         session.close().await;
         parse("the inside of a database", &inside)
     }
 }
 
-async fn shared(spec: &ServerSpec, session: &mut Session) -> Result<Shared, Error> {
+/// What all databases share, how database `rollcall` stands as seen from inside it, and whether the cluster's identifier may be read.
+async fn shared(spec: &ServerSpec, session: &mut Session) -> Result<(Shared, Registry, bool), Error> {
     let mut databases = vec![REGISTRY.to_owned()];
-    let mut roles: Vec<String> = spec.observer.iter().map(|observer| observer.role.clone()).collect();
-    let mut extensions = Vec::new();
-    for database in &spec.databases {
-        databases.push(database.name.clone());
-        roles.extend([database.owner.clone(), database.app.role.clone()]);
-        extensions.extend(database.extensions.iter().cloned());
+    databases.extend(spec.databases.iter().map(|database| database.name.clone()));
+    let mut roles = names(spec);
+    roles.extend(spec.databases.iter().flat_map(|database| database.connect_also.iter().cloned()));
+    roles.extend(spec.roles.iter().flat_map(|role| role.reads.iter().map(|read| read.group.clone())));
+    let extensions = spec.databases.iter().flat_map(|database| &database.extensions);
+    let extensions: Vec<String> = extensions.map(|extension| extension.name.clone()).collect();
+    let settings: Vec<String> = spec.settings().into_iter().collect();
+    let replicates = spec.replicates();
+    let (connection, within) = session.parts();
+    let question = questions::shared(connection.server_version_num().unwrap_or_default());
+    // Nothing of database `rollcall` is read before it is known to be ours: what is somebody else's may be made to be read.
+    let question = format!(
+        "SELECT ({question}), s.*, has_function_privilege('pg_control_system()', 'EXECUTE') FROM ({}) AS s(why, complete, closed)",
+        registry::STATE
+    );
+    let query = sqlx::query_as::<_, (String, Option<String>, bool, bool, bool)>(AssertSqlSafe(question))
+        .bind(databases)
+        .bind(roles)
+        .bind(extensions)
+        .bind(settings)
+        .bind(replicates);
+    let (seen, why, complete, closed, identifies) = within.judge(query.fetch_one(connection)).await?;
+    let mut shared: Shared = parse("itself", &seen)?;
+    if let Some(reach) = &mut shared.reach {
+        reach.hba = hba(session).await?;
+    }
+    Ok((shared, registry::stands(why, complete, closed), identifies))
+}
+
+/// The lines of `pg_hba.conf` about replication, where they may be read: mostly only superusers may.
+async fn hba(session: &mut Session) -> Result<Option<Vec<HbaRule>>, Error> {
+    let (connection, within) = session.parts();
+    if !within.judge(sqlx::query_scalar::<_, bool>(READS_HBA).fetch_one(connection)).await? {
+        return Ok(None);
     }
     let (connection, within) = session.parts();
-    let query = sqlx::query_scalar::<_, String>(SHARED).bind(databases).bind(roles).bind(extensions);
-    parse("itself", &within.judge(query.fetch_one(connection)).await?)
+    let rules = within.judge(sqlx::query_scalar::<_, String>(HBA).fetch_one(connection)).await?;
+    parse("pg_hba.conf", &rules).map(Some)
+}
+
+/// The roles that are to be made.
+fn names(spec: &ServerSpec) -> Vec<String> {
+    let observer = spec.observer.iter().map(|observer| observer.role.as_str());
+    let of_databases = spec.databases.iter().flat_map(DatabaseSpec::roles);
+    let readers = spec.roles.iter().map(|role| role.login.role.as_str());
+    observer.chain(of_databases).chain(readers).map(str::to_owned).collect()
+}
+
+/// Wanted rights as the questions take them.
+pub(super) fn wanted_rights(grants: &[(String, &'static Rights)]) -> String {
+    let rights = plan::each_right(grants).into_iter().map(|(grantee, kind, privilege)| {
+        serde_json::json!({"grantee": grantee, "kind": kind, "privilege": privilege})
+    });
+    serde_json::Value::Array(rights.collect()).to_string()
 }
 
 /// What identifies the cluster; managed services may keep it to themselves.
-async fn system_identifier(session: &mut Session) -> Result<Option<String>, Error> {
+pub(super) async fn system_identifier(session: &mut Session) -> Result<Option<String>, Error> {
     let (connection, within) = session.parts();
     let query = sqlx::query_scalar("SELECT system_identifier::text FROM pg_control_system()");
     match within.judge(query.fetch_one(connection)).await {
@@ -145,17 +214,58 @@ async fn system_identifier(session: &mut Session) -> Result<Option<String>, Erro
     }
 }
 
-async fn records(spec: &ServerSpec, session: &mut Session) -> Result<Vec<Record>, Error> {
-    let databases: Vec<String> = spec.databases.iter().map(|database| database.name.clone()).collect();
-    let mut roles: Vec<String> = spec.observer.iter().map(|observer| observer.role.clone()).collect();
-    roles.extend(
-        spec.databases.iter().flat_map(|database| [database.owner.clone(), database.app.role.clone()]),
-    );
-    let (connection, within) = session.parts();
-    let query = sqlx::query_scalar::<_, String>(RECORDS).bind(databases).bind(roles);
-    parse("ownership", &within.judge(query.fetch_one(connection)).await?)
+/// What is asked once it is known that it may be.
+#[allow(clippy::struct_excessive_bools, reason = "each is a question that is asked or not")]
+struct Rest {
+    /// The records.
+    recorded: bool,
+    /// The fragments that asked for what they declare.
+    delegated: bool,
+    /// The cluster's identifier.
+    identifies: bool,
+    /// The verifiers of the roles that log in.
+    verifiers: bool,
 }
 
-fn parse<T: DeserializeOwned>(what: &'static str, json: &str) -> Result<T, Error> {
+impl Rest {
+    async fn ask(
+        self,
+        spec: &ServerSpec,
+        session: &mut Session,
+    ) -> Result<(Vec<Record>, BTreeMap<String, String>, Option<String>, Verifiers), Error> {
+        let (databases, mut roles, mut logins) = (spec.databases.iter(), names(spec), Vec::new());
+        roles.extend(spec.roles.iter().flat_map(|role| role.reads.iter().map(|read| read.group.clone())));
+        logins.extend(spec.logins().into_iter().map(|(login, _)| login.role));
+        let asked = |whether: bool, question: &'static str| if whether { question } else { "NULL" };
+        let question = format!(
+            "WITH asked AS (SELECT $1::text[], $2::text[], $3::bool, $4::text[], $5::text) SELECT ({}), ({}), ({}), ({})",
+            asked(self.recorded, RECORDS),
+            asked(self.delegated, delegated::AGREED),
+            asked(self.identifies, "SELECT system_identifier::text FROM pg_control_system()"),
+            asked(self.verifiers, VERIFIERS),
+        );
+        let (connection, within) = session.parts();
+        let query = sqlx::query_as::<_, (Option<String>, Option<String>, Option<String>, Option<String>)>(
+            AssertSqlSafe(question),
+        )
+        .bind(databases.map(|database| database.name.clone()).collect::<Vec<_>>())
+        .bind(roles)
+        .bind(spec.replicates())
+        .bind(logins)
+        .bind(spec.environment.uid.to_string());
+        let (records, delegated, identifier, verifiers) = within.judge(query.fetch_one(connection)).await?;
+        let records = records.map(|text| parse("ownership", &text)).transpose()?;
+        let verifiers = verifiers.map(|text| parse("passwords", &text)).transpose()?;
+        let delegated = delegated.map(|text| parse("delegation", &text)).transpose()?;
+        Ok((
+            records.unwrap_or_default(),
+            delegated.unwrap_or_default(),
+            identifier,
+            verifiers.unwrap_or_default(),
+        ))
+    }
+}
+
+pub(super) fn parse<T: DeserializeOwned>(what: &'static str, json: &str) -> Result<T, Error> {
     serde_json::from_str(json).map_err(|error| Error::Facts { what, said: error.to_string() })
 }

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use chassis::SecretValue;
 use chassis::converge::Fault;
 use futures_util::stream::{self, StreamExt};
-use postgres::{ErrorKind, REGISTRY, Server, Session};
+use postgres::{ErrorKind, Server, Session};
 
 use super::facts::{Password, World};
 use super::look::AT_ONCE;
 use super::{CONNECT, Error, PostgresTarget};
-use crate::scram;
 use crate::spec::ServerSpec;
+use crate::{plan, scram};
+
+/// The verifiers of roles, where they may be read; of a role that has no password there is none.
+pub(super) type Verifiers = BTreeMap<String, Option<String>>;
 
 impl PostgresTarget {
     /// How the passwords of all roles that log in stand. They are read anew each time and not kept.
@@ -19,13 +22,17 @@ impl PostgresTarget {
         &self,
         spec: &ServerSpec,
         world: &World,
-        session: &mut Session,
+        mut verifiers: Verifiers,
     ) -> Result<BTreeMap<String, Password>, Error> {
-        let apps = spec.databases.iter().map(|database| (&database.app, database.name.as_str()));
-        let logins = spec.observer.iter().map(|observer| (observer, REGISTRY)).chain(apps);
-        let mut found = BTreeMap::new();
+        let left = |role: &str| {
+            spec.databases
+                .iter()
+                .any(|database| database.app.role == role && plan::leaves(spec, database, world))
+        };
+        let mut found: BTreeMap<String, Password> =
+            spec.delegated_logins().into_iter().map(|(role, _)| (role, Password::Delegated)).collect();
         let mut compare: Vec<Asked> = Vec::new();
-        for (login, database) in logins {
+        for (login, database) in spec.logins() {
             let password = match self.password(&login.password).await {
                 Err(error) if error.is_transient() => Err(Password::Pending(error.to_string())),
                 Err(error) => Err(Password::Unfit(error.to_string())),
@@ -34,8 +41,8 @@ impl PostgresTarget {
                         "{} key `{}` {why}",
                         login.password.secret, login.password.key
                     ))),
-                    // Only what carries our own mark is compared: of others nothing is tried.
-                    Ok(()) if is_ours(spec, world, &login.role) => Ok(value),
+                    // Only what carries our own mark, or what a report is asked of, is compared: of others nothing is tried.
+                    Ok(()) if left(&login.role) || is_ours(spec, world, &login.role) => Ok(value),
                     Ok(()) => Err(Password::Given),
                 },
             };
@@ -49,7 +56,6 @@ impl PostgresTarget {
 
         let mut rest = Vec::new();
         if world.shared.reads_verifiers && !compare.is_empty() {
-            let mut verifiers = verifiers(&compare, session).await?;
             for asked in compare {
                 let stored = verifiers.remove(&asked.role).flatten();
                 let text = asked.value.expose_text().unwrap_or_default();
@@ -106,16 +112,4 @@ async fn log_in(server: &Server, asked: &Asked) -> Password {
             _ => Password::Unseen(error.to_string()),
         },
     }
-}
-
-async fn verifiers(
-    compare: &[Asked],
-    session: &mut Session,
-) -> Result<BTreeMap<String, Option<String>>, Error> {
-    let names: Vec<String> = compare.iter().map(|asked| asked.role.clone()).collect();
-    let (connection, within) = session.parts();
-    let query = sqlx::query_as::<_, (String, Option<String>)>(
-        "SELECT rolname::text, rolpassword FROM pg_authid WHERE rolname = ANY($1)",
-    );
-    Ok(within.judge(query.bind(names).fetch_all(connection)).await?.into_iter().collect())
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use chassis::backoff::Backoff;
+use lifecycle::Component;
 use postgres::{ErrorKind, REGISTRY, Session};
 use sqlx::AssertSqlSafe;
 use tokio::time::Instant;
 
 use super::facts::Registry;
-use super::{Error, PostgresTarget};
+use super::{Error, PostgresTarget, delegated, history, ledger};
 use crate::spec::ServerSpec;
 
 /// How long somebody else's lock is waited for.
@@ -24,13 +25,26 @@ pub(super) enum Key<'a> {
     Server,
     /// One database with its roles.
     Database(&'a str),
+    /// A role that reads several databases.
+    Role(&'a str),
 }
 
-impl Key<'_> {
+impl<'a> Key<'a> {
+    /// What is locked while a component is changed.
+    pub(super) fn of(spec: &'a ServerSpec, component: &Component) -> Key<'a> {
+        match (spec.database(component), spec.role(component)) {
+            (Some(database), _) => Key::Database(&database.name),
+            (None, Some(role)) => Key::Role(&role.login.role),
+            (None, None) => Key::Server,
+        }
+    }
+
     fn parts(self) -> (i32, String) {
         match self {
             Key::Server => (SERVER, String::new()),
             Key::Database(name) => (DATABASE, name.to_owned()),
+            // Names of databases hold no slash.
+            Key::Role(name) => (DATABASE, format!("role/{name}")),
         }
     }
 
@@ -38,6 +52,7 @@ impl Key<'_> {
         match self {
             Key::Server => format!("database `{REGISTRY}`"),
             Key::Database(name) => format!("database `{name}`"),
+            Key::Role(name) => format!("role `{name}`"),
         }
     }
 }
@@ -72,25 +87,41 @@ pub(super) async fn state(session: &mut Session) -> Result<Registry, Error> {
     let (connection, within) = session.parts();
     let (foreign, complete, closed): (Option<String>, bool, bool) =
         within.judge(sqlx::query_as(STATE).fetch_one(connection)).await?;
-    Ok(match (foreign, complete, closed) {
+    Ok(stands(foreign, complete, closed))
+}
+
+/// What [`STATE`] answers, in one word.
+pub(super) fn stands(foreign: Option<String>, complete: bool, closed: bool) -> Registry {
+    match (foreign, complete, closed) {
         (Some(why), ..) => Registry::Foreign(why),
         (None, true, true) => Registry::Ready,
         (None, true, false) => Registry::Open,
         (None, false, _) => Registry::Unfinished,
-    })
+    }
 }
 
-const STATE: &str = "
+/// Whether there is a table of records, seen from inside database `rollcall`.
+pub(super) async fn has_records(session: &mut Session) -> Result<bool, Error> {
+    let (connection, within) = session.parts();
+    let asked = sqlx::query_scalar("SELECT to_regclass('rollcall.owned') IS NOT NULL");
+    Ok(within.judge(asked.fetch_one(connection)).await?)
+}
+
+/// Asks catalogs only: why it is somebody else's, whether it is complete, whether it is closed to everybody else.
+pub(super) const STATE: &str = "
 SELECT CASE
          WHEN NOT trusted THEN 'it belongs to role ' || quote_ident(owner)
          WHEN owned IS NOT NULL AND owned_by <> datdba THEN 'its table of records belongs to somebody else'
          WHEN owned IS NULL AND strangers > 0 THEN 'it holds other things'
        END,
-       owned IS NOT NULL AND to_regclass('rollcall.mine') IS NOT NULL, closed
+       owned IS NOT NULL AND shaped AND to_regclass('rollcall.mine') IS NOT NULL AND to_regclass('rollcall.done') IS NOT NULL
+         AND to_regclass('rollcall.history') IS NOT NULL AND to_regclass('rollcall.delegated') IS NOT NULL, closed
 FROM (
   SELECT d.datdba, o.rolname AS owner, o.rolsuper OR o.rolname = current_user AS trusted,
          to_regclass('rollcall.owned') AS owned,
          (SELECT c.relowner FROM pg_class c WHERE c.oid = to_regclass('rollcall.owned')) AS owned_by,
+         4 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = to_regclass('rollcall.owned') AND NOT a.attisdropped
+               AND a.attname IN ('system_identifier', 'adopted_at', 'converged', 'leaving_since')) AS shaped,
          (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
            WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg\\_%') AS strangers,
          NOT EXISTS (SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a WHERE a.grantee = 0) AS closed
@@ -98,7 +129,7 @@ FROM (
   WHERE d.datname = current_database()
 ) facts";
 
-/// The tables and the view. `mine` shows an observer what belongs to its own environment.
+/// The tables and the view. Columns are only ever added, with defaults: older versions work beside. `mine` shows an observer what belongs to its own environment.
 const SETUP: &str = "
 REVOKE ALL ON DATABASE rollcall FROM PUBLIC;
 CREATE SCHEMA IF NOT EXISTS rollcall;
@@ -116,6 +147,10 @@ CREATE TABLE IF NOT EXISTS rollcall.owned (
   finished_at timestamptz,
   PRIMARY KEY (kind, name)
 );
+ALTER TABLE rollcall.owned ADD COLUMN IF NOT EXISTS system_identifier text,
+  ADD COLUMN IF NOT EXISTS adopted_at timestamptz,
+  ADD COLUMN IF NOT EXISTS converged text[] NOT NULL DEFAULT '{}',
+  ADD COLUMN IF NOT EXISTS leaving_since timestamptz;
 CREATE OR REPLACE VIEW rollcall.mine WITH (security_barrier) AS
   SELECT kind, name, fragment, component, oid, login, spec_hash, created_at, finished_at FROM rollcall.owned
   WHERE environment_uid IN (SELECT o.environment_uid FROM rollcall.owned o WHERE o.kind = 'observer' AND o.name = current_user);
@@ -138,7 +173,7 @@ END $$;
 
 impl PostgresTarget {
     /// A session in database `rollcall`, which is made where it is missing.
-    pub(super) async fn registry(&self, spec: &ServerSpec) -> Result<Session, Error> {
+    pub(crate) async fn registry(&self, spec: &ServerSpec) -> Result<Session, Error> {
         let mut session = match self.session(spec).await {
             Err(Error::Postgres(error))
                 if matches!(error.kind, ErrorKind::NoDatabase | ErrorKind::Closed) =>
@@ -163,7 +198,10 @@ impl PostgresTarget {
                 let asked = sqlx::query_scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user");
                 within.judge(asked.fetch_one(connection)).await?
             };
-            session.execute(format!("{SETUP}{}", if superuser { SETUP_AS_SUPERUSER } else { "" })).await?;
+            let closing = if superuser { SETUP_AS_SUPERUSER } else { "" };
+            session
+                .execute(format!("{SETUP}{}{}{}{closing}", ledger::SETUP, history::SETUP, delegated::SETUP))
+                .await?;
         }
         unlock(&mut session, Key::Server).await?;
         Ok(session)

@@ -7,6 +7,8 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+pub mod bench;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -15,10 +17,10 @@ use chassis::SecretValue;
 use chassis::converge::{Plan, Reconcile, Standing, Told, converge};
 use chassis::secret::SecretStore;
 use lifecycle::Component;
-use lifecycle::document::{Document, Environment, Source, TlsMode};
-use postgres::{Server, Session};
+use lifecycle::document::{Document, Environment, Source};
+use postgres::{Encryption, Server, Session};
 use postgres_init::{PostgresTarget, ServerSpec, Step, targets};
-use sandbox::{Options, PostgresOptions, Sandbox, Supervisor};
+use sandbox::{Options, PgBouncer, PgBouncerOptions, PostgresOptions, Sandbox, Supervisor};
 use serde_json::{Value, json};
 
 const READY: Duration = Duration::from_mins(1);
@@ -74,7 +76,7 @@ impl World {
             component: "postgres/main".parse().expect("a component"),
             host: "127.0.0.1".to_owned(),
             port: self.server.port(),
-            tls: TlsMode::Disable,
+            tls: Encryption::Disable,
             ca: None,
         }
     }
@@ -92,6 +94,30 @@ impl World {
     ) -> Result<Session, postgres::Error> {
         let password = SecretValue::new(password);
         Session::open(&self.at(), role, Some(&password), database, "test", Duration::from_secs(5)).await
+    }
+
+    /// Sees to it that there is a `psql` to be started.
+    pub async fn has_psql(&self) {
+        let ran = self.sandbox.psql(&self.server, self.secrets.path(), &["-c", "SELECT 1"]).await;
+        ran.expect("psql can be had");
+    }
+
+    /// A PgBouncer before the server, which knows the superuser and these besides.
+    pub async fn pgbouncer(
+        &self,
+        mode: &'static str,
+        users: &[(&str, &str)],
+        settings: &[(&str, &str)],
+    ) -> PgBouncer {
+        let owned = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        // A login that failed makes the next ones wait, 15 seconds unless told otherwise.
+        let settings = [&[("server_login_retry", "1")], settings].concat();
+        let options = PgBouncerOptions { mode, users: owned(users), settings: owned(&settings) };
+        let pooler = self.sandbox.pgbouncer(&self.server, options).await.expect("a pooler starts");
+        pooler.ready(READY).await.expect("it is ready");
+        pooler
     }
 
     /// Runs statements as the superuser.
@@ -151,6 +177,24 @@ impl World {
         })
     }
 
+    /// From now on a managed service's administrator provisions: CREATEROLE and CREATEDB, and no superuser.
+    pub async fn managed(&self, document: &mut Value) {
+        self.run("postgres", "CREATE ROLE managed LOGIN CREATEROLE CREATEDB PASSWORD 'managed-secret'").await;
+        self.secret("pg", "managed-secret");
+        document["postgres"]["main"]["admin"]["user"] = "managed".into();
+    }
+
+    /// Two runs, after which all must be ready: what waits for something of the first is made in the second.
+    pub async fn settle_twice(&self, document: &Value) {
+        self.converge(document).await;
+        self.settle(document).await;
+    }
+
+    /// What is said of a plan, line by line.
+    pub async fn told(&self, document: &Value) -> String {
+        self.plan(document).await.to_string()
+    }
+
     pub fn target(&self, document: &Value) -> (PostgresTarget, ServerSpec) {
         let (_, target, spec) = targets(&environment(document), &self.store()).pop().expect("one server");
         (target, spec)
@@ -194,11 +238,18 @@ pub struct Db {
     pub secret: String,
     pub as_owner: bool,
     pub extensions: Vec<String>,
+    pub more: Value,
 }
 
 impl Db {
     pub fn new(name: &str) -> Db {
-        Db { name: name.to_owned(), secret: format!("{name}-db"), as_owner: true, extensions: Vec::new() }
+        Db {
+            name: name.to_owned(),
+            secret: format!("{name}-db"),
+            as_owner: true,
+            extensions: Vec::new(),
+            more: json!({}),
+        }
     }
 
     pub fn extension(mut self, name: &str) -> Db {
@@ -210,14 +261,32 @@ impl Db {
         Db { as_owner: false, ..self }
     }
 
+    /// Says more of it, in the words of documents.
+    pub fn with(self, more: Value) -> Db {
+        Db { more, ..self }
+    }
+
     fn part(&self) -> Value {
-        json!({
+        let mut part = json!({
             "server": "main", "extensions": self.extensions,
             "roles": {"app": {
                 "name": format!("{}_user", self.name), "password": {"secret": self.secret, "key": "password"},
                 "ddl": if self.as_owner { "as-owner" } else { "none" }
             }}
-        })
+        });
+        merge(&mut part, &self.more);
+        part
+    }
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more.clone(),
     }
 }
 

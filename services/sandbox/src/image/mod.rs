@@ -225,12 +225,19 @@ mod tests {
         let says = |line: &str| assert!(DOCKERFILE.contains(line), "the Dockerfile does not say {line}");
         says(&format!("\nUSER {}\n", image.user));
         says(&format!("\nENTRYPOINT {}\n", serde_json::to_string(&image.entrypoint).expect("JSON")));
-        says("FROM gcr.io/distroless/cc-debian12:nonroot");
+        says("\nARG BASE=gcr.io/distroless/cc-debian12:nonroot\n");
+        says("\nFROM ${BASE}\n");
         for (key, value) in &image.labels {
             let value = if value == "test" { "${BIN}" } else { value };
             says(&format!("{key}=\"{value}\""));
         }
-        assert_eq!(DOCKERFILE.matches("org.opencontainers.image.").count(), image.labels.len());
+        // What only those know who publish.
+        let published = ["version", "revision", "source"];
+        for label in published {
+            says(&format!("org.opencontainers.image.{label}=\"${{{}}}\"", label.to_uppercase()));
+        }
+        let labels = DOCKERFILE.matches("org.opencontainers.image.").count();
+        assert_eq!(labels, image.labels.len() + published.len());
         assert_eq!(image.layers.len(), 2, "one of what programs share, one of the program");
     }
 

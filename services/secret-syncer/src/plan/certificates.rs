@@ -27,11 +27,14 @@ impl Deciding<'_> {
             return;
         };
         let now = self.world.now;
+        let is_signed = matches!(generator, Generator::Certificate(_));
+        let ended = authority_until.filter(|ends| is_signed && *ends <= now);
         let advice = match (maker, authority_until) {
             (Maker::Others, _) => "whoever made it must replace it",
-            (Maker::Us, Some(ends))
-                if ends < until.saturating_add(DAY) && matches!(generator, Generator::Certificate(_)) =>
-            {
+            (Maker::Us, Some(_)) if ended.is_some() => {
+                "its authority has expired: raise `rotate.serial` of that first, and then of this"
+            }
+            (Maker::Us, Some(ends)) if is_signed && ends < until.saturating_add(DAY) => {
                 "its authority ends then too: raise `rotate.serial` of that first, and then of this"
             }
             (Maker::Us, _) => "raise `rotate.serial` to have it made anew",
@@ -45,12 +48,23 @@ impl Deciding<'_> {
         }
         let (Generator::Certificate(leaf), Maker::Us) = (generator, maker) else { return };
         let ca = &leaf.ca.secret;
+        // What an expired authority signs nobody believes, so signing anew mends nothing.
+        if let Some(ends) = ended {
+            self.drift(format!(
+                "the authority that {ca} has for `{own}` has expired, on {}: raise `rotate.serial` of that first, and then of this",
+                date(ends)
+            ));
+        }
+        let advice =
+            |otherwise: &'static str| if ended.is_some() { "that one has expired itself" } else { otherwise };
         match signer {
             Signer::Former => self.drift(format!(
-                "`{own}` is signed by an authority before the one that {ca} has now; raise `rotate.serial` once everybody has the new one's certificate"
+                "`{own}` is signed by an authority before the one that {ca} has now; {}",
+                advice("raise `rotate.serial` once everybody has the new one's certificate")
             )),
             Signer::Stranger => self.drift(format!(
-                "`{own}` is not signed by the authority that {ca} has, so whoever trusts that one refuses it; raise `rotate.serial`"
+                "`{own}` is not signed by the authority that {ca} has, so whoever trusts that one refuses it; {}",
+                advice("raise `rotate.serial`")
             )),
             Signer::Present | Signer::Unknown => {}
         }

@@ -8,7 +8,7 @@ use lifecycle::document::Workload;
 use lifecycle::manifests::{Reference, Wanted, is_always};
 
 use super::Spec;
-use crate::any::Step;
+use crate::target::Step;
 
 /// What is, of one module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -231,6 +231,7 @@ impl Scene {
             match told {
                 Told::Drift(note) => self.say(&format!("{}\n", note.text)),
                 Told::Step(step) => self.say(&format!("{step}\n")),
+                Told::Tried(..) => {}
                 Told::Standing(_, standing) => *last.lock().unwrap() = Some(standing),
             }
         };

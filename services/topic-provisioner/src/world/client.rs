@@ -14,12 +14,14 @@ use rdkafka::admin::{
 };
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::groups::GroupList;
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::time::Instant;
 
 use super::{Error, REQUEST};
+use crate::plan::teardown::{Readers, topics_of};
 use crate::plan::{Partition, Setting, Topic, World};
 use crate::spec::{Authority, Connection};
 
@@ -185,6 +187,32 @@ impl Client {
         }
     }
 
+    /// Deletes a topic; one that is gone already is as good.
+    pub(super) async fn delete(&self, name: &str) -> Result<(), Error> {
+        let answers = match self.admin.delete_topics(&[name], &options()).await {
+            Ok(answers) => answers,
+            Err(error) => return Err(self.judged("delete", name, &error).await),
+        };
+        match answers.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) | Ok(_)) | None => Ok(()),
+            Some(Err((_, code))) => Err(self.refused("delete", name, code)),
+        }
+    }
+
+    /// Who reads which topic now: members of consumer groups, by what they are assigned or have subscribed to.
+    pub(super) async fn readers(&self) -> Result<Readers, Error> {
+        let admin = Arc::clone(&self.admin);
+        // librdkafka's group calls block.
+        let asked = tokio::task::spawn_blocking(move || {
+            Ok::<_, KafkaError>(readers(&admin.inner().fetch_group_list(None, REQUEST)?))
+        });
+        let answer = asked.await.unwrap_or(Err(KafkaError::GroupListFetch(RDKafkaErrorCode::Fail)));
+        match answer {
+            Ok(readers) => Ok(readers),
+            Err(error) => Err(self.judged("list consumer groups", "", &error).await),
+        }
+    }
+
     pub(super) async fn add_partitions(&self, partitions: &NewPartitions<'_>) -> Result<(), Error> {
         let name = partitions.topic_name;
         let answers = match self.admin.create_partitions([partitions], &options()).await {
@@ -222,6 +250,26 @@ impl Client {
             tokio::time::sleep(backoff.next_delay()).await;
         }
     }
+}
+
+fn readers(groups: &GroupList) -> Readers {
+    let mut readers = Readers::default();
+    // Workers of Connect are members of groups too, and read by groups of their own.
+    for group in groups.groups().iter().filter(|group| ["consumer", ""].contains(&group.protocol_type())) {
+        for member in group.members() {
+            let assigned = member.assignment().and_then(|bytes| topics_of(bytes, true));
+            let subscribed = member.metadata().and_then(|bytes| topics_of(bytes, false));
+            let who =
+                format!("group `{}` (`{}` at {})", group.name(), member.client_id(), member.client_host());
+            if assigned.is_none() && subscribed.is_none() {
+                readers.unclear.insert(who.clone());
+            }
+            for topic in assigned.into_iter().chain(subscribed).flatten() {
+                readers.of.entry(topic).or_default().insert(who.clone());
+            }
+        }
+    }
+    readers
 }
 
 fn options() -> AdminOptions {

@@ -219,6 +219,7 @@ mod tests {
             config: [("retention.ms".to_owned(), "1".to_owned())].into(),
             fragment: "f".to_owned(),
             report_only: false,
+            on_delete: lifecycle::document::OnDelete::Retain,
         };
         let topics: Vec<TopicSpec> = [2_000, 2_000, 994, 1, 6_000, 1].map(topic).into();
         let creation =

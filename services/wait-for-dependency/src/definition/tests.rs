@@ -62,6 +62,31 @@ fn hub(environment: &Environment, component: &str) -> String {
 }
 
 #[test]
+fn a_role_is_proven_in_the_database_it_is_let_into_last() {
+    let reads = "
+fragment: {name: bi, namespace: apps}
+uses: {postgres: {main: {host: pg.infra, port: 6432}}}
+databases:
+  bi: {server: main, roles: {app: {name: bi, password: {secret: bi, key: own}}, readers: {}}}
+  a: {server: main, name: zz, roles: {app: {name: a, password: {secret: bi, key: a}}, readers: {}}}
+roles: {superset: {server: main, name: superset_ro, password: {secret: bi, key: password}, reads: [bi, a]}}
+secrets: {bi: {generate: {own: {kind: password}, a: {kind: password}, password: {kind: password}}}}
+modules: {registry: {needs: [role/superset], ready: {http: {url: 'http://registry/'}}}}
+";
+    let environment = environment(&[BASE, reads]);
+    assert_eq!(waiter(&environment, "role/superset"), "postgresql://r_superset_ro@pg.infra:6432/dev-a_zz");
+    assert_eq!(
+        hub(&environment, "role/superset"),
+        hub(&environment, "database/bi").replace("database/bi", "role/superset")
+    );
+    let needs: Vec<String> = Graph::of(&environment)
+        .start_needs(&"module/registry".parse().unwrap())
+        .map(|n| n.component.to_string())
+        .collect();
+    assert_eq!(needs, ["role/superset", "secret/apps/bi"]);
+}
+
+#[test]
 fn a_waiter_looks_with_its_modules_own_eyes() {
     let environment = environment(&[BASE, REGISTRY]);
     for (component, definition) in [
@@ -190,5 +215,32 @@ proptest! {
                 prop_assert!(why.contains(&component.to_string()), "{why}");
             }
         }
+    }
+}
+
+#[test]
+fn what_is_done_once_is_seen_in_its_database_by_modules_and_in_the_ledger_by_the_hub() {
+    let work = "
+fragment: {name: work, namespace: apps}
+migrations: {registry: {database: registry, sources: [{directory: /sql}], native: {}}}
+steps: {keys: {server: main}, seed: {database: registry}}
+";
+    let owner = REGISTRY.replace("key: password}}}}", "key: password}, ddl: as-owner}}}");
+    let environment = environment(&[BASE, &owner, work]);
+    assert_eq!(
+        waiter(&environment, "migration/registry"),
+        "migration/registry in postgresql://r_app@pg.infra:6432/dev-a_registry"
+    );
+    assert_eq!(
+        waiter(&environment, "step/keys"),
+        "only the hub sees in the ledger whether step/keys is done"
+    );
+    for component in ["migration/registry", "step/keys", "step/seed"] {
+        let seen = format!("{component} as the observer of dev-a at postgresql://pg:5432");
+        assert_eq!(hub(&environment, component), seen);
+    }
+    for component in ["migration/none", "step/none"] {
+        assert_eq!(hub(&environment, component), nobody(&component.parse().unwrap()));
+        assert_eq!(waiter(&environment, component), nobody(&component.parse().unwrap()));
     }
 }

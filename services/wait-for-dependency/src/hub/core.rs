@@ -9,9 +9,9 @@ use chassis::announcer::Announcer;
 use chassis::bus::BusUpdate;
 use chassis::clock;
 use chassis::diagnostics::Account;
+use chassis::grpc::PodReference;
 use chassis::secret::SecretStore;
 use chassis::wire::{self, BringUp, Fragment, News};
-use kubernetes::PodReference;
 use lifecycle::{Component, Evidence, Moment};
 use rollcall_proto::diagnostics::v1 as pb;
 
@@ -46,21 +46,24 @@ struct Inner {
     reading: Kept,
 }
 
-/// Fragments (the last hash of each name) and the bring-up as the bus holds them.
+/// Fragments (the last hash of each name, and who mounted it) and the bring-up as the bus holds them.
 #[derive(Debug, Clone, Default)]
 struct Kept {
-    fragments: BTreeMap<String, String>,
+    fragments: BTreeMap<String, (String, Option<String>)>,
     bring_up: Option<BringUp>,
 }
 
 impl Kept {
     fn add(&mut self, fragment: &Fragment) {
-        self.fragments.insert(fragment.name.clone(), fragment.hash.clone());
+        self.fragments.insert(fragment.name.clone(), (fragment.hash.clone(), fragment.mounted_by.clone()));
     }
 
     /// What was registered and the bus does not hold, or not as its last word.
     fn missing(&self, state: &State) -> Vec<Fragment> {
-        let kept = |fragment: &&Fragment| self.fragments.get(&fragment.name) == Some(&fragment.hash);
+        let kept = |fragment: &&Fragment| {
+            let known = self.fragments.get(&fragment.name);
+            known.is_some_and(|(hash, by)| (hash, by) == (&fragment.hash, &fragment.mounted_by))
+        };
         state.registered().filter(|fragment| !kept(fragment)).cloned().collect()
     }
 }
@@ -108,9 +111,10 @@ impl Core {
         (self.lock().state.generation(), refused)
     }
 
-    /// Takes the fragments that were mounted; a bring-up that they begin began with this process, not when the bus was read.
-    pub(super) fn mount(self: &Arc<Self>, fragments: Vec<Fragment>) {
-        warned(&self.act(|state, _| state.register(fragments, self.started)));
+    /// Takes the fragments that are mounted, if these are `all`; a bring-up that they begin began with this process, not when
+    /// the bus was read.
+    pub(super) fn mount(self: &Arc<Self>, fragments: Vec<Fragment>, all: bool) {
+        warned(&self.act(|state, _| state.mount(fragments, all, self.started)));
     }
 
     /// Hears what an instance reports.
@@ -170,9 +174,14 @@ impl Core {
                 drop(inner);
                 tracing::debug!(generation, "bring-up of an earlier life");
             }
+            BusUpdate::Forgotten(forgotten) => {
+                self.act(|state, now| ((), state.recall_forgotten(forgotten, now)));
+            }
             BusUpdate::CaughtUp => self.caught_up(),
             BusUpdate::Lost(_) => self.lock().reading = Kept::default(),
-            BusUpdate::Deleted(_) => {}
+            BusUpdate::Deleted(key) => {
+                self.act(|state, _| ((), state.deleted(&key)));
+            }
         }
     }
 
@@ -218,7 +227,8 @@ impl Core {
 
     /// Whether exactly this fragment was taken.
     pub(super) fn knows(&self, fragment: &Fragment) -> bool {
-        self.lock().state.fragments().any(|known| known == fragment)
+        let same = |known: &Fragment| (&known.name, &known.hash) == (&fragment.name, &fragment.hash);
+        self.lock().state.fragments().any(same)
     }
 
     /// The namespace of the fragment that declares a module.
@@ -274,6 +284,17 @@ impl Core {
                 return said.map(|event| inner.state.hear(0, event, now)).unwrap_or_default();
             }
             Effect::Keep(fragment) => self.keep(inner, fragment),
+            Effect::Forget(forgotten) => {
+                let name = forgotten.name.clone();
+                tracing::info!(fragment = name, "not mounted any more, so forgotten");
+                if let Some(kept) = &mut inner.kept {
+                    kept.fragments.remove(&name);
+                    // This first: where a life ends between the two, it outweighs what is left.
+                    self.announcer.bus().publish(&News::Forgotten(forgotten));
+                    self.announcer.bus().tombstone(&wire::fragment_key(&name));
+                }
+            }
+            Effect::Remember(name) => self.announcer.bus().tombstone(&wire::forgotten_key(&name)),
             Effect::Begin(bring_up) => {
                 tracing::info!(generation = bring_up.generation, "bring-up");
                 self.announcer.set_generation(bring_up.generation);

@@ -115,7 +115,7 @@ fn phrase(state: &State, link: &ComponentState, lacks: Option<&Component>, now: 
 /// Who is to be asked about something that nobody has said a word about.
 fn maker(kind: Kind) -> String {
     let service = match kind {
-        Kind::Database => "postgres-init",
+        Kind::Database | Kind::Role | Kind::Migration | Kind::Step => "postgres-init",
         Kind::Topic => "topic-provisioner",
         Kind::Secret | Kind::ConfigMap | Kind::Client => "secret-syncer",
         _ => return String::new(),

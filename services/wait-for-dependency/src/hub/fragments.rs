@@ -1,7 +1,7 @@
 //! The union of registered fragments. A fragment that does not read, belongs to another environment or clashes with what is
 //! there is refused with the reason, and blinds nobody: what was there before stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chassis::wire::Fragment;
 use lifecycle::document::{Document, Environment, Identity, Problem, Source};
@@ -84,9 +84,15 @@ impl Union {
         let mut fragments = self.fragments.clone();
         let mut taken = Vec::new();
         for (fragment, document) in new {
-            let before = fragments.insert(fragment.name.clone(), (fragment.clone(), document.clone()));
-            let is_new = before.is_none_or(|(known, _)| known.hash != fragment.hash);
-            taken.push(Taken { fragment: fragment.clone(), is_new });
+            let mut fragment = fragment.clone();
+            let known = fragments.get(&fragment.name).map(|(known, _)| known);
+            if let Some(known) = known.filter(|known| known.hash == fragment.hash) {
+                // Whoever registers what is mounted makes it no less so.
+                fragment.mounted_by = fragment.mounted_by.or_else(|| known.mounted_by.clone());
+            }
+            let is_new = known.is_none_or(|known| *known != fragment);
+            fragments.insert(fragment.name.clone(), (fragment.clone(), document.clone()));
+            taken.push(Taken { fragment, is_new });
         }
         if taken.iter().all(|taken| !taken.is_new) {
             return Ok(taken);
@@ -105,9 +111,39 @@ impl Union {
         Ok(taken)
     }
 
+    /// Forgets these fragments together; false where the others could not stand without them, and then none is.
+    pub fn forget(&mut self, names: &BTreeSet<String>) -> bool {
+        let mut fragments = self.fragments.clone();
+        fragments.retain(|name, _| !names.contains(name));
+        let documents = fragments.values().map(|(_, document)| document);
+        let sources = documents.map(|d| Source { file: file(&d.fragment.name), document: d.clone() });
+        let merged = Environment::merge(sources);
+        if !merged.problems.is_empty() {
+            return false;
+        }
+        self.environment = merged.environment;
+        self.fragments = fragments;
+        true
+    }
+
     /// The union; none before the first fragment.
     pub fn environment(&self) -> Option<&Environment> {
         self.environment.as_ref()
+    }
+
+    /// The fragment of this name.
+    pub fn get(&self, name: &str) -> Option<&Fragment> {
+        self.fragments.get(name).map(|(fragment, _)| fragment)
+    }
+
+    /// Learns that somebody had mounted this very fragment, if nobody is known who has.
+    pub fn was_mounted(&mut self, fragment: &Fragment) {
+        if let Some((known, _)) = self.fragments.get_mut(&fragment.name)
+            && known.hash == fragment.hash
+            && known.mounted_by.is_none()
+        {
+            known.mounted_by.clone_from(&fragment.mounted_by);
+        }
     }
 
     /// The fragments, in the order of their names.

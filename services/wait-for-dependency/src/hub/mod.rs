@@ -2,7 +2,6 @@
 //!
 //! What it decides is pure (`decide`, `state`, `fragments`, `explain`, `telling`); the rest carries it out.
 
-mod callers;
 mod core;
 pub mod decide;
 pub mod explain;
@@ -22,15 +21,15 @@ use std::time::Duration;
 use chassis::announcer::Announcer;
 use chassis::bus::{Bus, BusUpdate};
 use chassis::diagnostics::DiagnosticsService;
-use chassis::grpc::Server;
+use chassis::grpc::{Callers, Server};
 use chassis::run::Servers;
 use chassis::wire::Fragment;
 use chassis::{Context, Failure, documents};
+use kubernetes::Cluster;
 use lifecycle::document::{Document, Identity};
 use rollcall_proto::diagnostics::v1::hub_server::HubServer;
 
 use self::core::Core;
-pub use callers::{Gate, Verify};
 use meters::Meters;
 use prober::Rhythm;
 use service::HubService;
@@ -57,11 +56,16 @@ pub struct ServeArgs {
     /// The namespace that ROLLCALL_SECRETS_DIR belongs to [default: the first document's]
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
+    /// For which release the documents are mounted, `<namespace>/<name>`: what it had mounted before and has no more is forgotten
+    /// [default: nothing is forgotten]
+    #[arg(long, value_name = "RELEASE")]
+    pub release: Option<String>,
 }
 
 /// Serves until it is asked to stop.
 pub async fn serve(args: ServeArgs, context: Context) -> Result<(), Failure> {
-    let hub = start(args, &context, Gate::of_pod().await).await?;
+    let (callers, cluster) = kubernetes::callers().await.unzip();
+    let hub = start(args, &context, callers, cluster.flatten()).await?;
     context.shutdown.requested().await;
     hub.stopped().await;
     Ok(())
@@ -84,8 +88,14 @@ impl Serving {
     }
 }
 
-/// Starts a hub. `gate` knows who may write from elsewhere than loopback; nobody when absent.
-pub async fn start(args: ServeArgs, context: &Context, gate: Option<Gate>) -> Result<Serving, Failure> {
+/// Starts a hub. `callers` knows who may write from elsewhere than loopback; nobody when absent. In `cluster` pods are told why they
+/// wait.
+pub async fn start(
+    args: ServeArgs,
+    context: &Context,
+    callers: Option<Callers>,
+    cluster: Option<Cluster>,
+) -> Result<Serving, Failure> {
     let (identity, mounted, refused) = who(&args, context)?;
     let settings = &context.settings;
     let bus = context.clone().as_keeper().bus(&identity);
@@ -95,7 +105,8 @@ pub async fn start(args: ServeArgs, context: &Context, gate: Option<Gate>) -> Re
     }
     let secrets = context.secrets(&namespace.unwrap_or_default());
     let rhythm = Rhythm { polling: settings.polling, resync: settings.resync };
-    let mut state = State::new(identity.clone(), context.source());
+    let mut state = State::new(identity.clone(), context.source()).of_release(args.release);
+    let all = refused.is_empty();
     state.refuse(refused);
     let announcer = Announcer::new(bus.clone(), identity, context.source());
     let core = Core::new(state, announcer, secrets, Meters::new(&context.metrics), rhythm);
@@ -104,13 +115,13 @@ pub async fn start(args: ServeArgs, context: &Context, gate: Option<Gate>) -> Re
     let fragments =
         mounted.iter().map(Fragment::try_from).collect::<Result<Vec<_>, _>>().map_err(Failure::internal)?;
     if !fragments.is_empty() {
-        core.mount(fragments);
+        core.mount(fragments, all);
     }
-    if let Some(cluster) = gate.as_ref().and_then(|gate| gate.events.clone()) {
+    if let Some(cluster) = cluster {
         tokio::spawn(teller::tell(Arc::downgrade(&core), cluster, context.source()));
     }
     let server = Server::new(&context.metrics)
-        .add_service(HubServer::new(HubService::new(core.clone(), gate)))
+        .add_service(HubServer::new(HubService::new(core.clone(), callers)))
         .add_service(DiagnosticsService::new(core.clone()));
     let servers = context.serve(server).await?;
     servers.readiness.set_ready(true).await;

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chassis::grpc::{Callers, Writer};
 use chassis::wire::{self, Fragment};
+use futures_util::StreamExt;
 use lifecycle::{Component, Kind};
 use prost::Message;
 use rollcall_proto::diagnostics::v1 as pb;
 use rollcall_proto::diagnostics::v1::hub_server::Hub;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use super::callers::{Gate, Writer};
 use super::core::Core;
 use super::decide::Instance;
 use super::watchers::Subscription;
@@ -21,20 +24,29 @@ const MANY: usize = 1_024;
 /// A report that is larger, in bytes, is refused: what modules say of themselves is kept.
 const LARGE: usize = 64 * 1024;
 
+/// So many may watch of whom nobody knows who they are; what is left of the server's limit is for those that show a token, as
+/// waiters of modules do: strangers cannot take their places.
+const STRANGERS: usize = 256;
+
+/// A hub that is long in learning who watches, because the API server takes calls and does not answer, say, lets it watch all
+/// the same: as a stranger, and long before the call has to be answered.
+const KNOWING: Duration = Duration::from_secs(1);
+
 /// The gRPC service.
 pub(super) struct HubService {
     core: Arc<Core>,
-    gate: Option<Gate>,
+    callers: Option<Callers>,
+    strangers: Arc<Semaphore>,
 }
 
 impl HubService {
-    /// Serves the hub. Without a gate only loopback may write.
-    pub(super) fn new(core: Arc<Core>, gate: Option<Gate>) -> Self {
-        HubService { core, gate }
+    /// Serves the hub. Where no callers are known only loopback may write.
+    pub(super) fn new(core: Arc<Core>, callers: Option<Callers>) -> Self {
+        HubService { core, callers, strangers: Arc::new(Semaphore::new(STRANGERS)) }
     }
 
     async fn writer<T>(&self, request: &Request<T>) -> Result<Writer, Status> {
-        Writer::of(self.gate.as_ref(), request.metadata(), request.remote_addr()).await
+        Writer::of(self.callers.as_ref(), request.metadata(), request.remote_addr()).await
     }
 
     /// Why a writer may not hand in a fragment, if it may not. Documents say where the hub looks, and with which Secrets: in a
@@ -64,7 +76,7 @@ impl Hub for HubService {
         let (mut fragments, mut rejected) = (Vec::new(), Vec::new());
         for fragment in request.fragments {
             let name = fragment.name.clone();
-            match Fragment::try_from(fragment) {
+            match Fragment::try_from(fragment).map(|fragment| Fragment { mounted_by: None, ..fragment }) {
                 Ok(fragment) => match self.refused(&writer, &fragment) {
                     None => fragments.push(fragment),
                     Some(reason) => rejected.push(pb::RejectedFragment { name, reason }),
@@ -78,12 +90,28 @@ impl Hub for HubService {
     }
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Subscription>, Status> {
+        // Whoever cannot be known, because the API server is away, say, is a stranger too.
+        let place = match tokio::time::timeout(KNOWING, self.writer(&request)).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(_)) | Err(_) => Some(Arc::clone(&self.strangers).try_acquire_owned().map_err(|_| {
+                Status::resource_exhausted(format!(
+                    "{STRANGERS} watch without a token that this hub knows, which is as many as may; show one, or try again"
+                ))
+            })?),
+        };
         let request = request.into_inner();
         bounded(request.components.len())?;
         let components =
             request.components.iter().map(|text| component(text)).collect::<Result<BTreeSet<_>, _>>()?;
         let components = (!components.is_empty()).then_some(components);
-        Ok(Response::new(self.core.watch(&request.module, &request.source, components.as_ref())))
+        let watched = self.core.watch(&request.module, &request.source, components.as_ref());
+        Ok(Response::new(match place {
+            None => watched,
+            Some(place) => Box::pin(watched.inspect(move |_| {
+                // Held for as long as the stream is.
+                let _ = &place;
+            })),
+        }))
     }
 
     async fn explain(
@@ -160,9 +188,9 @@ fn bounded(count: usize) -> Result<(), Status> {
 mod tests {
     use chassis::announcer::Announcer;
     use chassis::bus::Bus;
+    use chassis::grpc::{Identity, PodReference, Verify};
     use chassis::metrics::Metrics;
     use chassis::secret::SecretStore;
-    use kubernetes::{Identity, PodReference};
     use lifecycle::document::Identity as EnvironmentIdentity;
     use tonic::Code;
     use tonic::transport::server::TcpConnectInfo;
@@ -174,20 +202,23 @@ mod tests {
 
     /// A hub that knows tokens of the form `namespace/pod`.
     fn service() -> HubService {
-        let identity = EnvironmentIdentity { name: "dev".to_owned(), uid: uuid::Uuid::from_u128(1) };
-        let announcer = Announcer::new(Bus::none(), identity.clone(), "hub/1");
-        let rhythm = Rhythm { polling: false, resync: std::time::Duration::from_secs(30) };
-        let meters = Meters::new(&Metrics::new("hub"));
-        let core = Core::new(State::new(identity, "hub/1"), announcer, SecretStore::None, meters, rhythm);
-        let verify: super::super::Verify = Arc::new(|token| {
+        service_of(Arc::new(|token| {
             Box::pin(async move {
                 let (namespace, name) = token.split_once('/').unwrap();
                 let of = |text: &str| text.to_owned();
                 let pod = PodReference { namespace: of(namespace), name: of(name), uid: of("1") };
                 Ok(Identity { namespace: of(namespace), account: of("default"), pod: Some(pod) })
             })
-        });
-        HubService::new(core, Some(Gate { verify, home: "rollcall".to_owned(), events: None }))
+        }))
+    }
+
+    fn service_of(verify: Verify) -> HubService {
+        let identity = EnvironmentIdentity { name: "dev".to_owned(), uid: uuid::Uuid::from_u128(1) };
+        let announcer = Announcer::new(Bus::none(), identity.clone(), "hub/1");
+        let rhythm = Rhythm { polling: false, resync: std::time::Duration::from_secs(30) };
+        let meters = Meters::new(&Metrics::new("hub"));
+        let core = Core::new(State::new(identity, "hub/1"), announcer, SecretStore::None, meters, rhythm);
+        HubService::new(core, Some(Callers { verify, home: "rollcall".to_owned() }))
     }
 
     /// A request over the network, by whoever has this token.
@@ -248,5 +279,51 @@ mod tests {
         assert_eq!(announce("shop/web-0", "pay").await, Err(Code::PermissionDenied));
         assert_eq!(announce("shop/web-0", "unknown").await, Err(Code::PermissionDenied));
         assert_eq!(announce("rollcall/job", "pay").await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn strangers_who_watch_take_no_place_of_those_who_are_known() {
+        let hub = service();
+        let mut stranger = Request::new(pb::WatchRequest::default());
+        let remote_addr = Some("10.0.0.7:1".parse().unwrap());
+        stranger.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr });
+        let watch = async |request| {
+            hub.watch(request).await.map(Response::into_inner).map_err(|status| status.code())
+        };
+        let again = |request: &Request<pb::WatchRequest>| {
+            let mut again = Request::new(pb::WatchRequest::default());
+            *again.extensions_mut() = request.extensions().clone();
+            again
+        };
+        let mut open = Vec::new();
+        for _ in 0..STRANGERS {
+            open.push(watch(again(&stranger)).await.ok().unwrap());
+        }
+        assert_eq!(watch(again(&stranger)).await.err(), Some(Code::ResourceExhausted));
+        let mut known = watch(by("shop/web-0", pb::WatchRequest::default())).await.ok().unwrap();
+        assert!(known.next().await.is_some());
+        // A place is free when a stream is no more, and no sooner.
+        assert!(open[0].next().await.is_some());
+        assert_eq!(watch(again(&stranger)).await.err(), Some(Code::ResourceExhausted));
+        open.pop();
+        assert!(watch(again(&stranger)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_be_known_in_time_watches_as_a_stranger_and_does_not_write() {
+        let hub = service_of(Arc::new(|_| Box::pin(std::future::pending())));
+        // As the server does with every call.
+        let answered = Duration::from_secs(10);
+        let mut open = Vec::new();
+        for _ in 0..STRANGERS {
+            let watched = hub.watch(by("shop/web-0", pb::WatchRequest::default()));
+            open.push(tokio::time::timeout(answered, watched).await.unwrap().unwrap().into_inner());
+        }
+        assert!(open[0].next().await.is_some());
+        let one_more = hub.watch(by("shop/web-0", pb::WatchRequest::default()));
+        let one_more = tokio::time::timeout(answered, one_more).await.unwrap();
+        assert_eq!(one_more.err().map(|status| status.code()), Some(Code::ResourceExhausted));
+        let registered = hub.register(by("shop/web-0", fragment("shop", "shop", "web")));
+        assert!(tokio::time::timeout(answered, registered).await.is_err());
     }
 }

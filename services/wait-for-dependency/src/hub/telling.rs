@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kubernetes::PodReference;
+use chassis::grpc::PodReference;
 use lifecycle::{Component, Moment, Phase};
 
 use super::explain::explanation;
@@ -52,6 +52,7 @@ pub struct Word {
 /// The pods that reported, and what they were told.
 #[derive(Debug, Default)]
 pub struct Telling {
+    /// By module and uid of the pod: what a pod calls itself it may call itself otherwise the next time.
     listeners: BTreeMap<(Component, String), Listener>,
     /// What could not be told and has nobody any more who would have it told again.
     again: Vec<Word>,
@@ -60,7 +61,9 @@ pub struct Telling {
 #[derive(Debug)]
 struct Listener {
     pod: PodReference,
-    /// What it was told last, without digits, and when.
+    /// What it called itself last.
+    source: String,
+    /// What it was told last, without digits, and when; nothing in it when that was that it waits no more.
     told: Option<(String, Moment)>,
     /// When it was looked for a word last.
     looked: Option<Moment>,
@@ -69,35 +72,36 @@ struct Listener {
 impl Telling {
     /// Remembers which pod an instance of a module is.
     pub fn heard(&mut self, module: &Component, source: &str, pod: PodReference) {
-        let key = (module.clone(), source.to_owned());
+        let key = (module.clone(), pod.uid.clone());
         if self.listeners.len() >= PODS && !self.listeners.contains_key(&key) {
             return;
         }
-        match self.listeners.get_mut(&key) {
-            Some(known) if known.pod == pod => {}
-            _ => drop(self.listeners.insert(key, Listener { pod, told: None, looked: None })),
-        }
+        let new = || Listener { pod, source: String::new(), told: None, looked: None };
+        source.clone_into(&mut self.listeners.entry(key).or_insert_with(new).source);
     }
 
-    /// What is to be told now; it counts as told. `lives` says whether an instance still listens: one that does not is forgotten.
+    /// What is to be told now; it counts as told. `lives` says whether an instance still listens: one that does not is forgotten,
+    /// as soon as it could be told something else again.
     pub fn due(&mut self, state: &State, lives: impl Fn(&str) -> bool, now: Moment) -> Vec<Word> {
         let mut words = std::mem::take(&mut self.again);
-        self.listeners.retain(|(module, source), known| {
-            let instance =
-                state.instances(module).find(|(name, _)| *name == source).map(|(_, instance)| instance);
-            let Some(instance) = instance else { return false };
+        self.listeners.retain(|(module, _), known| {
+            let is_calm = known.told.as_ref().is_none_or(|(_, at)| now.since(*at) >= CALM);
+            let mut instances = state.instances(module);
+            let instance = instances.find(|(name, _)| **name == known.source).map(|(_, instance)| instance);
+            let Some(instance) = instance else { return !is_calm };
             if instance.phase != Phase::Waiting {
                 // It was told that it waits, and reads that it does no more.
-                if known.told.is_some() {
+                if known.told.as_ref().is_some_and(|(told, _)| !told.is_empty()) {
                     let text = format!("everything that {module} needs to start is ready");
                     words.push(Word { pod: known.pod.clone(), reason: Reason::Released, text });
+                    known.told = Some((String::new(), now));
+                    return true;
                 }
-                return false;
+                return !is_calm;
             }
-            if !lives(source) {
-                return false;
+            if !lives(&known.source) {
+                return !is_calm;
             }
-            let is_calm = known.told.as_ref().is_none_or(|(_, at)| now.since(*at) >= CALM);
             let is_time = known.looked.is_none_or(|at| now.since(at) >= LOOK);
             if now.since(instance.since) >= GRACE && is_calm && is_time {
                 known.looked = Some(now);
@@ -210,6 +214,27 @@ mod tests {
             "nor is the last word lost"
         );
         assert_eq!(at(&mut telling, &state, 152), []);
+    }
+
+    #[test]
+    fn a_pod_that_waits_again_and_again_under_any_name_is_told_no_more_often() {
+        let (mut state, mut telling) = (state(), Telling::default());
+        let mut told = Vec::new();
+        for second in (10..310).step_by(2) {
+            let phase = if second % 4 == 2 { Phase::Waiting } else { Phase::Working };
+            report(&mut state, phase, "connection refused", second * 1_000);
+            telling.heard(&web(), "waiter/web-0", pod());
+            told.extend(at(&mut telling, &state, second));
+        }
+        // That it waits and that it waits no more, in every half minute.
+        assert!((2..=20).contains(&told.len()), "{} words: {told:?}", told.len());
+        assert!(told.is_sorted_by(|a, b| a.0 != b.0), "one after the other: {told:?}");
+        for name in 0..2 * PODS {
+            telling.heard(&web(), &format!("waiter/{name}"), pod());
+        }
+        assert_eq!(telling.listeners.len(), 1, "one pod, whatever it calls itself");
+        assert_eq!(at(&mut telling, &state, 1_000), []);
+        assert!(telling.listeners.is_empty(), "and in the end it is forgotten");
     }
 
     #[test]

@@ -6,9 +6,6 @@ use tokio::net::TcpStream;
 
 use super::{NotYet, State};
 
-/// `SSLRequest`: length 8, code 80877103.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-
 /// No error message of a server is longer; what is beyond is not read.
 const ERROR_MAX: usize = 8 * 1024;
 
@@ -64,17 +61,6 @@ fn broken(error: &std::io::Error) -> NotYet {
 
 fn stranger() -> NotYet {
     NotYet::new(State::Rejecting, "does not speak PostgreSQL's protocol")
-}
-
-/// Asks whether the server speaks TLS (an `SSLRequest`, answered with one letter).
-pub(super) async fn offers_tls(stream: &mut TcpStream) -> Result<bool, NotYet> {
-    let mut answer = [0];
-    exchange(stream, &SSL_REQUEST, &mut answer).await?;
-    match answer[0] {
-        b'S' => Ok(true),
-        b'N' => Ok(false),
-        _ => Err(stranger()),
-    }
 }
 
 #[cfg(test)]
@@ -135,14 +121,5 @@ mod tests {
         }
         assert_eq!(look(&faults::closed_port().await).await.unwrap_err().state, State::Refused);
         assert_eq!(look("no-such-host.invalid:5432").await.unwrap_err().state, State::Unresolved);
-    }
-
-    #[tokio::test]
-    async fn whether_tls_is_offered_is_one_letter() {
-        for (letter, offered) in [(b"S", Some(true)), (b"N", Some(false)), (b"H", None)] {
-            let peer = faults::serve(Fault::Bytes(letter.to_vec())).await;
-            let mut stream = super::super::net::connect(&peer.address).await.unwrap();
-            assert_eq!(offers_tls(&mut stream).await.ok(), offered);
-        }
     }
 }

@@ -26,7 +26,7 @@ pub use grpc::Grpc;
 pub use http::Http;
 pub use kafka::Kafka;
 pub use keycloak::Keycloak;
-pub use postgres::{Authority, Encryption, Login, Observed, Password, Server};
+pub use postgres::{Authority, Encryption, Login, Migrated, Observed, Password, Server};
 pub use secret::Secret;
 pub use tcp::Tcp;
 
@@ -51,7 +51,9 @@ pub enum Probe {
     Server(Server),
     /// A role logs in to a database and could write.
     Login(Login),
-    /// A database and its roles are there, as the hub's observer sees it.
+    /// A migration is done, as a module's own login sees it in its database.
+    Migrated(Migrated),
+    /// A database and its roles are there, or something is done, as the hub's observer sees it.
     Observed(Observed),
     /// A Kafka cluster has its brokers, or a topic its leaders.
     Kafka(Kafka),
@@ -69,6 +71,9 @@ impl Probe {
             }
             Probe::Client(probe) => probe.reads().cloned().collect(),
             Probe::Login(probe) => probe.server.reads().chain(probe.password.reads()).cloned().collect(),
+            Probe::Migrated(Migrated { login, .. }) => {
+                login.server.reads().chain(login.password.reads()).cloned().collect()
+            }
             Probe::Observed(probe) => probe.server.reads().chain(probe.password.reads()).cloned().collect(),
             Probe::Kafka(probe) => probe.reads().cloned().collect(),
             Probe::Secret(probe) => [probe.secret.clone()].into(),
@@ -86,6 +91,7 @@ impl fmt::Display for Probe {
             Probe::Client(probe) => probe.fmt(f),
             Probe::Server(probe) => probe.fmt(f),
             Probe::Login(probe) => probe.fmt(f),
+            Probe::Migrated(probe) => probe.fmt(f),
             Probe::Observed(probe) => probe.fmt(f),
             Probe::Kafka(probe) => probe.fmt(f),
             Probe::Secret(probe) => probe.fmt(f),
@@ -228,6 +234,7 @@ pub async fn probe(probe: &Probe, secrets: &SecretStore) -> Result<Evidence, Not
             Probe::Client(probe) => probe.look(secrets).await,
             Probe::Server(probe) => probe.look().await,
             Probe::Login(probe) => probe.look(secrets).await,
+            Probe::Migrated(probe) => probe.look(secrets).await,
             Probe::Observed(probe) => probe.look(secrets).await,
             Probe::Kafka(probe) => probe.look(secrets).await,
             Probe::Secret(probe) => probe.look(secrets).await,

@@ -5,40 +5,15 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 
+pub use ::postgres::Encryption;
 use ::postgres::ErrorKind;
 use chassis::SecretValue;
 use chassis::secret::SecretStore;
-use lifecycle::document::{SecretKey, TlsMode};
+use lifecycle::document::SecretKey;
 use lifecycle::{Component, Evidence, Kind};
 
 use super::secret::{self, unreadable};
 use super::{NotYet, State, greeting, net};
-
-/// How a connection is protected: the modes of documents, and `prefer`, which only ad-hoc targets know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Encryption {
-    /// Encrypted where the server offers it. What libpq does when nothing is said.
-    Prefer,
-    /// Not at all.
-    Disable,
-    /// Encrypted; whom one speaks to is not verified.
-    Require,
-    /// Encrypted, the server's certificate is verified.
-    VerifyCa,
-    /// Encrypted, the server's certificate and name are verified.
-    VerifyFull,
-}
-
-impl From<TlsMode> for Encryption {
-    fn from(mode: TlsMode) -> Self {
-        match mode {
-            TlsMode::Disable => Encryption::Disable,
-            TlsMode::Require => Encryption::Require,
-            TlsMode::VerifyCa => Encryption::VerifyCa,
-            TlsMode::VerifyFull => Encryption::VerifyFull,
-        }
-    }
-}
 
 /// Where certificate authorities are read, anew for each look.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -131,6 +106,19 @@ pub struct Observed {
     pub component: Component,
     /// The observer's password.
     pub password: Password,
+    /// What a document asks for, as a hash, where the ledger tells whether it is done: of a migration or a step.
+    pub hash: Option<String>,
+}
+
+/// Ready when a module's own login sees that a migration of its database is done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Migrated {
+    /// How the module logs in.
+    pub login: Login,
+    /// The migration, as a component.
+    pub migration: Component,
+    /// What its document asks for, as a hash.
+    pub hash: String,
 }
 
 impl fmt::Display for Server {
@@ -149,6 +137,12 @@ impl fmt::Display for Login {
         let server = self.server.to_string();
         let place = server.trim_start_matches("postgresql://");
         write!(f, "postgresql://{}@{place}/{}", self.role, self.database)
+    }
+}
+
+impl fmt::Display for Migrated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.migration, self.login)
     }
 }
 
@@ -185,15 +179,6 @@ impl Server {
         component: Component,
         secrets: &SecretStore,
     ) -> Result<::postgres::Server, NotYet> {
-        let tls = match self.encryption {
-            Encryption::Require => TlsMode::Require,
-            Encryption::VerifyCa => TlsMode::VerifyCa,
-            Encryption::VerifyFull => TlsMode::VerifyFull,
-            Encryption::Prefer if greeting::offers_tls(&mut net::connect(&self.address()).await?).await? => {
-                TlsMode::Require
-            }
-            Encryption::Prefer | Encryption::Disable => TlsMode::Disable,
-        };
         let ca = match &self.authority {
             None => None,
             Some(Authority::Secret(key)) => Some(secret::authority(key, secrets).await?),
@@ -201,7 +186,8 @@ impl Server {
                 NotYet::new(State::Unknown, format!("{} cannot be read: {error}", path.display())).never()
             })?),
         };
-        Ok(::postgres::Server { component, host: self.host.clone(), port: self.port, tls, ca })
+        let (host, port) = (self.host.clone(), self.port);
+        Ok(::postgres::Server { component, host, port, tls: self.encryption, ca })
     }
 }
 
@@ -215,20 +201,36 @@ impl Login {
     }
 }
 
+impl Migrated {
+    pub(super) async fn look(&self, secrets: &SecretStore) -> Result<Evidence, NotYet> {
+        let login = &self.login;
+        let password = login.password.read(secrets).await?;
+        let server =
+            login.server.resolve(Component::new(Kind::Postgres, &login.server.host), secrets).await?;
+        let (role, database) = (&login.role, &login.database);
+        ::postgres::done::migrated(&server, role, &password, database, &self.migration, &self.hash)
+            .await
+            .map_err(|error| judge(&error))
+    }
+}
+
 impl Observed {
     pub(super) async fn look(&self, secrets: &SecretStore) -> Result<Evidence, NotYet> {
         let password = self.password.read(secrets).await.map_err(NotYet::blind)?;
         let server = self.server.resolve(Component::new(Kind::Postgres, &self.server.host), secrets).await?;
-        ::postgres::probe::observed(&server, &self.environment, &password, &self.component).await.map_err(
-            |error| {
-                // An observer that is not made yet, or not let in, has seen nothing of the database.
-                let let_near = !matches!(
-                    error.kind,
-                    ErrorKind::Login | ErrorKind::NoDatabase | ErrorKind::NoConnect | ErrorKind::Denied
-                );
-                NotYet { blind: !let_near, ..judge(&error) }
-            },
-        )
+        let (environment, component) = (&self.environment, &self.component);
+        let seen = match &self.hash {
+            Some(hash) => ::postgres::done::recorded(&server, environment, &password, component, hash).await,
+            None => ::postgres::probe::observed(&server, environment, &password, component).await,
+        };
+        seen.map_err(|error| {
+            // An observer that is not made yet, or not let in, has seen nothing of the database.
+            let let_near = !matches!(
+                error.kind,
+                ErrorKind::Login | ErrorKind::NoDatabase | ErrorKind::NoConnect | ErrorKind::Denied
+            );
+            NotYet { blind: !let_near, ..judge(&error) }
+        })
     }
 }
 

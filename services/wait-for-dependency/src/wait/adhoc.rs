@@ -11,7 +11,7 @@ use super::args::WaitArgs;
 use super::board::{Board, short};
 use super::drive::{Link, Rhythm, Signal, Update, drive};
 use super::report::{EVERY, Reporter};
-use super::{target, timing};
+use super::{login, target, timing};
 use crate::probe::{Password, Probe, State};
 
 /// The namespace of Secrets that are written without one; only the folder counts then.
@@ -160,8 +160,9 @@ fn logins(args: &WaitArgs, namespace: Option<&str>) -> Result<Vec<crate::probe::
     }
     let from_environment = std::env::var("PGPASSWORD").ok().filter(|password| !password.is_empty());
     let mut logins = Vec::new();
-    for (i, dsn) in args.postgres.iter().enumerate() {
-        let parsed = dsn.parse().map_err(|error| Failure::usage(format!("--postgres: {error}")))?;
+    for (i, address) in args.postgres.iter().enumerate() {
+        let parsed =
+            login::parsed(address).map_err(|error| Failure::usage(format!("--postgres: {error}")))?;
         let mut login = parsed.login;
         if login.password != Password::None {
             tracing::warn!(

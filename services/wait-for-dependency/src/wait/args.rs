@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::dsn::Dsn;
+use postgres::address::Address;
+
 use super::report::Output;
 
 /// Waits until everything named is ready, then runs the command after `--`, whose process this one becomes.
@@ -28,7 +29,7 @@ pub struct WaitArgs {
     pub http: Vec<String>,
     /// A login that could write: postgresql://user@host:port/database?sslmode=…
     #[arg(long, value_name = "ADDRESS", help_heading = "Targets (each may be repeated)")]
-    pub postgres: Vec<Dsn>,
+    pub postgres: Vec<Address>,
     /// A cluster that answers, or a topic whose partitions all have leaders
     #[arg(long, value_name = "HOST:PORT[,…][/TOPIC]", help_heading = "Targets (each may be repeated)")]
     pub kafka: Vec<String>,

@@ -5,8 +5,8 @@ mod args;
 mod board;
 mod documents;
 mod drive;
-mod dsn;
 pub(crate) mod gate;
+mod login;
 mod report;
 mod target;
 
@@ -20,7 +20,6 @@ use tokio::time::Instant;
 
 pub use args::WaitArgs;
 use board::Board;
-pub use dsn::Dsn;
 pub use report::Output;
 
 /// Waits, and becomes the command after it.

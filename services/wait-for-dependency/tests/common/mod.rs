@@ -44,8 +44,9 @@ impl Hub {
             environment: Some("dev".to_owned()),
             uid: Some(UID.parse().unwrap()),
             namespace: None,
+            release: None,
         };
-        Hub { serving: start(args, &context, None).await.unwrap(), shutdown }
+        Hub { serving: start(args, &context, None, None).await.unwrap(), shutdown }
     }
 
     pub(crate) fn uri(&self) -> String {

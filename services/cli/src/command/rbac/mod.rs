@@ -38,6 +38,9 @@ pub struct Rbac {
     /// The rights of this module's waiter instead: `wait-for-dependency wait --module MODULE`.
     #[arg(long, value_name = "MODULE")]
     module: Option<String>,
+    /// The rights of this step instead: `postgres-init step STEP`, which writes the ledger as the server's administrator.
+    #[arg(long, value_name = "STEP", conflicts_with_all = ["module", "service"])]
+    step: Option<String>,
     /// The service account that it runs as, `namespace/name`.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = account)]
     account: Account,
@@ -77,6 +80,8 @@ pub enum Process<'a> {
     Service(Service),
     /// Those of this module's waiter.
     Waiter(&'a str),
+    /// Those of this step.
+    Step(&'a str),
 }
 
 /// Prints the manifests, as YAML for `kubectl apply -f -`, or as a JSON list.
@@ -84,7 +89,12 @@ pub fn run(args: &Rbac) -> Result<(), Failure> {
     let environment = chassis::documents::load_complete(&args.documents.paths)?;
     // As it is called everywhere else.
     let module = args.module.as_deref().map(|module| module.strip_prefix("module/").unwrap_or(module));
-    let process = module.map_or(Process::Service(args.service), Process::Waiter);
+    let step = args.step.as_deref().map(|step| step.strip_prefix("step/").unwrap_or(step));
+    let process = match (module, step) {
+        (Some(module), _) => Process::Waiter(module),
+        (_, Some(step)) => Process::Step(step),
+        _ => Process::Service(args.service),
+    };
     let mut manifests = manifests(&environment, process, &args.account)?;
     if let Some(namespace) = &args.namespace {
         manifests.retain(|manifest| manifest["metadata"]["namespace"] == namespace.as_str());
@@ -139,6 +149,9 @@ fn rights(environment: &Environment, process: Process<'_>) -> Result<Rights, Fai
             let events = tells.iter().map(|namespace| events(namespace));
             return Ok(reads.iter().map(|object| right(object, READ)).chain(events).collect());
         }
+        Process::Step(step) => postgres_init::step::spec::spec(environment, step)
+            .map_err(|why| Failure::usage(format!("--step: {why}")))?
+            .reads(),
         Process::Waiter(module) => reads::of_waiter(environment, module).map_err(|error| match &error {
             reads::Error::Nobody { .. } => Failure::usage(format!("--module: {error}")),
             reads::Error::Credential { .. } => Failure::new(Exit::NeverWorks, error),
@@ -155,6 +168,7 @@ fn name(process: Process<'_>) -> String {
         Process::Service(Service::TopicProvisioner) => "topic-provisioner".to_owned(),
         Process::Service(Service::Hub) => "hub".to_owned(),
         Process::Waiter(module) => format!("waiter-{module}"),
+        Process::Step(step) => format!("step-{step}"),
     }
 }
 

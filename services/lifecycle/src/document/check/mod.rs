@@ -1,7 +1,9 @@
 //! Checks of one document by itself: everything that can be known to be wrong without asking a server.
 
+mod databases;
 mod generate;
 mod objects;
+mod work;
 mod workloads;
 
 pub use objects::forbidden_type;
@@ -15,10 +17,11 @@ pub fn check_fragment(document: &Document) -> Vec<(String, String)> {
     let mut found = Found(Vec::new());
     identity(document, &mut found);
     servers(document, &mut found);
-    databases(document, &mut found);
+    databases::check(document, &mut found);
     topics(document, &mut found);
     objects::check(document, &mut found);
     super::vault::check(document, &mut found);
+    work::check(document, &mut found);
     modules(document, &mut found);
     keycloak_check::keycloak(document, &mut found);
     duplicates(document, &mut found);
@@ -129,6 +132,7 @@ fn servers(document: &Document, found: &mut Found) {
         if let Some(admin) = &server.admin {
             found.secret_ref(&format!("{key}.admin.password"), &admin.password);
         }
+        delegates(&key, server, found);
         if let Some(observer) = &server.observer {
             found.secret_ref(&format!("{key}.observer.password"), &observer.password);
             let role = observer_role(&document.environment.name);
@@ -150,6 +154,12 @@ fn servers(document: &Document, found: &mut Found) {
             found.say(
                 format!("{key}.admin"),
                 "an administrator's credential stands only in the fragment that declares the server",
+            );
+        }
+        if !server.delegate.is_empty() {
+            found.say(
+                format!("{key}.delegate"),
+                "who may ask for databases is said only in the fragment that declares the server",
             );
         }
         if server.observer.is_some() {
@@ -179,41 +189,18 @@ fn servers(document: &Document, found: &mut Found) {
     }
 }
 
-fn databases(document: &Document, found: &mut Found) {
-    let (naming, place) = (&document.naming, document.place());
-    for (name, database) in &document.databases {
-        let key = format!("databases.{name}");
-        found.name(&key, name);
-        if !document.postgres.contains_key(&database.server)
-            && !document.uses.postgres.contains_key(&database.server)
-        {
-            found.say(
-                format!("{key}.server"),
-                format!(
-                    "`{}` is neither under postgres nor under uses.postgres of this fragment",
-                    database.server
-                ),
-            );
+fn delegates(key: &str, server: &super::Postgres, found: &mut Found) {
+    if server.admin.is_none() && !server.delegate.is_empty() {
+        found.say(format!("{key}.delegate"), "needs `admin`: without one nothing can be made for anybody");
+    }
+    for (i, rule) in server.delegate.iter().enumerate() {
+        let key = format!("{key}.delegate.{i}");
+        if rule.namespaces.is_empty() {
+            found.say(format!("{key}.namespaces"), "is empty; name at least one namespace");
         }
-        found.physical(&key, naming.database(database.physical_base(name), place));
-        found.physical(&format!("{key}.roles.app.name"), naming.role(&database.roles.app.name, place));
-        found.physical(&format!("{key}.roles.owner.name"), naming.role(&database.owner_base(name), place));
-        found.secret_ref(&format!("{key}.roles.app.password"), &database.roles.app.password);
-        if database.roles.app.name == database.owner_base(name) {
-            found.say(
-                format!("{key}.roles"),
-                "owner and app are the same role; nobody may log in as an owner",
-            );
-        }
-        for (i, extension) in database.extensions.iter().enumerate() {
-            if !is_name(extension) {
-                found.say(
-                    format!("{key}.extensions"),
-                    format!("`{extension}` is no extension; write one name per entry"),
-                );
-            }
-            if database.extensions[..i].contains(extension) {
-                found.say(format!("{key}.extensions"), format!("`{extension}` stands twice"));
+        for (at, names) in [("namespaces", &rule.namespaces), ("fragments", &rule.fragments)] {
+            for name in names.iter().filter(|name| !is_dns_label(name)) {
+                found.say(format!("{key}.{at}"), format!("`{name}` is not a DNS label"));
             }
         }
     }
@@ -324,6 +311,9 @@ pub(super) fn claims(document: &Document) -> Vec<Claim> {
     document.postgres.keys().for_each(|name| declare("postgres", "postgres", name));
     document.kafka.keys().for_each(|name| declare("kafka", "kafka", name));
     document.databases.keys().for_each(|name| declare("database", "databases", name));
+    document.roles.keys().for_each(|name| declare("role", "roles", name));
+    document.migrations.keys().for_each(|name| declare("migration", "migrations", name));
+    document.steps.keys().for_each(|name| declare("step", "steps", name));
     document.topics.keys().for_each(|name| declare("topic", "topics", name));
     document.endpoints.keys().for_each(|name| declare("endpoint", "endpoints", name));
     document.modules.keys().for_each(|name| declare("module", "modules", name));
@@ -341,18 +331,7 @@ pub(super) fn claims(document: &Document) -> Vec<Claim> {
         let what = what.to_string();
         claims.push(Claim { folded: what.clone(), what, key });
     }
-    for (name, database) in &document.databases {
-        let server = format!("postgres/{}", database.server);
-        let roles = [("app", database.roles.app.name.clone()), ("owner", database.owner_base(name))];
-        if let Ok(physical) = naming.database(database.physical_base(name), place) {
-            claims.push(Claim::on("database", &server, &physical, format!("databases.{name}")));
-        }
-        for (role, base) in roles {
-            if let Ok(physical) = naming.role(&base, place) {
-                claims.push(Claim::on("role", &server, &physical, format!("databases.{name}.roles.{role}")));
-            }
-        }
-    }
+    claims.extend(databases::claims(document));
     for (name, topic) in &document.topics {
         if let Ok(physical) = naming.topic(topic.name.as_deref().unwrap_or(name), place) {
             claims.push(Claim::on(

@@ -26,7 +26,9 @@ impl State {
     pub fn settle(&mut self, now: Moment) -> Vec<Effect> {
         let came_up = self.has_come_up();
         self.settled = true;
-        let mut effects = self.begin(came_up, now);
+        let mut effects = self.forget_gone(now);
+        effects.extend(self.remember());
+        effects.extend(self.begin(came_up, now));
         // Whether what an earlier life said is of the current bring-up is known only now.
         let all: Vec<Component> = self.current.keys().cloned().collect();
         effects.extend(all.iter().flat_map(|component| self.review(component, now)));

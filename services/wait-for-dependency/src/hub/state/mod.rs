@@ -2,13 +2,15 @@
 //! I/O, no clock. Each change returns its effects, which the glue carries out.
 
 mod generations;
+#[cfg(test)]
+mod mounted;
 mod registered;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chassis::wire::{BringUp, ComponentState, Fragment};
+use chassis::wire::{BringUp, ComponentState, Forgotten, Fragment};
 use lifecycle::document::{Environment, Identity};
 use lifecycle::{Component, Cycle, Event, Evidence, Graph, Moment, Phase, Roster};
 
@@ -45,6 +47,10 @@ pub enum Effect {
     },
     /// Keep this fragment on the bus.
     Keep(Fragment),
+    /// Keep this fragment on the bus no more, but that it is gone.
+    Forget(Forgotten),
+    /// Keep on the bus no more that the fragment of this name is gone.
+    Remember(String),
     /// A bring-up began, or its union changed.
     Begin(BringUp),
     /// Delete these records: they are of generations long past.
@@ -67,6 +73,14 @@ pub struct State {
     registered: BTreeSet<String>,
     /// What an earlier life left and could not be taken yet, by name.
     refused_recalls: BTreeMap<String, Fragment>,
+    /// For which release documents are mounted here; one that nobody names forgets nothing.
+    release: Option<String>,
+    /// What is mounted here: hashes by name.
+    mounted: BTreeMap<String, String>,
+    /// Everything that is mounted could be read.
+    all_mounted: bool,
+    /// What was mounted, here or elsewhere, and is no more, by name.
+    forgotten: BTreeMap<String, Forgotten>,
     /// The bus was read, so the generation is the current one.
     settled: bool,
     refused: Vec<String>,
@@ -91,6 +105,10 @@ impl State {
             union: Union::default(),
             registered: BTreeSet::new(),
             refused_recalls: BTreeMap::new(),
+            release: None,
+            mounted: BTreeMap::new(),
+            all_mounted: false,
+            forgotten: BTreeMap::new(),
             settled: false,
             refused: Vec::new(),
             graph: Graph::default(),
@@ -103,6 +121,12 @@ impl State {
             bring_up: None,
             current: BTreeMap::new(),
         }
+    }
+
+    /// Mounts documents for this release: what it had mounted in an earlier life and has no more it forgets.
+    #[must_use]
+    pub fn of_release(self, release: Option<String>) -> Self {
+        State { release, ..self }
     }
 
     /// The environment served.

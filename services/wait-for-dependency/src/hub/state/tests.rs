@@ -7,12 +7,12 @@ use crate::hub::explain::explanation;
 use crate::probe::State as Found;
 
 const UID: &str = "6f1c2a52-6a52-4b0e-9c1d-2b7a8e541f06";
-const BASE: &str = "
+pub(super) const BASE: &str = "
 kafka: {main: {brokers: ['k:9092']}}
 topics: {events: {kafka: main, partitions: 1}}
 modules: {keycloak: {ready: {http: {url: 'http://keycloak/'}}}}
 ";
-const REGISTRY: &str = "
+pub(super) const REGISTRY: &str = "
 uses: {modules: {keycloak: {ready: {http: {url: 'http://keycloak/realms/staff'}}}}}
 modules: {registry: {needs: [topic/events, module/keycloak], ready: {http: {url: 'http://registry/'}}}}
 ";
@@ -21,14 +21,14 @@ fn identity() -> Identity {
     Identity { name: "dev".to_owned(), uid: UID.parse().unwrap() }
 }
 
-fn fragment(name: &str, text: &str) -> Fragment {
+pub(super) fn fragment(name: &str, text: &str) -> Fragment {
     let text = format!(
         "rollcall: v1\nenvironment: {{name: dev, uid: {UID}}}\nfragment: {{name: {name}, namespace: dev}}\n{text}"
     );
     (&chassis::documents::parse(name, &text).unwrap()).try_into().unwrap()
 }
 
-fn hub() -> State {
+pub(super) fn hub() -> State {
     State::new(identity(), "hub/1")
 }
 

@@ -1,0 +1,99 @@
+//! One SQL file ready to be run: its statements, whether they fit into one transaction, and what is wrong with it.
+
+use crate::problem::Problem;
+use crate::statement::token::{self, Kind};
+use crate::statement::{Class, Control, Copy, Statement, classify, split};
+
+/// How the statements of a file are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// All in one transaction, with the record that they ran.
+    Together,
+    /// Each by itself, because one of them cannot run in a transaction, or because the file begins and ends its own.
+    Each,
+}
+
+/// A statement and what it would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known<'a> {
+    /// The statement.
+    pub statement: Statement<'a>,
+    /// What it would do.
+    pub class: Class,
+}
+
+/// The statements of a file, or everything that is wrong with them.
+pub fn known<'a>(file: &str, text: &'a str) -> Result<Vec<Known<'a>>, Vec<Problem>> {
+    let split =
+        split(text).map_err(|error| vec![Problem::refused(file, Some(error.line()), unlined(&error))])?;
+    let known: Vec<Known<'a>> = split
+        .statements
+        .into_iter()
+        .map(|statement| Known { statement, class: classify(statement.sql) })
+        .collect();
+    let mut problems: Vec<Problem> = known.iter().filter_map(|known| wrong(file, known)).collect();
+    let control = known.iter().rev().find(|known| known.class.controls.is_some());
+    if let Some(begun) = control.filter(|known| known.class.controls == Some(Control::Begins)) {
+        let text = "begins a transaction that the file never ends; write COMMIT after it";
+        problems.push(Problem::refused(file, Some(begun.statement.line), text));
+    }
+    if problems.is_empty() { Ok(known) } else { Err(problems) }
+}
+
+/// How these statements are run.
+pub fn manner(statements: &[Known<'_>]) -> Manner {
+    let each = statements.iter().any(|known| known.class.alone.is_some() || known.class.controls.is_some());
+    if each { Manner::Each } else { Manner::Together }
+}
+
+fn wrong(file: &str, known: &Known<'_>) -> Option<Problem> {
+    let refused = |text| Some(Problem::refused(file, Some(known.statement.line), text));
+    if known.class.copy == Some(Copy::Out) {
+        return refused("COPY … TO STDOUT has nowhere to write to; take it away");
+    }
+    if has_meta_command(known.statement.sql) {
+        return refused("a backslash outside of quotes: commands of psql are run in the dialect `psql` only");
+    }
+    None
+}
+
+fn has_meta_command(sql: &str) -> bool {
+    let mut at = 0;
+    while let Ok(Some((kind, end))) = token::next(sql, at, false) {
+        if kind == Kind::Sign(b'\\') {
+            return true;
+        }
+        at = end;
+    }
+    false
+}
+
+/// The message of an error without the line that a problem says by itself.
+fn unlined(error: &crate::statement::SplitError) -> String {
+    let text = error.to_string();
+    text.split_once(": ").map_or_else(|| text.clone(), |(_, rest)| rest.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_run_is_said_with_its_line() {
+        let said =
+            |text| known("a.sql", text).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(said("SELECT 1;\nSELECT 'a"), ["a.sql:2: a string that is never closed; close it"]);
+        let two = said("\\c other\nSELECT 1;\nCOPY t TO STDOUT;\n");
+        assert!(two[0].starts_with("a.sql:1: a backslash outside of quotes"), "{two:?}");
+        assert!(two[1].starts_with("a.sql:3: COPY … TO STDOUT"), "{two:?}");
+        assert!(said("BEGIN;\nCOMMIT;\nBEGIN;\nSELECT 1;")[0].starts_with("a.sql:3: begins a transaction"));
+    }
+
+    #[test]
+    fn one_statement_that_runs_alone_makes_all_run_by_themselves() {
+        let of = |text| manner(&known("a.sql", text).unwrap());
+        assert_eq!(of("CREATE TABLE t (a int); INSERT INTO t VALUES (1);"), Manner::Together);
+        assert_eq!(of("CREATE TABLE t (a int); CREATE INDEX CONCURRENTLY i ON t (a);"), Manner::Each);
+        assert_eq!(of("BEGIN; SELECT 1; COMMIT;"), Manner::Each);
+    }
+}

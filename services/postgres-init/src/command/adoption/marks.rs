@@ -1,0 +1,145 @@
+//! Runs what changes marks, and what converges: says it, and with `--yes` does it, each server by itself.
+
+use std::fmt::Write as _;
+
+use chassis::converge::{Plan, Reconcile};
+use chassis::exit::{Exit, Failure};
+use chassis::provision::Planned;
+use serde_json::{Value, json};
+
+use super::{Target, ending, failure, planned};
+use crate::adopt::{self, Class, Decide, Leave, MarkStep, Selected};
+use crate::world::{Converging, Error};
+use crate::{PostgresTarget, ServerSpec};
+
+/// Adopts, or says what would be adopted.
+pub(super) async fn record(targets: &[Target], selected: &Selected, yes: bool) -> Vec<Planned> {
+    each(targets, yes, &|spec, world, _| adopt::record(spec, world, selected)).await
+}
+
+/// Records anew, or says what would be.
+pub(super) async fn rebind(targets: &[Target], selected: &Selected, yes: bool) -> Vec<Planned> {
+    each(targets, yes, &|spec, world, _| adopt::rebind(spec, world, selected)).await
+}
+
+/// Gives back, or says what would be.
+pub(super) async fn release(
+    targets: &[Target],
+    selected: &Selected,
+    drop_registry: bool,
+    yes: bool,
+) -> Vec<Planned> {
+    each(targets, yes, &|spec, world, records| adopt::release(spec, world, records, selected, drop_registry))
+        .await
+}
+
+async fn each(targets: &[Target], yes: bool, decide: Decide<'_>) -> Vec<Planned> {
+    let mut all = Vec::new();
+    for (component, target, spec) in targets {
+        let done = one(target, spec, yes, decide).await;
+        all.push(match done {
+            Ok(plan) => planned(component, &plan, yes),
+            Err(error) => Planned::failed(component, failure(component, &error)),
+        });
+    }
+    all
+}
+
+async fn one(
+    target: &PostgresTarget,
+    spec: &ServerSpec,
+    yes: bool,
+    decide: Decide<'_>,
+) -> Result<Plan<MarkStep>, Error> {
+    let world = target.observe(spec).await?;
+    let plan = decide(spec, &world, &target.records(spec).await?);
+    if yes {
+        for step in &plan.steps {
+            target.mark(spec, step, decide).await?;
+        }
+    }
+    Ok(plan)
+}
+
+/// Converges a class of every database that is meant, or says what would be done and whom it would cut off.
+pub(super) async fn converge(
+    targets: &[Target],
+    selected: &Selected,
+    class: Class,
+    leave: &Leave,
+    yes: bool,
+) -> Vec<Planned> {
+    let mut all = Vec::new();
+    for (component, target, spec) in targets {
+        let (mut text, mut values, mut failures) = (String::new(), Vec::new(), Vec::new());
+        let mut any = false;
+        for database in spec.databases.iter().filter(|database| selected.takes(&database.component)) {
+            let name = &database.component;
+            let found = match target.converging(spec, database, class, leave).await {
+                Ok(found) => found,
+                Err(error) => {
+                    let _ = writeln!(text, "? {}", failure(name, &error));
+                    failures.push(failure(name, &error));
+                    continue;
+                }
+            };
+            any |= !found.settled && found.refused.is_empty() && found.pending.is_empty();
+            text.push_str(&lines(&name.to_string(), class, &found));
+            values.push(value(&name.to_string(), class, &found));
+            failures.extend(
+                found.refused.iter().map(|why| Failure::new(Exit::NeverWorks, format!("{name}: {why}"))),
+            );
+            failures.extend(
+                found.pending.iter().map(|why| Failure::new(Exit::TryAgain, format!("{name}: {why}"))),
+            );
+            if yes
+                && found.refused.is_empty()
+                && found.pending.is_empty()
+                && let Err(error) = target.converge_class(spec, database, class, leave).await
+            {
+                failures.push(failure(name, &error));
+            }
+        }
+        let exit = failures.iter().map(|failure| failure.exit).min_by_key(|exit| *exit as u8);
+        let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+        let done = yes && failures.is_empty();
+        all.push(Planned {
+            target: component.clone(),
+            settled: !any && failures.is_empty(),
+            text: format!("{text}{}", if yes && !done { "" } else { ending(any, done) }),
+            json: json!({"target": component.to_string(), "class": class, "done": done, "databases": values}),
+            failure: exit.map(|exit| Failure::new(exit, messages.join("\n"))),
+        });
+    }
+    all
+}
+
+fn changes(class: Class, found: &Converging) -> Vec<String> {
+    let moves = |moves: &[adopt::moves::Move]| moves.iter().map(|one| one.what.clone()).collect::<Vec<_>>();
+    let mut all = moves(&found.first);
+    all.extend(found.steps.iter().map(ToString::to_string));
+    all.extend(moves(&found.then));
+    if !found.settled && found.refused.is_empty() && found.pending.is_empty() {
+        all.push(format!("record that {class} is converged"));
+    }
+    all
+}
+
+fn lines(name: &str, class: Class, found: &Converging) -> String {
+    let mut text = String::new();
+    for (mark, all) in
+        [('+', &changes(class, found)), ('~', &found.said), ('!', &found.refused), ('?', &found.pending)]
+    {
+        for line in all {
+            let _ = writeln!(text, "{mark} {name}: {line}");
+        }
+    }
+    text
+}
+
+fn value(name: &str, class: Class, found: &Converging) -> Value {
+    json!({
+        "component": name, "steps": changes(class, found), "cuts_off": found.said, "refusals": found.refused,
+        "pending": found.pending, "settled": found.settled,
+    })
+}

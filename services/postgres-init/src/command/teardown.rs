@@ -1,0 +1,187 @@
+//! Runs a teardown: says what would be dropped, and with the environment's name typed drops it, each server by itself.
+
+use std::collections::BTreeSet;
+
+use chassis::Context;
+use chassis::converge::{Fault, Note};
+use chassis::exit::{Exit, Failure, chain};
+use chassis::teardown::{Confirmation, Report};
+use lifecycle::Component;
+use lifecycle::document::Environment;
+
+use crate::plan::teardown::{Change, Expect, Part, Wanted, plan};
+use crate::world::Error;
+use crate::{PostgresTarget, ServerSpec, spec, targets};
+
+/// What a teardown of databases is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Teardown {
+    /// For what, and whether.
+    #[command(flatten)]
+    confirmation: Confirmation,
+    /// Drop nothing; open again what a teardown has closed and not dropped
+    #[arg(long, conflicts_with = "orphan")]
+    cancel: bool,
+}
+
+/// How a teardown is made.
+#[derive(Debug, Clone, Default)]
+pub struct How {
+    /// Do it; else only say it.
+    pub yes: bool,
+    /// What no document declares and is to go too, by name.
+    pub orphans: Vec<Component>,
+    /// Nothing goes; what a teardown has closed is opened again.
+    pub cancel: bool,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: &Teardown, context: &Context) -> Result<(), Failure> {
+    let Confirmation { yes, output, ref orphan, .. } = args.confirmation;
+    let environment = args.confirmation.environment()?;
+    let report =
+        teardown(&environment, context, &How { yes, orphans: orphan.clone(), cancel: args.cancel }).await?;
+    report.print(output)
+}
+
+/// Takes down what these documents have on their servers, or says what would be taken down. One server that is away hides no other.
+///
+/// # Errors
+/// Secrets cannot be read at all; what goes wrong with a server is in the report.
+pub async fn teardown(environment: &Environment, context: &Context, how: &How) -> Result<Report, Failure> {
+    let context = context.clone().with_reader(kubernetes::reader());
+    let mut report = Report::new(how.yes);
+    for (component, server) in spec::left_out(environment) {
+        let text = format!("is left to whoever has the fragment that declares {server} with `admin`");
+        report.retained.push(Note::new(&component, text));
+    }
+    let declared: BTreeSet<Component> = environment
+        .databases()
+        .map(|database| database.component)
+        .chain(environment.roles().map(|role| role.component))
+        .collect();
+    for (component, target, spec) in targets(environment, &context.secrets_of(environment)?) {
+        let target = target.of(context.source()).taking_down();
+        report.add(server(&component, &target, &spec, &declared, how).await);
+    }
+    Ok(report)
+}
+
+async fn server(
+    component: &Component,
+    target: &PostgresTarget,
+    spec: &ServerSpec,
+    declared: &BTreeSet<Component>,
+    how: &How,
+) -> Report {
+    let mut report = Report::new(how.yes);
+    let facts = match target.belongings(spec).await {
+        Ok(Some(facts)) => facts,
+        Ok(None) => {
+            let text =
+                format!("has no database `{}`, so nothing on it is this environment's", postgres::REGISTRY);
+            report.told.push(Note::new(component, text));
+            return report;
+        }
+        Err(error) => {
+            stays(&mut report, spec, &format!("stays: {component} was not looked at"));
+            report.failed.push((component.clone(), failure(component, &error)));
+            return report;
+        }
+    };
+    // What goes would be made again, empty, by whoever provisions meanwhile.
+    let busy = facts.provisioners.iter().filter(|_| !how.cancel).map(|who| {
+        let text = format!(
+            "{who} provisions for this environment at this moment: nothing goes until it is scaled down"
+        );
+        Note::new(component, text)
+    });
+    report.refused.extend(busy);
+    if how.yes && !report.refused.is_empty() {
+        stays(&mut report, spec, &format!("stays: somebody provisions on {component}"));
+        return report;
+    }
+    let wanted = Wanted { spec, declared, orphans: &how.orphans, cancel: how.cancel };
+    let mut failed: BTreeSet<Component> = BTreeSet::new();
+    let mut dropped: BTreeSet<(Component, String)> = BTreeSet::new();
+    for part in plan(wanted, &facts, Expect::Done) {
+        let told = part.told.iter().map(|text| Note::new(&part.component, text));
+        report.told.extend(told);
+        if !how.yes || part.steps.is_empty() {
+            says(&mut report, &part, &part.steps);
+            continue;
+        }
+        if failed.contains(&part.component) {
+            continue;
+        }
+        let ended = target.take_down(wanted, &part).await;
+        let decided = Part { steps: Vec::new(), ..ended.part.unwrap_or_else(|| part.clone()) };
+        says(&mut report, &decided, &ended.done);
+        dropped.extend(ended.done.iter().filter_map(|step| match step {
+            Change::DropDatabase { name, .. } => Some((part.component.clone(), name.clone())),
+            _ => None,
+        }));
+        if let Some(error) = ended.error {
+            failed.insert(part.component.clone());
+            report.failed.push((part.component.clone(), failure(&part.component, &error)));
+        }
+    }
+    again(&mut report, target, spec, component, &dropped).await;
+    report
+}
+
+/// What is on a server of which nothing goes: what it needs stays too.
+fn stays(report: &mut Report, spec: &ServerSpec, why: &str) {
+    let databases = spec.databases.iter().map(|database| &database.component);
+    let all = databases.chain(spec.roles.iter().map(|role| &role.component));
+    report.retained.extend(all.map(|one| Note::new(one, why)));
+}
+
+/// Whether what was dropped is there again: somebody provisions all the while.
+async fn again(
+    report: &mut Report,
+    target: &PostgresTarget,
+    spec: &ServerSpec,
+    server: &Component,
+    dropped: &BTreeSet<(Component, String)>,
+) {
+    if dropped.is_empty() {
+        return;
+    }
+    match target.belongings(spec).await {
+        Ok(facts) => {
+            let there = |name: &str| facts.as_ref().is_some_and(|facts| facts.database(name).is_some());
+            for (component, name) in dropped.iter().filter(|(_, name)| there(name)) {
+                let text = format!(
+                    "{component}: database `{name}` was dropped and made again, empty: scale down who provisions, then run this again"
+                );
+                report.failed.push((component.clone(), Failure::new(Exit::TryAgain, text)));
+            }
+        }
+        Err(error) => report.failed.push((server.clone(), failure(server, &error))),
+    }
+}
+
+fn says(report: &mut Report, part: &Part, steps: &[Change]) {
+    let note = |text: &dyn std::fmt::Display| Note::new(&part.component, text);
+    for step in steps {
+        match step {
+            Change::Close { .. } | Change::End { .. } | Change::Reopen { .. } => report.told.push(note(step)),
+            _ => report.removed.push(note(step)),
+        }
+    }
+    report.retained.extend(part.retained.iter().map(|text| note(text)));
+    report.refused.extend(part.refused.iter().map(|text| note(text)));
+    report.orphans.extend(part.orphans.iter().map(|text| note(text)));
+}
+
+fn failure(component: &Component, error: &Error) -> Failure {
+    let exit = if error.is_transient() { Exit::TryAgain } else { Exit::NeverWorks };
+    Failure::new(
+        exit,
+        format!(
+            "{component}: {}; what was done stays done, and the next run goes on (postgres-init teardown --cancel opens again what was closed)",
+            chain(error)
+        ),
+    )
+}

@@ -1,0 +1,206 @@
+//! The ownership gate: what is not known to be this environment's own is not touched.
+
+use crate::adopt::Class;
+use crate::spec::{DatabaseSpec, RoleSpec, ServerSpec};
+use crate::world::facts::{Record, Registry, World};
+
+/// Why something may not be touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// It exists, and nobody's mark is on it.
+    Unmarked(String),
+    /// It exists, and marks cannot be read.
+    Unread(String),
+    /// It is known to be another's, or not to be what it was.
+    Known(String),
+}
+
+impl Obstacle {
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Obstacle::Unmarked(text) | Obstacle::Unread(text) | Obstacle::Known(text) => text,
+        }
+    }
+}
+
+/// Whether database `rollcall` and the observer may be touched; why not.
+pub(super) fn server(spec: &ServerSpec, world: &World) -> Result<(), Obstacle> {
+    registry(spec, world)?;
+    match &spec.observer {
+        Some(observer) => role(spec, &spec.fragment, &observer.role, world),
+        None => Ok(()),
+    }
+}
+
+/// Whether a database and its roles may be touched; why not. What is known to be another's outweighs what nobody marked.
+pub(crate) fn database(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(), Obstacle> {
+    registry(spec, world)?;
+    namespace(spec, &database.fragment, world)?;
+    let roles = database.roles().into_iter().map(|name| role(spec, &database.fragment, name, world));
+    let found = roles.chain([stands(spec, database, world)]);
+    let mut obstacles: Vec<Obstacle> = found.filter_map(Result::err).collect();
+    let gravest = obstacles.iter().position(|obstacle| matches!(obstacle, Obstacle::Known(_))).unwrap_or(0);
+    if obstacles.is_empty() { Ok(()) } else { Err(obstacles.swap_remove(gravest)) }
+}
+
+/// Whether a role that reads several databases may be touched; why not.
+pub(crate) fn reader(spec: &ServerSpec, reader: &RoleSpec, world: &World) -> Result<(), Obstacle> {
+    registry(spec, world)?;
+    namespace(spec, &reader.fragment, world)?;
+    role(spec, &reader.fragment, &reader.login.role, world)
+}
+
+/// Whether a database by itself may be touched; why not.
+fn stands(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(), Obstacle> {
+    let thing = format!("database `{}`", database.name);
+    let exists = world.database(&database.name);
+    let Some(record) = world.database_record(&database.name) else {
+        // Made by us and not yet recorded: its owner carries our mark, and nobody can log in as an owner.
+        return match exists {
+            Some(facts) if facts.owner != database.owner || world.role_record(&database.owner).is_none() => {
+                Err(unmarked(spec, &thing, world))
+            }
+            _ => Ok(()),
+        };
+    };
+    ours(spec, &database.fragment, record, &thing)?;
+    if record.leaving {
+        return Err(Obstacle::Known(format!(
+            "{thing} is being torn down, and is left to that; `postgres-init teardown` with --yes finishes it, with --cancel it is opened \
+             again"
+        )));
+    }
+    let known = match exists {
+        None if record.finished => format!(
+            "{thing} was finished and has vanished: somebody dropped it, and its data with it. Restore it; or, to have an empty one \
+             made, {}",
+            rebind(record),
+        ),
+        Some(facts)
+            if facts.oid != record.oid || record.is_elsewhere(world.shared.system_identifier.as_ref()) =>
+        {
+            another(record, &thing, facts.oid, world)
+        }
+        Some(facts) if facts.owner != database.owner && !record.holds(Class::Ownership) => format!(
+            "{thing} belongs to role `{}` instead of `{}`; give it back with ALTER DATABASE … OWNER TO, or correct the document",
+            facts.owner, database.owner
+        ),
+        _ => return Ok(()),
+    };
+    Err(Obstacle::Known(known))
+}
+
+fn registry(spec: &ServerSpec, world: &World) -> Result<(), Obstacle> {
+    match &world.registry {
+        Registry::Foreign(why) => Err(Obstacle::Known(format!(
+            "database `{}` on {} is not Rollcall's own ({why}), so ownership cannot be recorded; rename or remove it",
+            postgres::REGISTRY,
+            spec.component
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A fragment that asked is its namespace's: who declares one of the same name elsewhere, mounted or not, gets nothing of it.
+fn namespace(spec: &ServerSpec, fragment: &str, world: &World) -> Result<(), Obstacle> {
+    match (world.delegated.get(fragment), spec.namespaces.get(fragment)) {
+        (Some(theirs), Some(ours)) if theirs != ours => Err(Obstacle::Known(format!(
+            "fragment `{fragment}` on {} is of namespace {theirs}, which asked for it (`delegate`), and this one is of namespace {ours};              give one of them another name, or, where what namespace {theirs} has is to be this one's, delete the row of fragment              `{fragment}` from `{}.delegated` in database `{}`",
+            spec.component,
+            postgres::REGISTRY,
+            postgres::REGISTRY
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn role(spec: &ServerSpec, fragment: &str, name: &str, world: &World) -> Result<(), Obstacle> {
+    let thing = format!("role `{name}`");
+    match (world.role(name), world.role_record(name)) {
+        (None, None) => Ok(()),
+        (Some(_), None) => Err(unmarked(spec, &thing, world)),
+        (facts, Some(record)) => {
+            ours(spec, fragment, record, &thing)?;
+            match facts {
+                Some(facts)
+                    if facts.oid != record.oid
+                        || record.is_elsewhere(world.shared.system_identifier.as_ref()) =>
+                {
+                    Err(Obstacle::Known(another(record, &thing, facts.oid, world)))
+                }
+                // A role that was dropped owned nothing, so making it again loses nothing.
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+fn ours(spec: &ServerSpec, fragment: &str, record: &Record, thing: &str) -> Result<(), Obstacle> {
+    let environment = &spec.environment;
+    if record.environment_uid != environment.uid.to_string() {
+        let way_out = if record.environment_name == environment.name {
+            format!(
+                "if it is the same environment and has lost its uid, say that uid again, in documents as `environment.uid`, without \
+                 documents as ROLLCALL_ENVIRONMENT_UID={}; otherwise {OWN_NAMES}",
+                record.environment_uid,
+            )
+        } else {
+            OWN_NAMES.to_owned()
+        };
+        return Err(Obstacle::Known(format!(
+            "{thing} belongs to environment `{}` ({}), not to `{}` ({}); {way_out}",
+            record.environment_name, record.environment_uid, environment.name, environment.uid,
+        )));
+    }
+    if record.fragment != fragment {
+        return Err(Obstacle::Known(format!(
+            "{thing} belongs to fragment `{}` of this environment, not to `{fragment}`; if it moved, {}",
+            record.fragment,
+            rebind(record),
+        )));
+    }
+    Ok(())
+}
+
+fn unmarked(spec: &ServerSpec, thing: &str, world: &World) -> Obstacle {
+    if !world.marks_were_read() {
+        return Obstacle::Unread(format!(
+            "{thing} exists, and whose it is cannot be told: database `{0}`, where ownership is recorded, was not finished or was \
+             closed; what finishes it opens it, as does ALTER DATABASE {0} ALLOW_CONNECTIONS true",
+            postgres::REGISTRY
+        ));
+    }
+    Obstacle::Unmarked(format!(
+        "{thing} exists and carries no mark of environment `{}`; it is left to whoever made it: {OWN_NAMES}",
+        spec.environment.name,
+    ))
+}
+
+fn another(record: &Record, thing: &str, oid: i64, world: &World) -> String {
+    let differs = if oid == record.oid {
+        format!(
+            "it was recorded on the cluster {}, and this one is {}: database `{}` was restored here, or pg_upgrade was run",
+            record.system_identifier.as_deref().unwrap_or_default(),
+            world.shared.system_identifier.as_deref().unwrap_or_default(),
+            postgres::REGISTRY,
+        )
+    } else {
+        format!("oid {oid} instead of {}: it was restored, cloned or made anew by somebody else", record.oid)
+    };
+    format!(
+        "{thing} is not the one that was recorded ({differs}). If it is to be this environment's, {}",
+        rebind(record)
+    )
+}
+
+/// What to run where a record and its thing do not fit, and a human knows that they should.
+fn rebind(record: &Record) -> String {
+    format!(
+        "look at what `postgres-init rebind DOCUMENTS --component {}` says, and run it with --yes",
+        record.component
+    )
+}
+
+/// The way out of a name that is taken: databases and roles at once, for who clashes in one mostly clashes in the other.
+const OWN_NAMES: &str = "give this environment names of its own, for example with `naming: {database: \"{environment}_{name}\", \
+     role: \"{environment}_{name}\"}`";

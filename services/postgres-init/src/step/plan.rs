@@ -1,0 +1,112 @@
+//! Decides whether a step runs: from what the ledger says, what goes into it now, and what a person asks for. No I/O.
+
+use lifecycle::document::OnChange;
+
+use super::spec::StepSpec;
+use crate::world::ledger::{Run, State};
+
+/// What a person asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Asked {
+    /// Nothing: what is right is done.
+    #[default]
+    Nothing,
+    /// That it runs, whatever is written down.
+    Again,
+    /// That it is taken to be done.
+    Baseline,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing; says why.
+    Done(String),
+    /// The command runs.
+    Run,
+    /// It is written down as done and does not run; says why.
+    Baseline(String),
+    /// The evidence is asked: where it shows that the step was done, that is written down; otherwise this.
+    Ask(Box<Decision>),
+    /// It is refused; says why and what to do.
+    Refuse(String),
+}
+
+/// Decides. `inputs` is what goes into it now, as a hash.
+pub fn decide(spec: &StepSpec, last: Option<&Run>, inputs: &str, asked: Asked) -> Decision {
+    let name = &spec.component;
+    let done = |run: &Run| run.state.is_done() && run.same_database;
+    match asked {
+        Asked::Again => return Decision::Run,
+        Asked::Baseline
+            if last.is_some_and(|run| done(run) && run.inputs == inputs && anothers(spec, run).is_none()) => {
+        }
+        Asked::Baseline => return Decision::Baseline("a person says that it was done".to_owned()),
+        Asked::Nothing => {}
+    }
+    let Some(run) = last else { return ask(spec, Decision::Run) };
+    if let Some(why) = anothers(spec, run) {
+        return Decision::Refuse(format!("{why}; or, if the step moved, say --baseline or --again"));
+    }
+    let decide = "see what it has left; then say --again to run it, or --baseline if its work is done";
+    if !run.same_database {
+        let text = format!(
+            "{name} was done (run {}, {}) to another database than the one that is there: it was restored or made anew; {decide}",
+            run.number, run.started
+        );
+        return ask(spec, if spec.evidence.is_some() { Decision::Run } else { Decision::Refuse(text) });
+    }
+    match run.state {
+        State::Running | State::Failed if spec.idempotent => Decision::Run,
+        State::Running => {
+            let text = format!(
+                "{name} was begun at {} by {} and nobody has written down how it ended; {decide} (or `idempotent: true` in its document, if it may always be repeated)",
+                run.started, run.by
+            );
+            ask(spec, Decision::Refuse(text))
+        }
+        State::Failed => {
+            let exit =
+                run.exit.map_or_else(|| "by a signal".to_owned(), |exit| format!("with exit code {exit}"));
+            Decision::Refuse(format!(
+                "{name} failed {exit} (run {}, begun at {} by {}); {decide} (or `idempotent: true` in its document, if it may always be repeated)",
+                run.number, run.started, run.by
+            ))
+        }
+        // Whoever said that it was done without saying with which command meant any.
+        State::Baseline if run.inputs.is_empty() => {
+            Decision::Done(format!("said to be done already (run {}, {})", run.number, run.started))
+        }
+        State::Done | State::Baseline if run.inputs == inputs => {
+            Decision::Done(format!("done already (run {}, {})", run.number, run.started))
+        }
+        State::Done | State::Baseline => match spec.on_change {
+            OnChange::Ignore => Decision::Done(format!(
+                "done already (run {}, {}), with other inputs than now: `on_change: ignore`",
+                run.number, run.started
+            )),
+            OnChange::Rerun => Decision::Run,
+            OnChange::Refuse => Decision::Refuse(format!(
+                "{name} was done (run {}, {}) with another command, arguments, files or variables; say --again to run it with these, --baseline if what is there is right, or `on_change` in its document",
+                run.number, run.started
+            )),
+        },
+    }
+}
+
+/// Why the last run is no answer for this step; none where the same fragment ran it.
+pub(crate) fn anothers(spec: &StepSpec, last: &Run) -> Option<String> {
+    (last.fragment != spec.fragment).then(|| {
+        format!(
+            "{} was run by fragment `{}` (run {}), not by `{}`; give it a name of its own",
+            spec.component, last.fragment, last.number, spec.fragment
+        )
+    })
+}
+
+fn ask(spec: &StepSpec, otherwise: Decision) -> Decision {
+    if spec.evidence.is_some() { Decision::Ask(Box::new(otherwise)) } else { otherwise }
+}
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use acceptance::measure::{Spread, asked, number, rollcall, rounded};
-use acceptance::node::{Place, Servers, Shop, Whole, texts};
+use acceptance::node::{Alone, Place, Servers, Shop, Whole, texts};
 use pod::{Kind, Yard};
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ fn main() {
 }
 
 async fn bench() {
-    let place = Place::of(&rollcall()).await;
+    let place = Place::of(&rollcall(), Alone::new().await).await;
     let shop = Shop::new(&place).await;
     shop.make_secret(&place);
     place.install(&["upgrade", "env", "environment", "--namespace", "base"], &shop.environment);

@@ -41,18 +41,27 @@ pub struct Place {
     pub node: Node,
     /// The charts, one of somebody's own and one with hooks among them.
     pub charts: Charts,
-    _alone: MutexGuard<'static, ()>,
+    _alone: Alone,
+}
+
+/// Whoever has it is the only one of this process that has a node, or will start one: each takes a gigabyte and all processors.
+pub struct Alone(MutexGuard<'static, ()>);
+
+impl Alone {
+    /// As soon as nobody else has it.
+    pub async fn new() -> Alone {
+        Alone(ALONE.lock().await)
+    }
 }
 
 impl Place {
-    /// A new one, the only one of this process for as long as it lives: each takes a gigabyte and all processors.
+    /// A new one, as soon as nobody else has one.
     pub async fn new() -> Place {
-        Place::of(binary()).await
+        Place::of(binary(), Alone::new().await).await
     }
 
     /// A new one whose images, with tag 1, are of this program.
-    pub async fn of(program: &Path) -> Place {
-        let alone = ALONE.lock().await;
+    pub async fn of(program: &Path, alone: Alone) -> Place {
         let supervisor = Supervisor::command(binary(), ["sandbox-supervisor"]);
         let sandbox = Sandbox::start(Options::new(supervisor)).await.unwrap();
         let node = sandbox.node().await.unwrap();
@@ -161,19 +170,26 @@ impl Place {
         self.kubectl(&["get", "pods", "--all-namespaces", "-o", "wide"])
     }
 
-    /// The only pod with this label.
-    pub fn pod(&self, namespace: &str, label: &str) -> Value {
+    /// The pods with this label but those on their way out: after an upgrade one may still be ending.
+    pub fn staying(&self, namespace: &str, label: &str) -> Vec<Value> {
         let mut list = self.json(&["get", "pods", "-n", namespace, "-l", label]);
-        let items = list["items"].as_array_mut().unwrap();
-        assert_eq!(items.len(), 1, "{}", self.pods());
-        items.remove(0)
+        let mut items = std::mem::take(list["items"].as_array_mut().unwrap());
+        items.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        items
     }
 
-    /// Whether there is one such pod, and it is ready.
+    /// The only pod with this label that stays.
+    #[track_caller]
+    pub fn pod(&self, namespace: &str, label: &str) -> Value {
+        let mut pods = self.staying(namespace, label);
+        assert_eq!(pods.len(), 1, "{label}\n{}", self.pods());
+        pods.remove(0)
+    }
+
+    /// Whether one such pod stays, and it is ready.
     pub fn is_ready(&self, namespace: &str, label: &str) -> bool {
-        let list = self.json(&["get", "pods", "-n", namespace, "-l", label]);
-        let items = list["items"].as_array().unwrap();
-        let [pod] = &items[..] else { return false };
+        let pods = self.staying(namespace, label);
+        let [pod] = &pods[..] else { return false };
         let conditions = pod["status"]["conditions"].clone();
         let is = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
         conditions.as_array().into_iter().flatten().any(is)

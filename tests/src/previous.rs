@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::node::Place;
+use crate::node::Alone;
 use crate::{binary, programs, programs_of, root};
 
 /// What runs in environments that are about to be upgraded.
@@ -21,8 +21,8 @@ pub struct Previous {
 impl Previous {
     /// From its source and not from the history, which a clone may lack. Built when it is first asked for,
     /// in the profile of these tests and with what they have compiled already, and kept in the target directory. Nothing may
-    /// start today's program meanwhile, so whoever asks has the only node.
-    pub fn get(_alone: &Place) -> Previous {
+    /// start today's program meanwhile, and no node has to bear with a compiler beside it: whoever asks starts one later.
+    pub fn get(_alone: &Alone) -> Previous {
         let archive = root().join("tests/previous.tar.gz");
         // Where Cargo puts what it builds: target/debug/rollcall.
         let target = binary().parent().unwrap().parent().unwrap();

@@ -124,14 +124,9 @@ impl Whole {
 
     /// The pods of its modules, by module.
     pub fn pods(&self, place: &Place) -> Vec<(String, Value)> {
-        let list = place.json(&["get", "pods", "-n", &self.namespace, "-l", "module"]);
-        let mut pods: Vec<(String, Value)> = list["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
-            .map(|pod| (pod["metadata"]["labels"]["module"].as_str().unwrap().to_owned(), pod.clone()))
-            .collect();
+        let pods = place.staying(&self.namespace, "module").into_iter();
+        let mut pods: Vec<(String, Value)> =
+            pods.map(|pod| (pod["metadata"]["labels"]["module"].as_str().unwrap().to_owned(), pod)).collect();
         pods.sort_by(|a, b| a.0.cmp(&b.0));
         pods
     }

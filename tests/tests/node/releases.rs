@@ -1,9 +1,9 @@
 //! This release and the one before it, in one environment: each hub, waiter and provisioner meets those of the other.
 
 use acceptance::charts::Charts;
-use acceptance::node::{Place, Shop};
+use acceptance::node::{Alone, Place, Shop};
 use acceptance::previous::Previous;
-use acceptance::text;
+use acceptance::{binary, text};
 use serde_json::Value;
 
 const MODULE: &str = "app=own";
@@ -25,7 +25,7 @@ enum Release {
 }
 
 impl Releases {
-    /// Installs or upgrades with a release's charts and images, and waits until nothing else runs.
+    /// Installs or upgrades with a release's charts and images, and waits until that runs.
     #[track_caller]
     fn put(&self, release: Release, name: [&str; 4], values: &Value) {
         let (charts, tag) = match release {
@@ -38,7 +38,7 @@ impl Releases {
         assert!(done.status.success(), "{release:?} {name:?}: {}\n{}", text(&done), self.place.pods());
     }
 
-    /// Takes Helm's release back to a revision, and waits until nothing else runs.
+    /// Takes Helm's release back to a revision, and waits until that runs.
     #[track_caller]
     fn back(&self, name: [&str; 4], revision: &str) {
         let args = ["rollback", name[0], revision, "--wait", "--timeout", "5m", name[2], name[3]];
@@ -54,9 +54,8 @@ impl Releases {
         place.kubectl(&["delete", "pod", "-n", "shop", "-l", MODULE]);
         place
             .until("the hub is heard by another pod", async || {
-                let list = place.json(&["get", "pods", "-n", "shop", "-l", MODULE]);
-                let items = list["items"].as_array().unwrap();
-                let [pod] = &items[..] else { return false };
+                let pods = place.staying("shop", MODULE);
+                let [pod] = &pods[..] else { return false };
                 let name = pod["metadata"]["name"].as_str().unwrap();
                 let log = ["logs", name, "-n", "shop", "-c", "rollcall-wait"];
                 let log = place.node.kubectl().args(log).output().unwrap();
@@ -90,8 +89,9 @@ fn image(container: &Value) -> Release {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs root and takes a whole cluster: cargo test -p acceptance --test node -- --ignored"]
 async fn an_environment_is_upgraded_piece_by_piece_and_taken_back() {
-    let place = Place::new().await;
-    let previous = Previous::get(&place);
+    let alone = Alone::new().await;
+    let previous = Previous::get(&alone);
+    let place = Place::of(binary(), alone).await;
     place.load(&previous.program, "0").await;
     let older = Charts::from(&place.sandbox, &previous.source, "older").await;
     older.add("own", &previous.source.join("tests/charts/own"));

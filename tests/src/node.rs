@@ -45,12 +45,14 @@ pub struct Place {
 }
 
 /// Whoever has it is the only one of this process that has a node, or will start one: each takes a gigabyte and all processors.
-pub struct Alone(MutexGuard<'static, ()>);
+pub struct Alone {
+    _held: MutexGuard<'static, ()>,
+}
 
 impl Alone {
     /// As soon as nobody else has it.
     pub async fn new() -> Alone {
-        Alone(ALONE.lock().await)
+        Alone { _held: ALONE.lock().await }
     }
 }
 

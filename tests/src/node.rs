@@ -23,8 +23,9 @@ pub use whole::{Whole, renamed, texts};
 /// How long a node and what is installed on it may take.
 pub const READY: Duration = Duration::from_mins(5);
 static ALONE: Mutex<()> = Mutex::const_new(());
-/// The services, and what stands in for modules.
-const PROGRAMS: [&str; 6] = [
+/// The command line, the services, and what stands in for modules.
+const PROGRAMS: [&str; 7] = [
+    "rollcall",
     "wait-for-dependency",
     "telemetry-exporter",
     "secret-syncer",
@@ -83,7 +84,8 @@ impl Place {
         // One program, called by several names: the layers are loaded once.
         let images = PROGRAMS.map(|service| {
             let name = format!("localhost/rollcall/{service}:{tag}");
-            Image::of_program(&name, service, &base, program).unwrap().entrypoint(&["/rollcall", service])
+            let image = Image::of_program(&name, service, &base, program).unwrap();
+            if service == "rollcall" { image } else { image.entrypoint(&["/rollcall", service]) }
         });
         self.node.load(&images).await.unwrap();
     }

@@ -24,6 +24,7 @@ fn unusual() -> Environment {
         &[(
             "odd",
             "
+policy: {on_delete: delete}
 vault:
   main: {url: 'https://vault:8200', tls: {ca: {secret: vault-ca, key: ca.crt}}, login: {approle: {role_id: r, secret_id: {secret: login, key: id}}}}
   other: {url: 'https://other:8200', login: {token: {secret: elsewhere/token, key: token}}}
@@ -127,6 +128,9 @@ async fn a_chart_gives_the_rights_that_rbac_prints_and_no_others() {
         }
         assert_eq!(rights(&charts.render("environment", &values)), each);
         assert!(!each.is_empty());
+        let down = json!({"fragments": fragments(&environment), "down": {"run": "plan"}});
+        let printed = of_service_as(Service::Down, &environment, ("rollcall", "syncer-environment-down"));
+        assert_eq!(rights(&charts.render("environment", &down)), rights(&printed));
         let none = json!({"fragments": fragments(&environment), "roles": {"create": false}});
         assert!(rights(&charts.render("environment", &none)).is_empty());
     }
@@ -197,6 +201,13 @@ fn lint_and_say(charts: &Charts) {
         ("cluster", json!({"policy": {"account": []}}), "account"),
         ("environment", json!({}), "fragments: give at least one"),
         ("environment", with("hub", &json!({"replcas": 2})), "'replcas'"),
+        ("environment", with("down", &json!({"run": "yes"})), "'/down/run'"),
+        ("environment", with("down", &json!({"run": "delete"})), "which environment is meant: dev"),
+        (
+            "environment",
+            with("down", &json!({"run": "delete", "environment": "prod"})),
+            "which environment is meant: dev",
+        ),
         ("environment", with("hub", &json!({"replicas": 2})), "'/hub/replicas'"),
         ("environment", with("bus", &json!({"brokers": ["kafka"]})), "'/bus/brokers/0'"),
         ("environment", with("settings", &json!({"ROLLCALL_BROKER": "k:1"})), "'ROLLCALL_BROKER'"),

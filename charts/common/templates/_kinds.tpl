@@ -10,6 +10,7 @@ telemetry-exporter: {program: telemetry-exporter, serve: [serve], clients: true}
 secret-syncer: {program: secret-syncer, serve: [serve], apply: [apply]}
 postgres-init: {program: postgres-init, serve: [serve], apply: [apply]}
 topic-provisioner: {program: topic-provisioner, serve: [serve], apply: [apply]}
+down: {program: rollcall, apply: [down]}
 central: {program: secret-syncer, serve: [--central, serve]}
 {{- end -}}
 

@@ -12,6 +12,8 @@ then by the part of a Role's name that says what is done, and become one Role an
 {{- $give := dict "fragments" .fragments "environment" $environment "rules" $rules -}}
 {{- if eq .kind "secret-syncer" -}}
 {{- include "rollcall.secret-syncer.rules" $give -}}
+{{- else if eq .kind "down" -}}
+{{- include "rollcall.down.rules" $give -}}
 {{- else if has .kind (list "hub" "postgres-init" "topic-provisioner" "waiter") -}}
 {{- include "rollcall.reads.rules" (merge (dict "kind" .kind "module" .module) $give) -}}
 {{- if eq .kind "hub" -}}{{- include "rollcall.events.rules" $give -}}{{- end -}}

@@ -26,14 +26,14 @@
 {{- end -}}
 {{- end -}}
 
-{{/* A part in full: its account, its Roles, what runs, who reaches it. Give: a part. */}}
+{{/* A part in full: its account, its Roles, what runs, who reaches it. Give: a part, and more (arguments of one that applies; may be empty). */}}
 {{- define "rollcall.part" -}}
 {{- include "rollcall.fragments.check" . -}}
 {{- $what := include "rollcall.kind" . | fromYaml -}}
 {{- include "rollcall.account" . }}
 {{- include "rollcall.roles" . }}
 {{- if eq (.values.run | default "serve") "apply" }}
-{{- include "rollcall.job" (merge (dict "args" $what.apply "restart" "Never") .) }}
+{{- include "rollcall.job" (merge (dict "args" (concat $what.apply (.more | default list)) "restart" "Never") .) }}
 {{- else }}
 {{- $args := $what.serve }}
 {{- if $what.mounts }}

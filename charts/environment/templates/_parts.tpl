@@ -44,19 +44,36 @@
 {{- toJson $fragments -}}
 {{- end -}}
 
-{{/* One part, if it is enabled. Give: root, fragments, key (its values), kind. */}}
+{{/* In place of all parts, a Job that takes the environment down, or says what would go. Give: root, fragments. */}}
+{{- define "rollcall.environment.down" -}}
+{{- $down := .root.Values.down -}}
+{{- $name := "" -}}
+{{- range .fragments -}}{{- $name = .environment.name -}}{{- end -}}
+{{- $more := list -}}
+{{- if eq $down.run "delete" -}}
+{{- if ne $down.environment $name -}}
+{{- fail (printf "down.environment: deleting is for good; say which environment is meant: %s" $name) -}}
+{{- end -}}
+{{- $more = list "--yes" "--environment" $name -}}
+{{- end -}}
+{{- range $down.orphans -}}{{- $more = concat $more (list "--orphan" .) -}}{{- end -}}
+{{- include "rollcall.environment.part" (merge (dict "key" "down" "kind" "down" "more" $more "always" true "run" "apply") .) -}}
+{{- end -}}
+
+{{/* One part, if it is enabled. Give: root, fragments, key (its values), kind, and for what is no service always (true), run and more (see rollcall.part). */}}
 {{- define "rollcall.environment.part" -}}
 {{- $own := get .root.Values .key -}}
-{{- if $own.enabled -}}
+{{- if or .always $own.enabled -}}
 {{- $shared := pick .root.Values "image" "imagePullSecrets" "settings" "job" "podLabels" "podAnnotations" "podSecurityContext" "securityContext" "networkPolicy" "serviceAnnotations" "nodeSelector" "affinity" "tolerations" "topologySpreadConstraints" "priorityClassName" "extraEnv" "extraVolumes" "extraVolumeMounts" "extraInitContainers" -}}
 {{- $values := mustMergeOverwrite (deepCopy $shared) (deepCopy $own) -}}
+{{- with .run }}{{- $_ := set $values "run" . -}}{{- end -}}
 {{- $settings := dict -}}
 {{- with .root.Values.bus.brokers }}{{- $_ := set $settings "ROLLCALL_BROKERS" (join "," .) -}}{{- end -}}
 {{- if and .root.Values.hub.enabled (has .kind (list "secret-syncer" "postgres-init" "topic-provisioner")) -}}
 {{- $hub := include "rollcall.name" (dict "root" .root "suffix" "hub") -}}
 {{- $_ := set $settings "ROLLCALL_HUB" (printf "http://%s.%s:7070" $hub .root.Release.Namespace) -}}
 {{- end -}}
-{{- $part := dict "root" .root "kind" .kind "suffix" .kind "values" $values "fragments" .fragments "settings" $settings -}}
+{{- $part := dict "root" .root "kind" .kind "suffix" .kind "values" $values "fragments" .fragments "settings" $settings "more" .more -}}
 {{- include "rollcall.part" $part -}}
 {{- end -}}
 {{- end -}}

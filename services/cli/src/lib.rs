@@ -7,6 +7,8 @@ pub mod output;
 pub mod rehearse;
 mod state;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use chassis::{Context, Failure};
@@ -53,9 +55,23 @@ enum Command {
     SandboxSupervisor,
 }
 
+/// Under these names this program is that service, as `postgres-init install` leaves it behind and as images link it.
+const SERVICES: [&str; 5] =
+    ["postgres-init", "topic-provisioner", "secret-syncer", "wait-for-dependency", "telemetry-exporter"];
+
+/// The arguments of this process, of which the first says how it was called.
+fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut given: Vec<OsString> = given.into_iter().collect();
+    let called = given.first().and_then(|path| Path::new(path).file_name()).map(ToOwned::to_owned);
+    if let Some(service) = called.filter(|called| SERVICES.iter().any(|service| called == service)) {
+        given.splice(..1, ["rollcall".into(), service]);
+    }
+    given
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let command = match chassis::run::arguments::<Cli>() {
+    let command = match chassis::run::arguments::<Cli>(arguments(std::env::args_os())) {
         Ok(arguments) => arguments.command,
         Err(exit) => return exit.into(),
     };
@@ -107,5 +123,26 @@ async fn dispatch(command: Command, context: Context) -> Result<(), Failure> {
         Command::TelemetryExporter(args) => telemetry_exporter::run(args, context).await,
         Command::StandIn(args) => rehearse::stand_in(args, context).await,
         Command::SandboxSupervisor => Err(Failure::internal("the supervisor has no context")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn called(given: &[&str]) -> String {
+        let arguments = arguments(given.iter().map(OsString::from));
+        let command = Cli::try_parse_from(arguments).map(|cli| cli.command);
+        command.map_or_else(|error| error.kind().to_string(), |command| format!("{:?}", service(&command)))
+    }
+
+    #[test]
+    fn under_the_name_of_a_service_it_is_that_service() {
+        for service in SERVICES {
+            let there = format!("/run/bin/{service}");
+            assert_eq!(called(&[&there, "serve", "a.yaml"]), format!("Some({service:?})"));
+        }
+        assert_eq!(called(&["/bin/rollcall", "check", "a.yaml"]), "None");
+        assert_eq!(called(&["another-name", "check", "a.yaml"]), "None");
     }
 }

@@ -36,7 +36,7 @@ use nix::sys::resource::{Resource, setrlimit};
 pub use progress::Progress;
 pub use spec::Spec;
 pub use store::Store;
-pub use teardown::{teardown, teardown_clients};
+pub use teardown::{rights as teardown_rights, teardown, teardown_clients};
 pub use world::{Backend, Directory, Error, Kubernetes, Nowhere, Outside, Target};
 
 use central::Central;
@@ -179,11 +179,19 @@ pub(crate) fn credentials(environment: &Environment) -> BTreeSet<Component> {
     let of = |source: &DocumentSource| {
         let (document, namespace) = (&source.document, &source.document.fragment.namespace);
         let vaults = document.vault.values().flat_map(Vault::references);
-        let keycloaks = document.keycloak.values();
-        let keycloaks = keycloaks.flat_map(|server| server.tls.ca.iter().chain([&server.login.secret]));
         let clients = document.clients.values().filter_map(|client| client.secret.as_ref());
-        let all = vaults.chain(keycloaks).chain(clients);
-        all.map(|reference| reference.secret.secret(namespace)).collect::<Vec<_>>()
+        vaults.chain(clients).map(|reference| reference.secret.secret(namespace)).collect::<Vec<_>>()
+    };
+    environment.sources().flat_map(of).chain(logins(environment)).collect()
+}
+
+/// The Secrets that are read to log in to Keycloaks.
+fn logins(environment: &Environment) -> BTreeSet<Component> {
+    let of = |source: &DocumentSource| {
+        let (document, namespace) = (&source.document, &source.document.fragment.namespace);
+        let servers = document.keycloak.values();
+        let references = servers.flat_map(|server| server.tls.ca.iter().chain([&server.login.secret]));
+        references.map(|reference| reference.secret.secret(namespace)).collect::<Vec<_>>()
     };
     environment.sources().flat_map(of).collect()
 }

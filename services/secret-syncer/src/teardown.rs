@@ -1,22 +1,26 @@
 //! Taking down a whole environment: clients of Keycloak, and later Secrets and ConfigMaps, where their fragment says `on_delete: delete`
 //! and nothing that stays needs them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chassis::converge::{Note, Reconcile};
 use chassis::teardown::Report;
 use chassis::{Context, Failure};
-use lifecycle::Component;
 use lifecycle::document::{Environment, OnDelete};
+use lifecycle::{Component, Kind};
 
 use crate::keycloak::spec::Wish;
 use crate::keycloak::{self, KeycloakTarget};
 use crate::spec::{self, Origin, Owner, Spec};
-use crate::world::{Backend, InStore, alone};
-use crate::{Store, command, credentials, plan};
+use crate::world::{Backend, InStore, alone, record_name};
+use crate::{Store, command, credentials, logins, plan};
 
 const RETAINED: &str = "stays with its mark, for its fragment does not say `on_delete: delete`";
 const REPORTED: &str = "stays, for its fragment is in mode report";
+
+const LOOKS: &[&str] = &["get"];
+const DELETES: &[&str] = &["get", "delete"];
+const FORGETS: &[&str] = &["get", "create", "patch"];
 
 /// Why what a fragment declares stays, if it does.
 fn stays(environment: &Environment, owner: &Owner, report_only: bool) -> Option<&'static str> {
@@ -26,6 +30,25 @@ fn stays(environment: &Environment, owner: &Owner, report_only: bool) -> Option<
         Some(OnDelete::Delete) => None,
         Some(OnDelete::Retain) | None => Some(RETAINED),
     }
+}
+
+/// What a teardown does with which Secrets and ConfigMaps, in the words of Kubernetes: looks at what documents have made, deletes what
+/// they say goes, and of what was generated forgets that it was.
+pub fn rights(environment: &Environment) -> BTreeMap<Component, &'static [&'static str]> {
+    let mut rights: BTreeMap<Component, &'static [&'static str]> = BTreeMap::new();
+    if environment.clients().next().is_some() {
+        rights.extend(logins(environment).into_iter().map(|secret| (secret, LOOKS)));
+    }
+    for spec in spec::specs(environment).iter().filter(|spec| !matches!(spec.origin, Origin::External)) {
+        let goes = stays(environment, &spec.owner, spec.report_only).is_none();
+        rights.insert(spec.object.clone(), if goes { DELETES } else { LOOKS });
+        if goes && matches!(spec.origin, Origin::Generated(_)) {
+            let namespace = spec.object.namespace().unwrap_or_default();
+            let record = record_name(environment.identity().uid);
+            rights.insert(Component::namespaced(Kind::ConfigMap, namespace, record), FORGETS);
+        }
+    }
+    rights
 }
 
 /// Takes down the clients of Keycloak that these documents have, or says which would go. Before the databases: Keycloak's own may

@@ -112,6 +112,9 @@ pub fn cases() -> Vec<Case> {
     let mut all = much();
     all["image"] = json!({"registry": "registry.local:5000", "tag": "1.2.3"});
     case("environment", "all that pods can be told", with(with(openg2p.clone(), all), parts));
+    let down = json!({"run": "delete", "environment": "openg2p", "orphans": ["database/old"]});
+    case("environment", "all to be taken down", with(openg2p.clone(), json!({"down": down})));
+    case("environment", "what would go to be told", with(openg2p.clone(), json!({"down": {"run": "plan"}})));
     case(
         "cluster",
         "a fence and namespaces",

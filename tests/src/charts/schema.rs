@@ -201,6 +201,8 @@ fn by_name(path: &[String]) -> Option<Value> {
         }
         ["mode"] => one_of(&["report", "enforce"]),
         ["secrets"] => one_of(&["env", "files", "api"]),
+        ["down", "run"] => one_of(&["", "plan", "delete"]),
+        ["down", "orphans"] => json!({"type": "array", "items": {"type": "string", "pattern": "^[a-z]+/"}}),
         [.., "run"] => one_of(&["serve", "apply"]),
         [.., "pullPolicy"] => one_of(&["Always", "IfNotPresent", "Never"]),
         ["secretNames"] => json!({"type": "array", "items": {"type": "string"}}),

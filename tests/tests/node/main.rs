@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
 
 mod applied;
+mod delegated;
 mod foreign;
 mod neighbours;
 mod openg2p;
@@ -78,6 +79,7 @@ async fn an_environment_comes_up_in_order_and_says_why_while_it_does_not() {
     assert!(!wrong.status.success() && text(&wrong).contains("elsewhere"), "{}", text(&wrong));
     an_old_chart_takes_another_image(&place, &shop).await;
     foreign::wait(&place, &shop).await;
+    delegated::provision(&place, &shop).await;
     place.sandbox.stop().await.unwrap();
 }
 

@@ -8,7 +8,7 @@ use acceptance::node::{Place, READY, Servers, Whole, renamed, texts};
 use acceptance::{catalog, text, topics};
 use chassis::bus::{OWNERSHIP_TOPIC, read_to_end};
 use sandbox::Postgres;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::openg2p::secrets;
 
@@ -21,7 +21,9 @@ const THIRD: (&str, &str) = ("third", "00000000-0000-4000-8000-000000000003");
 pub(crate) async fn come_and_go(place: &Place, servers: &Servers) {
     let before = belongings(place, servers).await;
     let documents = texts(&["commons-base", "commons-services"]);
-    let second = Whole::of(&renamed(&documents, SECOND.0, SECOND.1, Some(TEMPLATES)));
+    let documents = renamed(&documents, SECOND.0, SECOND.1, Some(TEMPLATES));
+    let goes = documents.iter().map(|text| format!("{text}\npolicy: {{on_delete: delete}}\n"));
+    let second = Whole::of(&goes.collect::<Vec<_>>());
     servers.found_in(place, SECOND.0);
     second.install(place);
     place.comes_up(SECOND.0).await;
@@ -29,10 +31,64 @@ pub(crate) async fn come_and_go(place: &Place, servers: &Servers) {
     unchanged(&before, &belongings(place, servers).await);
     second.uninstall(place).await;
     unchanged(&before, &belongings(place, servers).await);
+    is_taken_down(place, servers, &second).await;
+    unchanged(&before, &belongings(place, servers).await);
 
     is_refused(place, servers).await;
     unchanged(&before, &belongings(place, servers).await);
     place.comes_up(FIRST).await;
+}
+
+/// It leaves nothing behind, once that is asked for in so many words.
+async fn is_taken_down(place: &Place, servers: &Servers, second: &Whole) {
+    let name = SECOND.0;
+    let there = left_of_second(place, servers).await;
+    assert!(there.len() > 20, "{there:?}");
+    for (run, says) in [("plan", "to be removed"), ("delete", "removed")] {
+        let mut values = second.values.clone();
+        values["down"] = json!({"run": run, "environment": name});
+        place.install(&["upgrade", "env", "environment", "--namespace", name], &values);
+        let label = "app.kubernetes.io/component=down";
+        place
+            .until("the Job has ended", async || {
+                let jobs = place.json(&["get", "jobs", "-n", name, "-l", label]);
+                let conditions = jobs["items"][0]["status"]["conditions"].as_array().cloned();
+                let ended = |one: &Value| one["type"] == "Complete" || one["type"] == "Failed";
+                conditions.unwrap_or_default().iter().any(ended)
+            })
+            .await;
+        let said = place.kubectl(&["logs", "-n", name, "-l", label, "--tail=-1"]);
+        let removed = format!("{} {says}, 0 retained, 0 refused, 0 orphaned, 0 failed", removed(&said));
+        assert!(said.contains(&removed), "{run}: {said}\n{}", place.why(name));
+        let left = left_of_second(place, servers).await;
+        assert_eq!(left, if run == "plan" { there.clone() } else { BTreeSet::new() }, "{said}");
+        let gone = ["uninstall", "env", "--namespace", name, "--wait"];
+        let gone = place.charts.over(place.node.kubeconfig(), &gone);
+        assert!(gone.status.success(), "{}", text(&gone));
+    }
+}
+
+/// How many lines tell of something that goes.
+fn removed(said: &str) -> usize {
+    said.lines().filter(|line| line.starts_with("- ")).count()
+}
+
+/// What there is of the second environment: its databases and roles, records of them, topics, and Secrets that somebody made for it.
+async fn left_of_second(place: &Place, servers: &Servers) -> BTreeSet<String> {
+    let (name, uid) = SECOND;
+    let made = format!(
+        "SELECT 'database ' || datname FROM pg_database WHERE datname ~ '^{name}_'
+         UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE rolname ~ '^{name}_'
+         UNION ALL SELECT 'record of ' || name FROM rollcall.owned WHERE environment_uid = '{uid}'"
+    );
+    let mut left: BTreeSet<String> =
+        catalog::rows_of(&servers.postgres, "rollcall", &made).await.into_iter().collect();
+    let topics = topics::all_of(&servers.kafka).await;
+    left.extend(topics.into_keys().filter(|topic| topic.contains(name)));
+    // The administrator's is not the environment's.
+    let secrets = secrets(place, name).into_keys().filter(|secret| secret != "commons-postgresql");
+    left.extend(secrets.map(|secret| format!("Secret {secret}")));
+    left
 }
 
 /// The third one's databases have the first one's names.

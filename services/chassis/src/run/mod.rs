@@ -1,5 +1,6 @@
 //! How a process runs: arguments, settings, logs, the work, and an exit code. Every `main.rs` is one call of [`main`].
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -120,15 +121,15 @@ where
     A: clap::Parser,
     F: AsyncFnOnce(A, Context) -> Result<(), Failure>,
 {
-    match arguments() {
+    match arguments(std::env::args_os()) {
         Ok(arguments) => run_with(service, environment(), async |context| run(arguments, context).await),
         Err(exit) => exit.into(),
     }
 }
 
-/// The arguments of this process; or, when they ask for help or cannot be understood, the exit code after that was said.
-pub fn arguments<A: clap::Parser>() -> Result<A, Exit> {
-    A::try_parse().map_err(|error| {
+/// The arguments of a process, its name first; or, when they ask for help or cannot be understood, the exit code after that was said.
+pub fn arguments<A: clap::Parser>(given: impl IntoIterator<Item = OsString>) -> Result<A, Exit> {
+    A::try_parse_from(given).map_err(|error| {
         let _ = error.print();
         // `--help` and `--version` are errors only to clap.
         if error.use_stderr() {

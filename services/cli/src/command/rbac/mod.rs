@@ -17,11 +17,11 @@ const READ: Verbs = &["get"];
 
 /// Print the Roles that let a process do what the documents say: by name, and nothing more.
 ///
-/// Each process gets Roles of its own, for the service account that it runs as: the services that make things, the hub, and
-/// the waiter in a module's pod. telemetry-exporter reads no Secret and no ConfigMap, and needs none.
+/// Each process gets Roles of its own, for the service account that it runs as: the services that make things, the hub, `rollcall down`,
+/// and the waiter in a module's pod. telemetry-exporter reads no Secret and no ConfigMap, and needs none.
 ///
 /// Each namespace's owner applies those of his own namespace; what he gives away stands in the Role that ends in `-read`.
-/// All but secret-syncer may only `get`; the hub writes Events too. A waiter that documents would have read a Secret with an administrator's or an
+/// All but secret-syncer and `down` may only `get`; the hub writes Events too. A waiter that documents would have read a Secret with an administrator's or an
 /// observer's password gets no Role (exit code 65).
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -71,6 +71,8 @@ pub enum Service {
     /// Reads observers' passwords, and CAs, and writes Events on pods that wait: `wait-for-dependency serve`.
     #[value(alias = "wait-for-dependency")]
     Hub,
+    /// Reads what the provisioners read, deletes the Secrets and ConfigMaps that documents say go: `rollcall down`.
+    Down,
 }
 
 /// Whose rights.
@@ -149,6 +151,16 @@ fn rights(environment: &Environment, process: Process<'_>) -> Result<Rights, Fai
             let events = tells.iter().map(|namespace| events(namespace));
             return Ok(reads.iter().map(|object| right(object, READ)).chain(events).collect());
         }
+        Process::Service(Service::Down) => {
+            let read =
+                postgres_init::reads(environment).into_iter().chain(topic_provisioner::reads(environment));
+            let mut rights: Rights = read.map(|object| right(&object, READ)).collect();
+            for (object, verbs) in secret_syncer::teardown_rights(environment) {
+                rights.remove(&right(&object, READ).0);
+                rights.extend([right(&object, verbs)]);
+            }
+            return Ok(rights);
+        }
         Process::Step(step) => postgres_init::step::spec::spec(environment, step)
             .map_err(|why| Failure::usage(format!("--step: {why}")))?
             .reads(),
@@ -167,6 +179,7 @@ fn name(process: Process<'_>) -> String {
         Process::Service(Service::PostgresInit) => "postgres-init".to_owned(),
         Process::Service(Service::TopicProvisioner) => "topic-provisioner".to_owned(),
         Process::Service(Service::Hub) => "hub".to_owned(),
+        Process::Service(Service::Down) => "down".to_owned(),
         Process::Waiter(module) => format!("waiter-{module}"),
         Process::Step(step) => format!("step-{step}"),
     }

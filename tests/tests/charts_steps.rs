@@ -46,18 +46,30 @@ async fn one_include_runs_a_command_once_in_the_charts_of_others() {
         "--all",
     ];
     assert_eq!(args(run), expected);
-    assert_eq!(run["command"], json!([args(bring)[1]]));
+    let folder = &args(bring)[1];
+    let program = format!("{folder}/postgres-init");
+    assert_eq!(run["command"], json!([format!("{folder}/ld.so"), "--library-path", folder, program]));
     let variables = run["env"].as_array().unwrap();
     let has =
         |name: &str, value: &str| variables.iter().any(|one| one["name"] == name && one["value"] == value);
     assert!(has("ROLLCALL_DOCUMENTS", "/etc/rollcall/documents") && has("VERSION", "1"), "{variables:?}");
 
-    // What brings the program is the program.
-    let to = sandbox.dir().join("postgres-init");
+    // What brings the program is the program, and it needs nothing of where it comes to: not even a C library.
+    let to = sandbox.dir().join("bin");
+    std::fs::create_dir(&to).unwrap();
     let status = Command::new(binary()).args(["postgres-init", "install"]).arg(&to).status().unwrap();
     assert!(status.success());
-    let told = Command::new(&to).args(["step", "--help"]).output().unwrap();
-    assert!(told.status.success(), "{told:?}");
+    let run_there = |before: &[&str], args: &[&str]| {
+        let mut loader = Command::new(to.join("ld.so"));
+        loader.arg("--library-path").arg(&to).args(before).arg(to.join("postgres-init")).args(args);
+        let output = loader.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let libraries = run_there(&["--list"], &[]);
+    let here = libraries.matches(&format!("=> {}/", to.display())).count();
+    assert!(here > 1 && here == libraries.matches("=>").count(), "{libraries}");
+    assert!(run_there(&[], &["step", "--help"]).contains("once"));
 
     for (values, words) in [
         (step(&json!({"comand": []})), "has no key `comand`"),

@@ -1,6 +1,6 @@
 {{/*
 A step in somebody else's pod: a command that runs once in an environment. Two init containers: one brings the program, the other runs
-the command with it in an image of the module's own, which must have glibc.
+the command with it in an image of the module's own, whatever that has in it.
 
     initContainers:
       {{- include "rollcall.step" (dict "root" . "step" (dict "name" "load-masterdata" "image" "mosip/masterdata-loader:1.3.0" "command" (list "./load.sh"))) | nindent 6 }}
@@ -49,7 +49,7 @@ Documents, settings and the registry of images are those of `rollcall` in the ch
 - name: {{ printf "%s-bring" $name }}
   image: {{ include "rollcall.image" (dict "image" $image "program" "postgres-init") | quote }}
   imagePullPolicy: {{ dig "pullPolicy" "IfNotPresent" $config.image }}
-  args: [install, /run/rollcall/bin/postgres-init]
+  args: [install, /run/rollcall/bin]
   resources:
     {{- include "rollcall.resources" (dict "resources" dict) | nindent 4 }}
   securityContext:
@@ -59,7 +59,8 @@ Documents, settings and the registry of images are those of `rollcall` in the ch
 - name: {{ $name }}
   image: {{ tpl $step.image $root | quote }}
   imagePullPolicy: {{ $step.pullPolicy | default "IfNotPresent" }}
-  command: [/run/rollcall/bin/postgres-init]
+  # With its own libraries: the image's may be others, or none.
+  command: [/run/rollcall/bin/ld.so, --library-path, /run/rollcall/bin, /run/rollcall/bin/postgres-init]
   args:
     {{- toYaml $args | nindent 4 }}
   env:

@@ -2,11 +2,12 @@
 //! and migrations and steps by themselves.
 
 mod adoption;
+mod install;
 pub(crate) mod teardown;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use chassis::provision::{Around, Command as Provision};
 use chassis::{Context, Exit, Failure, documents};
@@ -14,6 +15,8 @@ use lifecycle::Component;
 use lifecycle::document::Environment;
 use migrations::journal::Fate;
 use tracing::warn;
+
+pub(crate) use install::install;
 
 use crate::migrate::{self, MigrationSpec};
 use crate::step;
@@ -41,11 +44,12 @@ pub enum Command {
     /// Drop the databases and roles of these documents, where both they (`on_delete: delete`) and this command say so; without --yes
     /// only say what would be dropped, what stays, and what keeps it.
     Teardown(teardown::Teardown),
-    /// Copy this program to a path, for pods whose own image has it not: there it runs their steps.
+    /// Copy this program, with the libraries that it stands on, into a folder, for pods whose own image has it not: there
+    /// `FOLDER/ld.so --library-path FOLDER FOLDER/postgres-init` runs their steps, whatever C library the image has.
     Install {
-        /// The file.
-        #[arg(value_name = "FILE")]
-        to: PathBuf,
+        /// The folder.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
     },
 }
 
@@ -124,18 +128,6 @@ fn wanted(environment: &Environment, components: &[Component]) -> Result<Vec<Mig
         return Err(Failure::usage("no document declares a migration"));
     }
     Ok(specs)
-}
-
-/// Copies this program, whole or not at all.
-pub(crate) fn install(to: &Path) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::internal(format!("{}: {error}", to.display()));
-    let own = std::env::current_exe().map_err(failed)?;
-    let name = to.file_name().ok_or_else(|| Failure::usage(format!("{}: is no file", to.display())))?;
-    // Beside it: a file that is renamed within a folder is there whole or not at all.
-    let beside = to.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-    // The copy has the program's own permissions.
-    std::fs::copy(&own, &beside).map_err(failed)?;
-    std::fs::rename(&beside, to).map_err(failed)
 }
 
 async fn check(environment: &Environment, specs: &[MigrationSpec], context: &Context) -> Result<(), Failure> {

@@ -117,7 +117,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
         Command::Migrate(args) => return command::migrate(args, &context).await,
         Command::Step(args) => return Box::pin(step::run(args, &context)).await,
         Command::Teardown(args) => return Box::pin(command::teardown::run(&args, &context)).await,
-        Command::Install { to } => return command::install(&to),
+        Command::Install { folder } => return command::install(&folder),
     };
     let callers = kubernetes::callers_of(&command).await;
     Box::pin(provision(command, context, callers)).await

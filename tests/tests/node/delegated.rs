@@ -2,9 +2,20 @@
 //! written down in the same way. Whom no rule names is told so.
 
 use acceptance::node::{Place, Shop, images};
-use acceptance::{catalog, text};
+use acceptance::{catalog, root, text};
+use sandbox::image::Image;
 use serde_json::{Value, json};
 
+/// An image without a C library, a shell, or anything else that runs.
+const EMPTY: &str = "example.org/empty:1";
+/// What the step runs in it: the only program there is.
+const VERSION: [&str; 5] = [
+    "/run/rollcall/bin/ld.so",
+    "--library-path",
+    "/run/rollcall/bin",
+    "/run/rollcall/bin/postgres-init",
+    "--version",
+];
 const NAMESPACES: [&str; 2] = ["tenant", "stranger"];
 
 /// The server's document names the one; both ask.
@@ -13,6 +24,7 @@ pub(crate) async fn provision(place: &Place, shop: &Shop) {
     environment["fragments"]["base"]["postgres"]["main"]["delegate"] =
         json!([{"namespaces": [NAMESPACES[0]], "databases": 1}]);
     place.install(&["upgrade", "env", "environment", "--namespace", "base"], &environment);
+    place.node.load(&[Image::bare(EMPTY, &root().join("README.md"), "/README.md").unwrap()]).await.unwrap();
     for namespace in NAMESPACES {
         place.kubectl(&["create", "namespace", namespace]);
         place.kubectl(&["create", "serviceaccount", "own-own", "-n", namespace]);
@@ -60,7 +72,7 @@ fn values(shop: &Shop, namespace: &str) -> Value {
     json!({
         "image": "localhost/rollcall/wait-for-dependency:1",
         "args": ["serve", "--environment=none", format!("--uid={}", uuid::Uuid::from_u128(1))],
-        "steps": [{"name": "seed", "image": "localhost/rollcall/rollcall:1", "command": ["/rollcall", "--version"]}],
+        "steps": [{"name": "seed", "image": EMPTY, "command": VERSION}],
         "rollcall": {
             "image": images(), "secrets": "files", "fragments": {namespace: document},
             "postgresInit": "http://env-environment-postgres-init.base:7070",

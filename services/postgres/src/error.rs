@@ -36,12 +36,16 @@ pub enum ErrorKind {
     Timeout,
     /// The encrypted connection could not be made.
     Tls,
-    /// The server is starting or stopping (57P01 to 57P03).
+    /// The server is starting or stopping (57P01, 57P03).
     Starting,
     /// The server is in recovery: a standby, or not yet promoted.
     Recovering,
+    /// A process of the server died, so it ended all sessions and recovers (57P02).
+    Crashed,
     /// There are no connections left (53300): ready but saturated.
     Saturated,
+    /// The server's disk is full (53100).
+    DiskFull,
     /// The role may not log in: wrong password, or it does not exist yet (28P01, 28000).
     Login,
     /// There is no such database (3D000).
@@ -76,6 +80,12 @@ impl ErrorKind {
             }
             ErrorKind::Starting => "wait until the server has started",
             ErrorKind::Recovering => "wait until it is promoted, or point `host` to the primary",
+            ErrorKind::Crashed => {
+                "see the server's log for what it died of, such as a full disk; it recovers by itself once it can"
+            }
+            ErrorKind::DiskFull => {
+                "free space on the server's disk, or enlarge it; then it goes on by itself"
+            }
             ErrorKind::Saturated => "wait, or raise max_connections or the role's connection limit",
             ErrorKind::Login => {
                 "make the Secret and the role's password equal, or wait until postgres-init has made the role"
@@ -205,9 +215,11 @@ fn judge_io(error: &io::Error) -> ErrorKind {
 /// SQLSTATEs: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn judge_state(code: &str, routine: Option<&str>, schema: Option<&str>, during: During) -> ErrorKind {
     match (code, during) {
-        ("57P01" | "57P02" | "57P03", _) => ErrorKind::Starting,
+        ("57P01" | "57P03", _) => ErrorKind::Starting,
+        ("57P02", _) => ErrorKind::Crashed,
         ("57014", _) => ErrorKind::Timeout,
         ("53300", _) => ErrorKind::Saturated,
+        ("53100", _) => ErrorKind::DiskFull,
         ("28P01" | "28000", _) => ErrorKind::Login,
         ("3D000", During::Connecting) => ErrorKind::NoDatabase,
         ("42501", During::Connecting) => ErrorKind::NoConnect,

@@ -296,10 +296,7 @@ pub async fn converge<R: Reconcile>(
     if let Some(steps) = work.remove(first) {
         make(target, spec, &world, first, &steps, tell).await?;
     }
-    let mut work: Vec<(Component, Vec<R::Step>)> = work.into_iter().collect();
-    let all = u64::try_from(work.len()).unwrap_or(u64::MAX).max(1);
-    work.rotate_left(usize::try_from(target.begins() % all).unwrap_or_default());
-    futures_util::stream::iter(work)
+    futures_util::stream::iter(around(work.into_iter().collect(), target.begins()))
         .map(|(component, steps)| {
             let world = &world;
             async move { make(target, spec, world, &component, &steps, tell).await }
@@ -367,5 +364,24 @@ fn standing<R: Reconcile>(
         Standing::Pending(Note::new(component, format_args!("still to do after this run: {step}")))
     } else {
         Standing::Ready { changed, evidence: R::evidence(spec, world, component) }
+    }
+}
+
+/// The same, counted around from another place.
+fn around<T>(mut all: Vec<T>, begins: u64) -> Vec<T> {
+    if let Some(place) = begins.checked_rem(all.len() as u64) {
+        all.rotate_left(usize::try_from(place).unwrap_or_default());
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn all_are_worked_on_wherever_it_begins() {
+        assert_eq!(super::around(vec!['a', 'b', 'c'], 0), ['a', 'b', 'c']);
+        assert_eq!(super::around(vec!['a', 'b', 'c'], 7), ['b', 'c', 'a']);
+        assert_eq!(super::around(vec!['a', 'b', 'c'], u64::MAX).len(), 3);
+        assert!(super::around(Vec::<char>::new(), 7).is_empty());
     }
 }

@@ -101,13 +101,17 @@ async fn who_may_not_read_verifiers_tries_each_login_once_and_again_a_while_late
         world.secret("pbms-db", "another");
         let seen = target.observe(&spec).await.unwrap();
         let plan = PostgresTarget::plan(&spec, &seen);
-        assert_eq!(plan.to_string(), "+ database/pbms: set the password of role `pbms_user`\n");
+        assert_eq!(
+            plan.to_string(),
+            "+ database/pbms: set the password of role `pbms_user` to what its Secret holds\n"
+        );
         common::standings(&target, &spec).await;
         world.login("pbms_user", "another", "pbms").await.unwrap().close().await;
 
         // Somebody changes a password on the server: who goes on looking finds out.
         world.run("postgres", "ALTER ROLE registry_user PASSWORD 'changed'").await;
-        let expected = "+ database/registry: set the password of role `registry_user`\n";
+        let expected =
+            "+ database/registry: set the password of role `registry_user` to what its Secret holds\n";
         until(|| async {
             let seen = target.observe(&spec).await.unwrap();
             PostgresTarget::plan(&spec, &seen).to_string() == expected

@@ -32,16 +32,16 @@ pub enum ErrorKind {
     Refused,
     /// There is no way there, or the connection broke.
     Unreachable,
+    /// The connection was lost in the middle of a session.
+    Lost,
     /// No answer in time.
     Timeout,
     /// The encrypted connection could not be made.
     Tls,
-    /// The server is starting or stopping (57P01, 57P03).
+    /// The server is starting or stopping (57P01 to 57P03).
     Starting,
     /// The server is in recovery: a standby, or not yet promoted.
     Recovering,
-    /// A process of the server died, so it ended all sessions and recovers (57P02).
-    Crashed,
     /// There are no connections left (53300): ready but saturated.
     Saturated,
     /// The server's disk is full (53100).
@@ -74,15 +74,15 @@ impl ErrorKind {
             ErrorKind::Unresolved => "check `host`, or wait until its Service exists",
             ErrorKind::Refused => "wait until the server runs, or check `host` and `port`",
             ErrorKind::Unreachable => "check the network, its policies and that the server runs",
+            ErrorKind::Lost => {
+                "if that happens again, see the server's log: did it die, of a full disk for one, or did somebody end the session?"
+            }
             ErrorKind::Timeout => "the server or the way to it is overloaded or blocked; check both",
             ErrorKind::Tls => {
                 "check `tls` in the document, its CA and the server's certificate; a server without TLS needs `tls: {mode: disable}`"
             }
             ErrorKind::Starting => "wait until the server has started",
             ErrorKind::Recovering => "wait until it is promoted, or point `host` to the primary",
-            ErrorKind::Crashed => {
-                "see the server's log for what it died of, such as a full disk; it recovers by itself once it can"
-            }
             ErrorKind::DiskFull => {
                 "free space on the server's disk, or enlarge it; then it goes on by itself"
             }
@@ -154,6 +154,10 @@ impl Error {
                 },
                 None => Error::new(ErrorKind::Other, place, error.message()),
             },
+            // What a server that dies still says to its sessions (57P02) is no error but a warning, after which it is gone.
+            sqlx::Error::Io(error) if during == During::Statement && is_lost(error) => {
+                Error::new(ErrorKind::Lost, place, format!("the connection was lost: {error}"))
+            }
             sqlx::Error::Io(error) => Error::new(judge_io(error), place, error.to_string()),
             sqlx::Error::Tls(error) => Error::new(ErrorKind::Tls, place, format!("TLS: {error}")),
             // Mostly a proxy that has nobody behind it, or a server short of processes, which closes instead of answering. A peer
@@ -202,6 +206,11 @@ impl Fault for Error {
     }
 }
 
+fn is_lost(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
 fn judge_io(error: &io::Error) -> ErrorKind {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ErrorKind::Refused,
@@ -215,8 +224,7 @@ fn judge_io(error: &io::Error) -> ErrorKind {
 /// SQLSTATEs: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn judge_state(code: &str, routine: Option<&str>, schema: Option<&str>, during: During) -> ErrorKind {
     match (code, during) {
-        ("57P01" | "57P03", _) => ErrorKind::Starting,
-        ("57P02", _) => ErrorKind::Crashed,
+        ("57P01" | "57P02" | "57P03", _) => ErrorKind::Starting,
         ("57014", _) => ErrorKind::Timeout,
         ("53300", _) => ErrorKind::Saturated,
         ("53100", _) => ErrorKind::DiskFull,

@@ -108,15 +108,17 @@ async fn who_may_not_read_verifiers_tries_each_login_once_and_again_a_while_late
         common::standings(&target, &spec).await;
         world.login("pbms_user", "another", "pbms").await.unwrap().close().await;
 
-        // Somebody changes a password on the server: who goes on looking finds out.
-        world.run("postgres", "ALTER ROLE registry_user PASSWORD 'changed'").await;
-        let expected =
-            "+ database/registry: set the password of role `registry_user` to what its Secret holds\n";
-        until(|| async {
-            let seen = target.observe(&spec).await.unwrap();
-            PostgresTarget::plan(&spec, &seen).to_string() == expected
-        })
-        .await;
+        // Somebody changes a password on the server: who goes on looking finds out, in a third of a minute.
+        if version == 18 {
+            world.run("postgres", "ALTER ROLE registry_user PASSWORD 'changed'").await;
+            let expected =
+                "+ database/registry: set the password of role `registry_user` to what its Secret holds\n";
+            until(|| async {
+                let seen = target.observe(&spec).await.unwrap();
+                PostgresTarget::plan(&spec, &seen).to_string() == expected
+            })
+            .await;
+        }
         world.stop().await;
     }
 }

@@ -3,6 +3,8 @@
 //! Deciding is apart from doing: [`Reconcile::plan`] has no `self`, so it has no client and can do no I/O.
 //! Verifying is observing and planning again, expecting nothing left.
 
+mod reported;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -11,6 +13,7 @@ use lifecycle::{Component, Evidence};
 use tracing::Instrument;
 
 use crate::provision::Change;
+use reported::Reported;
 
 /// One idempotent change to one component: applying it twice is applying it once.
 pub trait Step: fmt::Display + Send + Sync {
@@ -155,6 +158,11 @@ pub trait Reconcile: Send + Sync {
             Ok(())
         }
     }
+    /// With which of the components it begins, counted around; always the same for one instance. Where those that make the same
+    /// things at once wait for each other's locks, each says another number.
+    fn begins(&self) -> u64 {
+        0
+    }
     /// What was seen of a component that is as it should be.
     fn evidence(spec: &Self::Spec, world: &Self::World, component: &Component) -> Evidence;
     /// The changes that are kept somewhere that outlives this process: those to `components`, or to all of the spec when that is
@@ -243,44 +251,6 @@ pub fn decide<R: Reconcile>(spec: &R::Spec, world: &R::World) -> Plan<R::Step> {
     Plan { steps, refusals, ..plan }
 }
 
-/// Why a component is only reported on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reported {
-    /// Its fragment is in mode `report`.
-    Mode,
-    /// What stands is left, in these words.
-    Left(&'static str),
-}
-
-impl Reported {
-    fn of<R: Reconcile>(spec: &R::Spec, world: &R::World, component: &Component) -> Option<Reported> {
-        if R::reports_only(spec, component) {
-            return Some(Reported::Mode);
-        }
-        R::leaves(spec, world, component).map(Reported::Left)
-    }
-
-    /// What is said of steps that are not made.
-    fn steps<S: fmt::Display>(self, steps: &[S]) -> String {
-        let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
-        let steps = steps.join(", ");
-        match self {
-            Reported::Mode => format!("mode is report; would {steps}"),
-            Reported::Left(words) => format!("{words}; would otherwise {steps}"),
-        }
-    }
-
-    /// What is said of refusals that nobody fails by.
-    fn refusals(self, texts: &[&String]) -> String {
-        let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
-        let texts = texts.join("; ");
-        match self {
-            Reported::Mode => format!("mode is report; would be refused: {texts}"),
-            Reported::Left(words) => format!("{words}: {texts}"),
-        }
-    }
-}
-
 /// What [`converge`] tells while it works.
 #[derive(Debug)]
 pub enum Told<'a, S> {
@@ -326,7 +296,7 @@ pub async fn converge<R: Reconcile>(
     if let Some(steps) = work.remove(first) {
         make(target, spec, &world, first, &steps, tell).await?;
     }
-    futures_util::stream::iter(work)
+    futures_util::stream::iter(around(work.into_iter().collect(), target.begins()))
         .map(|(component, steps)| {
             let world = &world;
             async move { make(target, spec, world, &component, &steps, tell).await }
@@ -394,5 +364,24 @@ fn standing<R: Reconcile>(
         Standing::Pending(Note::new(component, format_args!("still to do after this run: {step}")))
     } else {
         Standing::Ready { changed, evidence: R::evidence(spec, world, component) }
+    }
+}
+
+/// The same, counted around from another place.
+fn around<T>(mut all: Vec<T>, begins: u64) -> Vec<T> {
+    if let Some(place) = begins.checked_rem(all.len() as u64) {
+        all.rotate_left(usize::try_from(place).unwrap_or_default());
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn all_are_worked_on_wherever_it_begins() {
+        assert_eq!(super::around(vec!['a', 'b', 'c'], 0), ['a', 'b', 'c']);
+        assert_eq!(super::around(vec!['a', 'b', 'c'], 7), ['b', 'c', 'a']);
+        assert_eq!(super::around(vec!['a', 'b', 'c'], u64::MAX).len(), 3);
+        assert!(super::around(Vec::<char>::new(), 7).is_empty());
     }
 }

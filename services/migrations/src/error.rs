@@ -128,6 +128,7 @@ impl Said {
             }
             "25001" => "it cannot run in a transaction; put it into a file of its own",
             "55P03" | "55006" => "somebody else uses it; run it again when they have finished",
+            "53100" => "free space on the server's disk, or enlarge it, and run it again",
             "57014" => "raise the time a statement may take, or see what it waits for",
             code => match code.get(..2) {
                 Some("42") => "correct the statement",

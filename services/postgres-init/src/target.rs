@@ -160,6 +160,13 @@ impl Reconcile for Maker {
         }
     }
 
+    fn begins(&self) -> u64 {
+        match self {
+            Maker::Server(target) => target.begins(),
+            Maker::Migration(target) => target.begins(),
+        }
+    }
+
     fn plan(spec: &Spec, world: &World) -> Plan<Step> {
         match (spec, world) {
             (Spec::Server(spec), World::Server(world)) => of(PostgresTarget::plan(spec, world), Step::Server),

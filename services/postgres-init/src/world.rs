@@ -31,6 +31,7 @@ use chassis::secret::{SecretError, SecretStore};
 use lifecycle::document::SecretKey;
 use lifecycle::{Component, Evidence, Kind};
 use postgres::{Encryption, ErrorKind, REGISTRY, Server, Session};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::ident::IdentError;
@@ -164,6 +165,9 @@ pub struct PostgresTarget {
     takes_down: bool,
     idle: Mutex<Vec<(Session, Instant)>>,
     known: login::Known,
+    proven: passwords::Proven,
+    /// For sessions that are only for one question each: so many of a process at once.
+    turns: Semaphore,
 }
 
 impl fmt::Debug for PostgresTarget {
@@ -181,6 +185,8 @@ impl PostgresTarget {
             takes_down: false,
             idle: Mutex::default(),
             known: login::Known::default(),
+            proven: passwords::Proven::default(),
+            turns: Semaphore::new(look::AT_ONCE),
         }
     }
 
@@ -302,6 +308,11 @@ impl Reconcile for PostgresTarget {
 
     async fn observe(&self, spec: &ServerSpec) -> Result<World, Error> {
         self.observe_all(spec).await
+    }
+
+    fn begins(&self) -> u64 {
+        let hash = lifecycle::sha256_hex(&[&self.source]);
+        u64::from_str_radix(&hash[..16], 16).unwrap_or_default()
     }
 
     fn plan(spec: &ServerSpec, world: &World) -> Plan<Step> {

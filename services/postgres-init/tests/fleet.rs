@@ -17,7 +17,7 @@ const FLEET: usize = 80;
 
 /// What prepares a session or proves that it is one, asks nothing about what is there, and is the same for any number of databases.
 const PREPARES: [&str; 6] = [
-    "SET lock_timeout",
+    "SELECT pg_catalog.set_config('lock_timeout'",
     "SELECT pg_catalog.set_config('rollcall.session'",
     "SELECT pg_catalog.current_setting('rollcall.session'",
     "BEGIN",

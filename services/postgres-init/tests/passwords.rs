@@ -3,7 +3,10 @@
 
 mod common;
 
+use chassis::converge::Reconcile;
+use common::bench::until;
 use common::{Db, World};
+use postgres_init::PostgresTarget;
 
 #[test]
 #[ignore = "the sandbox's supervisor, executed by the sandbox"]
@@ -73,4 +76,49 @@ async fn hostile(version: u16) {
         assert!(line.is_none(), "{secret} is in the log: {line:?}");
     }
     world.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_not_read_verifiers_tries_each_login_once_and_again_a_while_later() {
+    for version in [14, 18] {
+        let world = World::with(version, &[("log_connections", "on")]).await;
+        let mut document = world.document("dev", &[Db::new("registry"), Db::new("pbms")]);
+        world.managed(&mut document).await;
+        let logins =
+            |role: &str| world.log().matches(&format!("connection authorized: user={role} ")).count();
+
+        let (target, spec) = world.target(&document);
+        common::standings(&target, &spec).await;
+        assert_eq!((logins("registry_user"), logins("pbms_user")), (1, 1), "once it is made");
+        // In a process that begins anew too, which finds a change to make besides.
+        world.run("postgres", "ALTER DATABASE registry CONNECTION LIMIT 5").await;
+        document["databases"]["registry"]["connection_limit"] = 7.into();
+        let (target, spec) = world.target(&document);
+        common::standings(&target, &spec).await;
+        assert_eq!((logins("registry_user"), logins("pbms_user")), (2, 2));
+
+        // Another password in the Secret is another question.
+        world.secret("pbms-db", "another");
+        let seen = target.observe(&spec).await.unwrap();
+        let plan = PostgresTarget::plan(&spec, &seen);
+        assert_eq!(
+            plan.to_string(),
+            "+ database/pbms: set the password of role `pbms_user` to what its Secret holds\n"
+        );
+        common::standings(&target, &spec).await;
+        world.login("pbms_user", "another", "pbms").await.unwrap().close().await;
+
+        // Somebody changes a password on the server: who goes on looking finds out, in a third of a minute.
+        if version == 18 {
+            world.run("postgres", "ALTER ROLE registry_user PASSWORD 'changed'").await;
+            let expected =
+                "+ database/registry: set the password of role `registry_user` to what its Secret holds\n";
+            until(|| async {
+                let seen = target.observe(&spec).await.unwrap();
+                PostgresTarget::plan(&spec, &seen).to_string() == expected
+            })
+            .await;
+        }
+        world.stop().await;
+    }
 }

@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Refused,
     /// There is no way there, or the connection broke.
     Unreachable,
+    /// The connection was lost in the middle of a session.
+    Lost,
     /// No answer in time.
     Timeout,
     /// The encrypted connection could not be made.
@@ -42,6 +44,8 @@ pub enum ErrorKind {
     Recovering,
     /// There are no connections left (53300): ready but saturated.
     Saturated,
+    /// The server's disk is full (53100).
+    DiskFull,
     /// The role may not log in: wrong password, or it does not exist yet (28P01, 28000).
     Login,
     /// There is no such database (3D000).
@@ -70,12 +74,18 @@ impl ErrorKind {
             ErrorKind::Unresolved => "check `host`, or wait until its Service exists",
             ErrorKind::Refused => "wait until the server runs, or check `host` and `port`",
             ErrorKind::Unreachable => "check the network, its policies and that the server runs",
+            ErrorKind::Lost => {
+                "if that happens again, see the server's log: did it die, of a full disk for one, or did somebody end the session?"
+            }
             ErrorKind::Timeout => "the server or the way to it is overloaded or blocked; check both",
             ErrorKind::Tls => {
                 "check `tls` in the document, its CA and the server's certificate; a server without TLS needs `tls: {mode: disable}`"
             }
             ErrorKind::Starting => "wait until the server has started",
             ErrorKind::Recovering => "wait until it is promoted, or point `host` to the primary",
+            ErrorKind::DiskFull => {
+                "free space on the server's disk, or enlarge it; then it goes on by itself"
+            }
             ErrorKind::Saturated => "wait, or raise max_connections or the role's connection limit",
             ErrorKind::Login => {
                 "make the Secret and the role's password equal, or wait until postgres-init has made the role"
@@ -144,6 +154,10 @@ impl Error {
                 },
                 None => Error::new(ErrorKind::Other, place, error.message()),
             },
+            // What a server that dies still says to its sessions (57P02) is no error but a warning, after which it is gone.
+            sqlx::Error::Io(error) if during == During::Statement && is_lost(error) => {
+                Error::new(ErrorKind::Lost, place, format!("the connection was lost: {error}"))
+            }
             sqlx::Error::Io(error) => Error::new(judge_io(error), place, error.to_string()),
             sqlx::Error::Tls(error) => Error::new(ErrorKind::Tls, place, format!("TLS: {error}")),
             // Mostly a proxy that has nobody behind it, or a server short of processes, which closes instead of answering. A peer
@@ -192,6 +206,11 @@ impl Fault for Error {
     }
 }
 
+fn is_lost(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
 fn judge_io(error: &io::Error) -> ErrorKind {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ErrorKind::Refused,
@@ -208,6 +227,7 @@ fn judge_state(code: &str, routine: Option<&str>, schema: Option<&str>, during: 
         ("57P01" | "57P02" | "57P03", _) => ErrorKind::Starting,
         ("57014", _) => ErrorKind::Timeout,
         ("53300", _) => ErrorKind::Saturated,
+        ("53100", _) => ErrorKind::DiskFull,
         ("28P01" | "28000", _) => ErrorKind::Login,
         ("3D000", During::Connecting) => ErrorKind::NoDatabase,
         ("42501", During::Connecting) => ErrorKind::NoConnect,

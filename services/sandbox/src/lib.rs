@@ -63,6 +63,7 @@ mod api;
 mod cache;
 mod cgroups;
 mod containers;
+mod disk;
 mod encryption;
 mod error;
 mod golang;

@@ -15,6 +15,8 @@ pub(crate) enum Namespaces {
     Own,
     /// In new ones. The first process that is started there is process 1 of them.
     New,
+    /// Where this process is, but for what is mounted from then on.
+    Mounts,
     /// In those of the process with this pid.
     Of(i32),
 }
@@ -26,7 +28,8 @@ pub(crate) fn run<T: Send>(
 ) -> std::io::Result<T> {
     let enter: &(dyn Fn() -> std::io::Result<()> + Sync) = match at {
         Namespaces::Own => return work(),
-        Namespaces::New => &make,
+        Namespaces::New => &|| make(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID),
+        Namespaces::Mounts => &|| make(CloneFlags::empty()),
         Namespaces::Of(pid) => &move || join(pid),
     };
     let panicked = || std::io::Error::other("the thread in other namespaces panicked");
@@ -34,8 +37,8 @@ pub(crate) fn run<T: Send>(
         .unwrap_or_else(|_| Err(panicked()))
 }
 
-fn make() -> std::io::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)?;
+fn make(besides: CloneFlags) -> std::io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS | besides)?;
     // What is mounted in there shall not appear on the machine.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     Ok(mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?)

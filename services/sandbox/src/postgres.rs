@@ -10,6 +10,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::User;
 use uuid::Uuid;
 
+use crate::disk::Disk;
+use crate::protocol::Place;
 use crate::tools::{self, Tool};
 use crate::{Error, Handle, ProcessSpec, Sandbox, cache, ports};
 
@@ -39,11 +41,13 @@ pub struct PostgresOptions {
     pub also: Option<Ipv4Addr>,
     /// Lines of `postgresql.conf`, such as `("log_statement", "all")`.
     pub settings: Vec<(String, String)>,
+    /// The size in bytes of a disk of its own, which can be filled; only root can have one made.
+    pub disk: Option<u64>,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { version: 18, port: None, also: None, settings: Vec::new() }
+        Self { version: 18, port: None, also: None, settings: Vec::new(), disk: None }
     }
 }
 
@@ -53,6 +57,7 @@ pub struct Postgres {
     port: u16,
     password: String,
     data: PathBuf,
+    disk: Option<Disk>,
 }
 
 impl Sandbox {
@@ -74,7 +79,7 @@ impl Sandbox {
         let programs = distribution(self, options.version).await?.join("bin");
         let port = ports::or_free(options.port)?;
         let dir = self.new_dir("postgres")?;
-        let (data, password_file) = (dir.join("data"), dir.join("password"));
+        let password_file = dir.join("password");
         let password = Uuid::new_v4().simple().to_string();
         fs::write(&password_file, &password).map_err(|source| Error::io("write", &password_file, source))?;
         let user = server_user()?;
@@ -83,11 +88,18 @@ impl Sandbox {
             reachable(&dir)?;
             reachable(&programs)?;
         }
+        let disk = match options.disk {
+            Some(bytes) => Some(Disk::mount(self, dir.join("disk"), bytes, user).await?),
+            None => None,
+        };
+        let place = disk.as_ref().map_or(Place::Here, Disk::place);
         let server = |name: &str, program: &str| {
             ProcessSpec::new(name, programs.join(program), dir.join(format!("{program}.log")))
                 .dir(&dir)
                 .user(user)
+                .place(place)
         };
+        let its_own = disk.as_ref().map_or(dir.as_path(), Disk::folder).join("data");
         let initdb = server("initdb", "initdb")
             .args([
                 "-U",
@@ -100,7 +112,7 @@ impl Sandbox {
                 "--no-sync",
                 "-D",
             ])
-            .args([data.display().to_string(), format!("--pwfile={}", password_file.display())]);
+            .args([its_own.display().to_string(), format!("--pwfile={}", password_file.display())]);
         // Also while it is made: see `configure`. Older versions cannot be told.
         let initdb = if options.version >= 16 {
             initdb.args(["-c", "dynamic_shared_memory_type=mmap"])
@@ -109,6 +121,7 @@ impl Sandbox {
         };
         self.run(initdb, INITDB).await?;
         fs::remove_file(&password_file).map_err(|source| Error::io("remove", &password_file, source))?;
+        let data = disk.as_ref().map_or_else(|| Ok(its_own.clone()), |disk| disk.seen(&its_own))?;
         let addresses = match options.also {
             None => LOOPBACK.to_owned(),
             Some(other) => {
@@ -118,10 +131,10 @@ impl Sandbox {
         };
         configure(&data.join("postgresql.conf"), &addresses, port, &options.settings)?;
         let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let spec = server(&name, "postgres").args(["-D".to_owned(), data.display().to_string()]);
+        let spec = server(&name, "postgres").args(["-D".to_owned(), its_own.display().to_string()]);
         // SIGINT is a fast shutdown; SIGTERM would wait for every client to leave.
         let handle = self.spawn(spec.stop_signal(Signal::SIGINT)).await?;
-        Ok(Postgres { handle, port, password, data })
+        Ok(Postgres { handle, port, password, data, disk })
     }
 }
 
@@ -179,6 +192,23 @@ impl Postgres {
     /// Starts it again after `stop` or `kill`: same port, same data.
     pub async fn start(&self) -> Result<(), Error> {
         self.handle.start().await
+    }
+
+    /// Fills its disk up, but for so many bytes.
+    pub fn fill_disk(&self, but: usize) -> Result<(), Error> {
+        self.disk()?.fill(but)
+    }
+
+    /// Gives back what [`Postgres::fill_disk`] took.
+    pub fn free_disk(&self) -> Result<(), Error> {
+        self.disk()?.free()
+    }
+
+    fn disk(&self) -> Result<&Disk, Error> {
+        self.disk.as_ref().ok_or_else(|| Error::Refused {
+            name: "filling a disk".into(),
+            reason: "the server has none of its own: give it a size".into(),
+        })
     }
 
     /// What `pg_ctl -w` looks at: the server itself writes its status into line 8 of `postmaster.pid`, under its pid.

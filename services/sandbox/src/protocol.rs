@@ -33,6 +33,8 @@ pub(crate) enum Place {
     Here,
     /// New ones, whose first process it is: when it ends, the kernel ends all others in them.
     New,
+    /// The supervisor's own, but for mounts.
+    Mounts,
     /// Those of another process of the sandbox, which has this id and must be running.
     Of {
         /// The id under which the other process was started.

@@ -182,6 +182,7 @@ impl Supervisor<'_> {
         match place {
             Place::Here => Ok(Namespaces::Own),
             Place::New => Ok(Namespaces::New),
+            Place::Mounts => Ok(Namespaces::Mounts),
             Place::Of { id } => match self.services.get(&id).and_then(|service| service.running) {
                 Some(first) => Ok(Namespaces::Of(first.pid)),
                 None => Err(std::io::Error::other("the process whose namespaces it belongs in has ended")),

@@ -78,6 +78,37 @@ async fn postgres_keeps_its_data_and_settings_through_a_kill() {
 }
 
 #[tokio::test]
+async fn a_disk_of_its_own_is_really_full_and_outlives_the_server_but_not_the_sandbox() {
+    let sandbox = start().await;
+    let made =
+        sandbox.postgres(PostgresOptions { disk: Some(128 << 20), ..PostgresOptions::default() }).await;
+    if !nix::unistd::geteuid().is_root() {
+        let error = made.err().expect("only root may").to_string();
+        return assert!(error.contains("run as root"), "{error}");
+    }
+    let postgres = made.expect("made");
+    postgres.ready(READY).await.expect("ready");
+    let seen = read(std::path::Path::new("/proc/self/mounts"));
+    assert!(
+        !seen.contains(sandbox.dir().to_str().expect("a path")),
+        "the machine sees nothing of it: {seen}"
+    );
+    let file = postgres.data_dir().join("something");
+    postgres.fill_disk(0).expect("filled");
+    let full = std::fs::write(&file, "else").expect_err("it is full");
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    postgres.kill().await.expect("killed");
+    postgres.free_disk().expect("freed");
+    std::fs::write(&file, "else").expect("there is room");
+    postgres.start().await.expect("started");
+    postgres.ready(READY).await.expect("ready again");
+    assert_eq!(read(&file), "else");
+    assert!(read(postgres.log()).contains("automatic recovery in progress"), "it has the same data");
+    sandbox.stop().await.expect("ends");
+    assert!(!file.exists());
+}
+
+#[tokio::test]
 async fn kafka_keeps_its_cluster_through_a_kill() {
     let sandbox = start().await;
     let kafka = sandbox.kafka(KafkaOptions::default()).await.expect("made");

@@ -18,9 +18,9 @@ use crate::spec::ServerSpec;
 const POWERLESS: &str = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
 
 /// Keeps a statement that holds a verifier out of the server's log, of its statistics too. Only a superuser may.
-const QUIET: &str = "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic'; \
-     SET LOCAL log_min_duration_statement = -1; SET LOCAL log_min_duration_sample = -1; \
-     SET LOCAL pg_stat_statements.track_utility = off";
+const QUIET: &str = "SELECT set_config('log_statement', 'none', true), set_config('log_min_error_statement', 'panic', true), \
+     set_config('log_min_duration_statement', '-1', true), set_config('log_min_duration_sample', '-1', true), \
+     set_config('pg_stat_statements.track_utility', 'off', true)";
 
 /// What is being changed, and with which connection.
 struct Work<'a> {

@@ -44,13 +44,7 @@ impl PostgresTarget {
         if [REGISTRY, "postgres"].contains(&database) {
             Box::pin(self.prove(spec, &mut session)).await?;
         }
-        session
-            .execute(format!(
-                "SET lock_timeout = '5s'; SET statement_timeout = '{}s'; SET idle_in_transaction_session_timeout = '60s'; \
-                 SET idle_session_timeout = 0; SET search_path = pg_catalog; SET standard_conforming_strings = on",
-                STATEMENT.as_secs()
-            ))
-            .await?;
+        session.execute(settings()).await?;
         Ok(session)
     }
 
@@ -95,6 +89,23 @@ impl PostgresTarget {
         let session = Session::open(&server, &spec.admin.role, Some(&password), database, &name, CONNECT);
         Ok(session.await.map_err(|error| not_admitted(error, &spec.admin.password))?.within(ANSWER))
     }
+}
+
+/// What a session begins with, in one statement: many are opened.
+fn settings() -> String {
+    let settings = [
+        ("lock_timeout", "5s".to_owned()),
+        ("statement_timeout", format!("{}s", STATEMENT.as_secs())),
+        ("idle_in_transaction_session_timeout", "60s".to_owned()),
+        ("idle_session_timeout", "0".to_owned()),
+        ("search_path", "pg_catalog".to_owned()),
+        ("standard_conforming_strings", "on".to_owned()),
+    ];
+    let settings: Vec<String> = settings
+        .into_iter()
+        .map(|(name, value)| format!("pg_catalog.set_config('{name}', '{value}', false)"))
+        .collect();
+    format!("SELECT {}", settings.join(", "))
 }
 
 /// The administrator's login failed: a login role's advice would be wrong for it.

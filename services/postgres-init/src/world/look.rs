@@ -15,7 +15,7 @@ use super::{Error, PostgresTarget, TRIES, delegated, registry};
 use crate::plan;
 use crate::spec::{DatabaseSpec, Rights, ServerSpec};
 
-/// How many databases are looked into at once.
+/// How many sessions that are only for one question each are there at once: to look into a database, to try a login.
 pub(super) const AT_ONCE: usize = 8;
 
 /// How deep to look.
@@ -128,6 +128,7 @@ impl PostgresTarget {
         database: &DatabaseSpec,
         world: &World,
     ) -> Result<Inside, Error> {
+        let _turn = self.turns.acquire().await;
         let mut session = self.open(spec, &database.name).await?;
         let (connection, within) = session.parts();
         let (makers, grants) = (plan::makers(database, world), database.grants());

@@ -18,7 +18,11 @@ pub struct Bench {
 
 impl Bench {
     pub async fn start(version: u16) -> Bench {
-        Bench { world: World::start(version).await, folder: tempfile::tempdir().expect("a folder") }
+        Bench::of(World::start(version).await)
+    }
+
+    pub fn of(world: World) -> Bench {
+        Bench { world, folder: tempfile::tempdir().expect("a folder") }
     }
 
     pub fn path(&self) -> &Path {

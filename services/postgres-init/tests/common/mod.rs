@@ -38,13 +38,22 @@ impl World {
     }
 
     pub async fn with(version: u16, settings: &[(&str, &str)]) -> World {
+        World::on(version, settings, None).await
+    }
+
+    /// A server on a disk of its own, of so many bytes.
+    pub async fn on_a_disk(version: u16, bytes: u64) -> World {
+        World::on(version, &[], Some(bytes)).await
+    }
+
+    async fn on(version: u16, settings: &[(&str, &str)], disk: Option<u64>) -> World {
         let sandbox = Sandbox::start(Options::new(Supervisor::of_this_test("supervises")))
             .await
             .expect("a sandbox starts");
         let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let server =
-            sandbox.postgres(PostgresOptions { version, settings, ..PostgresOptions::default() }).await;
-        let server = server.expect("a server is made");
+            sandbox.postgres(PostgresOptions { version, settings, disk, ..PostgresOptions::default() });
+        let server = server.await.expect("a server is made");
         server.ready(READY).await.expect("it is ready");
         let world = World { sandbox, server, secrets: tempfile::tempdir().expect("a directory") };
         world.secret("pg", world.server.password());

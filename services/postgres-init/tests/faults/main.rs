@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod disk;
 mod proxy;
 
 use std::sync::Mutex;

@@ -9,6 +9,9 @@ use sandbox::{Error, Options, PostgresOptions, ProcessSpec, Sandbox, Supervisor}
 /// Asks for an end in vain, and has a child in a session of its own.
 const STUBBORN: &str = "trap '' TERM INT; setsid sleep 600 & while true; do sleep 600; done";
 
+/// How large the server's disk is.
+const DISK: u64 = 128 * 1024 * 1024;
+
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let program = std::env::args().nth(1).unwrap_or_default();
@@ -23,7 +26,9 @@ async fn main() -> Result<(), Error> {
         println!("{}", node.host()?);
         return std::future::pending().await;
     }
-    let postgres = sandbox.postgres(PostgresOptions::default()).await?;
+    // Root's has a disk of its own, which has to go too.
+    let disk = nix::unistd::geteuid().is_root().then_some(DISK);
+    let postgres = sandbox.postgres(PostgresOptions { disk, ..PostgresOptions::default() }).await?;
     let log = sandbox.dir().join("stubborn.log");
     let _stubborn = sandbox.spawn(ProcessSpec::new("stubborn", "sh", log).args(["-c", STUBBORN])).await?;
     postgres.ready(Duration::from_mins(2)).await?;

@@ -243,7 +243,7 @@ impl<R: Reconcile> Worker<R> {
         }
         let convinced = self.hopeless >= CONVINCED;
         if self.hopeless == CONVINCED {
-            warn!(target = %name, "{text}");
+            warn!(component = %name, "{text}");
         }
         let phase = if convinced { Phase::Failed } else { Phase::Waiting };
         for component in components {

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::answered;
+use super::{answered, only_its_owner_writes};
 use crate::Error;
 use crate::error::Said;
 use crate::journal::{Begun, Entry, Fate, State};
@@ -137,7 +137,9 @@ impl Journal {
                  run_by text NOT NULL DEFAULT current_user,
                  started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
                  ended_at timestamptz
-             )"
+             );
+             {}",
+            only_its_owner_writes(&name)
         );
         answered(sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection))
             .await

@@ -10,6 +10,7 @@ mod native;
 mod psql;
 mod session;
 mod units;
+mod writers;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub use glance::{Glance, catalog, glance_flyway, glance_native, glance_psql};
 pub use journal::Journal;
 pub use native::migrate as migrate_native;
 pub use psql::migrate as migrate_psql;
+pub use writers::{ONLY_ITS_OWNER, only_its_owner_writes};
 
 /// Makes connections. Whoever has the credentials says who may be connected as whom; every connection logs no statement.
 pub trait Connect: Sync {

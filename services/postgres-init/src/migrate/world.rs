@@ -254,7 +254,7 @@ async fn read_mark(to: &AsOwner, spec: &MigrationSpec) -> Result<Option<Mark>, E
 }
 
 /// Writes into the database how its migration stands, for whoever logs in to it: a module sees there that its schema is ready.
-/// A tenant could write there itself, and would wrong nobody but its own modules.
+/// Who acts as the owner could write there itself, and would wrong nobody but his own modules.
 async fn mark(to: &AsOwner, spec: &MigrationSpec, done: bool) -> Result<(), Error> {
     let mut session = to.session().await?;
     session
@@ -262,7 +262,9 @@ async fn mark(to: &AsOwner, spec: &MigrationSpec, done: bool) -> Result<(), Erro
             "CREATE SCHEMA IF NOT EXISTS {SCHEMA};
              CREATE TABLE IF NOT EXISTS {SCHEMA}.migrated (
                migration text PRIMARY KEY, done bool NOT NULL, hash text NOT NULL, changed_at timestamptz NOT NULL DEFAULT now());
-             GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC; GRANT SELECT ON {SCHEMA}.migrated TO PUBLIC"
+             GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC; GRANT SELECT ON {SCHEMA}.migrated TO PUBLIC;
+             {}",
+            migrations::world::only_its_owner_writes(&format!("{SCHEMA}.migrated"))
         ))
         .await?;
     let (connection, within) = session.parts();

@@ -136,6 +136,8 @@ things AS (
          format('%I.%I', s.nspname, c.relname)
   FROM pg_class c JOIN spaces s ON s.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relowner IN (SELECT oid FROM mine)
+    -- What was run is for its owner alone to write down: migrations::world::ONLY_ITS_OWNER.
+    AND obj_description(c.oid, 'pg_class') IS DISTINCT FROM 'rollcall: only its owner writes this'
   UNION ALL
   SELECT 'f', 'ROUTINE', p.oid, format('%I.%I(%s)', s.nspname, p.proname, pg_get_function_identity_arguments(p.oid))
   FROM pg_proc p JOIN spaces s ON s.oid = p.pronamespace WHERE p.proowner IN (SELECT oid FROM mine)),
@@ -188,3 +190,12 @@ pub(super) const LACKING: &str = concat!(
 SELECT format('GRANT %s ON %s %s TO %I', string_agg(privilege, ', ' ORDER BY privilege), word, name, grantee)
 FROM lacking GROUP BY grantee, word, name ORDER BY grantee, word, name"
 );
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_only_its_owner_writes_is_known_by_its_comment() {
+        let said = format!("IS DISTINCT FROM '{}'", migrations::world::ONLY_ITS_OWNER);
+        assert!(super::INSIDE.contains(&said) && super::LACKING.contains(&said));
+    }
+}

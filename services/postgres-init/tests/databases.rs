@@ -322,6 +322,8 @@ async fn extensions_are_made_in_their_version_and_who_must_make_them_is_said() {
         world.settle(&document(with(trgm("1.5")))).await;
         let installed = "SELECT extversion FROM pg_extension WHERE extname = 'pg_trgm'";
         assert_eq!(world.ask("registry", installed).await, "1.5");
+        let text = refused(&world.converge(&document(with(trgm("9.9")))).await, "database/registry");
+        assert!(text.contains("and not in 9.9"), "{text}");
         let told = world.told(&document(with(trgm("1.4")))).await;
         assert!(told.contains("has version 1.5, newer than 1.4"), "{told}");
         let elsewhere = json!({"schemas": {"geo": {}}, "extensions": [{"name": "pg_trgm", "schema": "geo"}]});

@@ -7,7 +7,7 @@ use lifecycle::document::{Ddl, Extension};
 
 use super::{Change, Decision, is_finished, leaves, ownership};
 use crate::spec::{DatabaseSpec, Rights, ServerSpec};
-use crate::world::facts::{Available, Inside, World};
+use crate::world::facts::{Available, Inside, Installed, World};
 
 /// How many strange things are named.
 const NAMED: usize = 10;
@@ -129,8 +129,11 @@ fn available(
         None => one.default,
     });
     let Some(chosen) = chosen else {
-        // A newer one that is there is told of as such.
-        if !is_there && looked {
+        // A newer one that is there is told of as such, and one that nobody asks a version of is as it is.
+        let wanted = |is: &Installed| {
+            extension.version.as_ref().is_some_and(|asked| is.version != *asked && !newer(&is.version, asked))
+        };
+        if looked && seen.extensions.get(name).is_none_or(wanted) {
             let has: Vec<&str> = versions.iter().map(|one| one.version.as_str()).collect();
             decision.refusals.push(format!(
                 "the server has extension `{name}` in version {} and not in {}; install its package on the server, or name another \

@@ -55,9 +55,12 @@ fn stands(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(
     let thing = format!("database `{}`", database.name);
     let exists = world.database(&database.name);
     let Some(record) = world.database_record(&database.name) else {
-        // Made by us and not yet recorded: its owner carries our mark, and nobody can log in as an owner.
+        // Made by us and not yet recorded: it belongs to an owner that we made, as whom nobody can log in. That an owner was
+        // adopted says nothing of who made what belongs to it.
+        let owner = world.role_record(&database.owner);
+        let made = |owner: &Record| owner.adopted.is_none();
         return match exists {
-            Some(facts) if facts.owner != database.owner || world.role_record(&database.owner).is_none() => {
+            Some(facts) if facts.owner != database.owner || !owner.is_some_and(made) => {
                 Err(unmarked(spec, &thing, world))
             }
             _ => Ok(()),

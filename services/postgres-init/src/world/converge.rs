@@ -108,6 +108,17 @@ impl PostgresTarget {
             );
             return Ok(found);
         }
+        if class == Class::PublicConnect
+            && let Some(owner) = world.database(&database.name).map(|facts| &facts.owner)
+            && *owner != database.owner
+            && (database.roles().contains(&owner.as_str()) || database.connect_also.contains(owner))
+        {
+            found.refused.push(format!(
+                "it belongs to role `{owner}`, which connects because it owns it and cannot be let in by name before that changes: \
+                 converge ownership first"
+            ));
+            return Ok(found);
+        }
         let crossing = self.crossing(&spec, database).await?;
         let Cut { said, refused } = cut(class, database, &world, &found.steps, &crossing, leave);
         found.said.extend(said);

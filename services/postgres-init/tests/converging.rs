@@ -6,12 +6,27 @@ mod old;
 
 use chassis::exit::Exit;
 use common::{Db, World};
-use old::Commands;
+use old::{Commands, script};
+use serde_json::Value;
+use tokio::process::Command;
 
 #[test]
 #[ignore = "the sandbox's supervisor, executed by the sandbox"]
 fn supervises() {
     assert_eq!(sandbox::supervise(), std::process::ExitCode::SUCCESS);
+}
+
+/// What the program prints and ends with.
+async fn said(world: &World, document: &Value, args: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("one.json"), document.to_string()).unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_postgres-init"))
+        .args(args)
+        .arg(folder.path())
+        .env("ROLLCALL_SECRETS_ROOT", world.secrets.path())
+        .output();
+    let run = run.await.unwrap();
+    (run.status.code(), String::from_utf8(run.stdout).unwrap())
 }
 
 /// A database that belongs to its login role, as hand-made ones do.
@@ -47,5 +62,46 @@ async fn who_connects_as_the_owner_is_not_shut_out_before_it_owns_nothing() {
     }
     world.settle(&document).await;
     assert!(world.plan(&document).await.is_settled());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_not_done_does_not_look_done() {
+    let world = World::start(18).await;
+    for name in ["kept", "shut"] {
+        script(&world, name, &format!("password-of-{name}-db")).await;
+    }
+    world.run("postgres", "CREATE ROLE legacy LOGIN PASSWORD 'x'").await;
+    let document = world.document("dev", &[Db::new("kept"), Db::new("shut")]);
+    Commands::new(&world, &document).run(&["record", "--yes"]).await.unwrap();
+    let legacy = world.login("legacy", "x", "kept").await.unwrap();
+    for more in [&[][..], &["--yes"]] {
+        let args: Vec<&str> = ["converge", "--class", "public-connect"].iter().chain(more).copied().collect();
+        let (exit, text) = said(&world, &document, &args).await;
+        assert_eq!(exit, Some(65), "{text}");
+        assert!(text.contains("! database/kept: role `legacy` is connected"), "{text}");
+        assert!(!text.contains("+ database/kept"), "{text}");
+        assert!(text.contains("+ database/shut: close database `shut` to everybody"), "{text}");
+    }
+    legacy.close().await;
+
+    // Cut by an error in the middle: what is done and what is not are told apart.
+    let mut app = world.login("kept_user", "password-of-kept-db", "kept").await.unwrap();
+    app.execute("CREATE TABLE people (id int)").await.unwrap();
+    app.close().await;
+    world.run("kept", "CREATE FUNCTION frozen() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'frozen'; END $$").await;
+    world.run("kept", "CREATE EVENT TRIGGER frozen ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION frozen()").await;
+    let args = ["converge", "--class", "ownership", "--component", "database/kept", "--yes"];
+    let (exit, text) = said(&world, &document, &args).await;
+    assert_ne!(exit, Some(0), "{text}");
+    assert!(text.contains("+ database/kept: let role `kept_user` use what `kept_owner` will own"), "{text}");
+    for line in ["give table public.people to `kept_owner`", "record that ownership is converged"] {
+        assert!(text.contains(&format!("? database/kept: not done: {line}")), "{line}: {text}");
+        assert!(!text.contains(&format!("+ database/kept: {line}")), "{line}: {text}");
+    }
+    assert!(!text.contains("= "), "{text}");
+    world.run("kept", "DROP EVENT TRIGGER frozen").await;
+    let (exit, text) = said(&world, &document, &args).await;
+    assert!(exit == Some(0) && text.contains("+ database/kept: give table public.people"), "{text}");
     world.stop().await;
 }

@@ -47,6 +47,11 @@ pub struct Converging {
 }
 
 impl Converging {
+    /// Whether it may be done: nothing is refused, and nothing undecided.
+    pub fn is_decided(&self) -> bool {
+        self.refused.is_empty() && self.pending.is_empty()
+    }
+
     /// Whether nothing but the record is left to write.
     fn is_done(&self) -> bool {
         self.first.is_empty() && self.steps.is_empty() && self.then.is_empty()
@@ -78,7 +83,7 @@ impl PostgresTarget {
             pending: own(plan.pending),
             ..Converging::default()
         };
-        if !found.refused.is_empty() || !found.pending.is_empty() {
+        if !found.is_decided() {
             return Ok(found);
         }
         let adopted = records(database, &world).any(|record| record.adopted.is_some());
@@ -243,8 +248,7 @@ impl PostgresTarget {
         let mut locked = self.registry(spec).await?;
         registry::lock(&mut locked, key).await?;
         let found = self.converging(spec, database, class, leave).await?;
-        let moves =
-            if found.refused.is_empty() && found.pending.is_empty() { which(found) } else { Vec::new() };
+        let moves = if found.is_decided() { which(found) } else { Vec::new() };
         if !moves.is_empty() {
             let mut inside = self.open(spec, &database.name).await?;
             // Who is served in the same place must not wait because a setting went to another session.

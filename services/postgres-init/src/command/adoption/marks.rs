@@ -83,22 +83,25 @@ pub(super) async fn converge(
                     continue;
                 }
             };
-            any |= !found.settled && found.refused.is_empty() && found.pending.is_empty();
-            text.push_str(&lines(&name.to_string(), class, &found));
-            values.push(value(&name.to_string(), class, &found));
+            any |= !found.settled && found.is_decided();
             failures.extend(
                 found.refused.iter().map(|why| Failure::new(Exit::NeverWorks, format!("{name}: {why}"))),
             );
             failures.extend(
                 found.pending.iter().map(|why| Failure::new(Exit::TryAgain, format!("{name}: {why}"))),
             );
+            let mut done = Done { all: changes(class, &found), undone: Vec::new() };
             if yes
-                && found.refused.is_empty()
-                && found.pending.is_empty()
+                && found.is_decided()
                 && let Err(error) = target.converge_class(spec, database, class, leave).await
             {
                 failures.push(failure(name, &error));
+                let left = target.converging(spec, database, class, leave).await.ok();
+                let left = left.filter(Converging::is_decided).map(|left| changes(class, &left));
+                done = Done::cut(done.all, left);
             }
+            text.push_str(&lines(&name.to_string(), &done, &found));
+            values.push(value(&name.to_string(), &done, &found));
         }
         let exit = failures.iter().map(|failure| failure.exit).min_by_key(|exit| *exit as u8);
         let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
@@ -114,22 +117,55 @@ pub(super) async fn converge(
     all
 }
 
+/// What is converged of a database, or would be; and what is not, where that ended with an error.
+struct Done {
+    all: Vec<String>,
+    undone: Vec<String>,
+}
+
+impl Done {
+    /// What was to be done and ended with an error: done is what is not left. What is left may not be seen.
+    fn cut(all: Vec<String>, left: Option<Vec<String>>) -> Self {
+        match left {
+            Some(left) => Done {
+                all: all.into_iter().filter(|one| !left.contains(one)).collect(),
+                undone: left.into_iter().map(|one| format!("not done: {one}")).collect(),
+            },
+            None => Done {
+                all: Vec::new(),
+                undone: all
+                    .into_iter()
+                    .map(|one| format!("it cannot be seen whether this is done: {one}"))
+                    .collect(),
+            },
+        }
+    }
+}
+
+/// What converging does. What is refused or undecided is left alone, whole.
 fn changes(class: Class, found: &Converging) -> Vec<String> {
+    if !found.is_decided() {
+        return Vec::new();
+    }
     let moves = |moves: &[adopt::moves::Move]| moves.iter().map(|one| one.what.clone()).collect::<Vec<_>>();
     let mut all = moves(&found.first);
     all.extend(found.steps.iter().map(ToString::to_string));
     all.extend(moves(&found.then));
-    if !found.settled && found.refused.is_empty() && found.pending.is_empty() {
+    if !found.settled {
         all.push(format!("record that {class} is converged"));
     }
     all
 }
 
-fn lines(name: &str, class: Class, found: &Converging) -> String {
+fn lines(name: &str, done: &Done, found: &Converging) -> String {
     let mut text = String::new();
-    for (mark, all) in
-        [('+', &changes(class, found)), ('~', &found.said), ('!', &found.refused), ('?', &found.pending)]
-    {
+    for (mark, all) in [
+        ('+', &done.all),
+        ('~', &found.said),
+        ('!', &found.refused),
+        ('?', &found.pending),
+        ('?', &done.undone),
+    ] {
         for line in all {
             let _ = writeln!(text, "{mark} {name}: {line}");
         }
@@ -137,9 +173,9 @@ fn lines(name: &str, class: Class, found: &Converging) -> String {
     text
 }
 
-fn value(name: &str, class: Class, found: &Converging) -> Value {
+fn value(name: &str, done: &Done, found: &Converging) -> Value {
     json!({
-        "component": name, "steps": changes(class, found), "cuts_off": found.said, "refusals": found.refused,
+        "component": name, "steps": done.all, "undone": done.undone, "cuts_off": found.said, "refusals": found.refused,
         "pending": found.pending, "settled": found.settled,
     })
 }

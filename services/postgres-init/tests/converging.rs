@@ -105,3 +105,33 @@ async fn what_was_not_done_does_not_look_done() {
     assert!(exit == Some(0) && text.contains("+ database/kept: give table public.people"), "{text}");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_role_that_is_not_there_is_a_mistake_and_nothing_is_touched() {
+    let world = World::start(18).await;
+    script(&world, "registry", "password-of-registry-db").await;
+    world.run("postgres", "CREATE ROLE superset_ro LOGIN PASSWORD 'reads'; CREATE ROLE idle LOGIN").await;
+    let document = world.document("dev", &[Db::new("registry")]);
+    let commands = Commands::new(&world, &document);
+    commands.run(&["record", "--yes"]).await.unwrap();
+    let reader = world.login("superset_ro", "reads", "registry").await.unwrap();
+    let before = world.written().await;
+    for option in ["--connect-also", "--cut-off"] {
+        for more in [&[][..], &["--yes"]] {
+            let args = ["converge", "--class", "public-connect", option, "superset_rw"];
+            let failure = commands.run(&[&args[..], more].concat()).await.unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{failure}");
+            assert!(
+                failure.message.contains(&format!("{option} superset_rw: there is no role")),
+                "{failure}"
+            );
+            assert!(failure.message.contains("`superset_ro` (connected now), `idle`"), "{failure}");
+        }
+    }
+    assert_eq!(world.written().await, before);
+    let args = ["converge", "--class", "public-connect", "--connect-also", "superset_ro", "--yes"];
+    commands.run(&args).await.unwrap();
+    reader.close().await;
+    world.login("superset_ro", "reads", "registry").await.unwrap().close().await;
+    world.stop().await;
+}

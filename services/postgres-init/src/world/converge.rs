@@ -8,7 +8,7 @@ use chassis::converge::Reconcile;
 use postgres::Session;
 use tokio::time::Instant;
 
-use super::crossing::{CROSSING, HELD};
+use super::crossing::{CLIENTS, CROSSING, HELD};
 use super::facts::World;
 use super::look::parse;
 use super::{Error, PostgresTarget, registry};
@@ -58,7 +58,32 @@ impl Converging {
     }
 }
 
+/// A role of a server, as a client of some of its databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Its name.
+    pub role: String,
+    /// It is connected to one of them.
+    pub connected: bool,
+    /// It could be, and is no superuser.
+    pub may: bool,
+}
+
 impl PostgresTarget {
+    /// Every role of the server, as a client of these databases; who is connected comes first.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub async fn clients(&self, spec: &ServerSpec, databases: Vec<String>) -> Result<Vec<Client>, Error> {
+        let mut session = self.open(spec, "postgres").await?;
+        let rows: Vec<(String, bool, bool)> = {
+            let (connection, within) = session.parts();
+            within.judge(sqlx::query_as(CLIENTS).bind(databases).fetch_all(connection)).await?
+        };
+        session.close().await;
+        Ok(rows.into_iter().map(|(role, connected, may)| Client { role, connected, may }).collect())
+    }
+
     /// What converging a class of a database would do; only looks.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Target, ending, failure, planned};
 use crate::adopt::{self, Class, Decide, Leave, MarkStep, Selected};
-use crate::world::{Converging, Error};
+use crate::world::{Client, Converging, Error};
 use crate::{PostgresTarget, ServerSpec};
 
 /// Adopts, or says what would be adopted.
@@ -59,6 +59,41 @@ async fn one(
         }
     }
     Ok(plan)
+}
+
+/// How many roles are named where one is mistaken.
+const MEANT: usize = 12;
+
+/// Refuses a role that is on none of these servers, naming those that it may have meant.
+pub(super) async fn known(targets: &[Target], selected: &Selected, leave: &Leave) -> Result<(), Failure> {
+    if leave.named().next().is_none() {
+        return Ok(());
+    }
+    let mut clients: Vec<Client> = Vec::new();
+    for (component, target, spec) in targets {
+        let meant = spec.databases.iter().filter(|database| selected.takes(&database.component));
+        let names = meant.map(|database| database.name.clone()).collect();
+        clients.extend(target.clients(spec, names).await.map_err(|error| failure(component, &error))?);
+    }
+    let is_known = |role: &String| clients.iter().any(|client| client.role == *role);
+    let unknown: Vec<String> = leave
+        .named()
+        .filter(|(_, role)| !is_known(role))
+        .map(|(option, role)| format!("{option} {role}: there is no role `{role}`"))
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let may = clients.iter().filter(|client| client.may).take(MEANT).map(|client| {
+        let now = if client.connected { " (connected now)" } else { "" };
+        format!("`{}`{now}", client.role)
+    });
+    let may: Vec<String> = may.collect();
+    let may = if may.is_empty() { "nobody but superusers".to_owned() } else { may.join(", ") };
+    Err(Failure::usage(format!(
+        "{}; nothing was done. To these databases may connect {may}",
+        unknown.join("; ")
+    )))
 }
 
 /// Converges a class of every database that is meant, or says what would be done and whom it would cut off.

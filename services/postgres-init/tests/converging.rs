@@ -5,7 +5,7 @@ mod common;
 mod old;
 
 use chassis::exit::Exit;
-use common::{Db, World};
+use common::{Db, World, refused};
 use old::{Commands, script};
 use serde_json::Value;
 use tokio::process::Command;
@@ -42,6 +42,15 @@ async fn who_connects_as_the_owner_is_not_shut_out_before_it_owns_nothing() {
     let document = world.document("dev", &[Db::new("x2")]);
     let commands = Commands::new(&world, &document);
 
+    // Nobody marked it: both ways out are named, and the first is gone.
+    for text in [
+        refused(&world.converge(&document).await, "database/x2"),
+        commands.run(&["plan"]).await.unwrap_err().message,
+        commands.run(&["converge", "--class", "attributes"]).await.unwrap_err().message,
+    ] {
+        assert!(text.contains("record DOCUMENTS --component database/x2"), "{text}");
+        assert!(text.contains("give this environment names of its own"), "{text}");
+    }
     commands.run(&["record", "--component", "database/x2", "--yes"]).await.unwrap();
 
     let before = world.written().await;

@@ -40,7 +40,7 @@ use crate::spec::ServerSpec;
 use facts::{Available, Password, Reach, SettingFacts, Shared, World};
 
 pub use audit::Access;
-pub use converge::Converging;
+pub use converge::{Client, Converging};
 
 /// How long logging in may take.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -259,6 +259,47 @@ async fn what_is_half_there_foreign_or_an_administrators_is_not_recorded() {
 }
 
 #[tokio::test]
+async fn what_rollcall_made_and_gave_back_is_recorded_whole_and_missed_when_it_vanishes() {
+    let world = World::start(18).await;
+    let document = world.document("dev", &[Db::new("fr")]);
+    let commands = Commands::new(&world, &document);
+    world.settle(&document).await;
+    commands.run(&["release-ownership", "--yes"]).await.unwrap();
+    commands.run(&["record", "--yes"]).await.unwrap();
+    let rows = "SELECT string_agg(kind || ' ' || name || ' ' || (finished_at IS NOT NULL) || ' ' || (adopted_at IS NOT NULL), ', ' ORDER BY kind, name) \
+                FROM rollcall.owned WHERE kind <> 'observer'";
+    let whole = "database fr true true, role fr_owner true true, role fr_user true true";
+    assert_eq!(world.ask("rollcall", rows).await, whole);
+    // Its owner's record by itself says nothing of the database: what was cut in between is recorded by the next run.
+    world.run("rollcall", "DELETE FROM rollcall.owned WHERE kind = 'database'").await;
+    let text = refused(&world.converge(&document).await, "database/fr");
+    assert!(text.contains("database `fr` exists and carries no mark"), "{text}");
+    commands.run(&["record", "--yes"]).await.unwrap();
+    assert_eq!(world.ask("rollcall", rows).await, whole);
+
+    for class in [None, Some("public-connect")] {
+        if let Some(class) = class {
+            commands.run(&["converge", "--class", class, "--yes"]).await.unwrap();
+            assert_eq!(world.ask("rollcall", rows).await, whole);
+        }
+        world.run("postgres", "DROP DATABASE fr").await;
+        let text = refused(&world.converge(&document).await, "database/fr");
+        assert!(text.contains("was finished and has vanished") && text.contains("Restore it"), "{text}");
+        assert_eq!(commands.run(&["apply"]).await.unwrap_err().exit, Exit::NeverWorks);
+        let count = "SELECT count(*)::text FROM pg_database WHERE datname = 'fr'";
+        assert_eq!(world.ask("postgres", count).await, "0", "{class:?}");
+        // What somebody restores or makes by hand is another one, and `rebind` says which is meant.
+        world.run("postgres", "CREATE DATABASE fr OWNER fr_owner").await;
+        let text = refused(&world.converge(&document).await, "database/fr");
+        assert!(text.contains("is not the one that was recorded") && text.contains("rebind"), "{text}");
+        commands.run(&["rebind", "--yes"]).await.unwrap();
+        let standings = world.converge(&document).await;
+        assert!(is_ready(&standings, "database/fr"), "{standings:?}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn what_vanishes_after_it_was_adopted_is_not_made_anew_by_itself() {
     let world = World::start(16).await;
     script(&world, "registry", "password-of-registry-db").await;

@@ -53,6 +53,14 @@ pub struct Leave {
     pub cut_off: BTreeSet<String>,
 }
 
+impl Leave {
+    /// Every role that is named, each with the option that names it.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let also = self.connect_also.iter().map(|role| ("--connect-also", role));
+        also.chain(self.cut_off.iter().map(|role| ("--cut-off", role)))
+    }
+}
+
 /// What is said of whom a class cuts off, and what is refused because somebody who is connected would be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cut {

@@ -147,8 +147,8 @@ fn adopt(spec: &ServerSpec, database: &DatabaseSpec, world: &World, plan: &mut P
     let roles = database.roles().into_iter();
     let roles = roles.map(|name| (Kind::Role, name, world.role(name).map(|role| role.oid)));
     let own = world.database(&database.name).map(|database| database.oid);
-    let found = roles.chain([(Kind::Database, database.name.as_str(), own)]);
-    // The database last: what has its record is adopted as a whole.
+    // The database first: from its record on it is not made anew when it vanishes, wherever the rest is cut.
+    let found = [(Kind::Database, database.name.as_str(), own)].into_iter().chain(roles);
     for (kind, name, oid) in found {
         let recorded = match kind {
             Kind::Database => world.database_record(name).is_some(),

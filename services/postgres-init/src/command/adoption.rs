@@ -112,6 +112,7 @@ pub(crate) async fn run(command: Adoption, context: &Context) -> Result<(), Fail
                 connect_also: connect_also.into_iter().collect(),
                 cut_off: cut_off.into_iter().collect(),
             };
+            marks::known(&targets, &selected, &leave).await?;
             let done = marks::converge(&targets, &selected, class, &leave, run.yes).await;
             chassis::provision::print(&done, run.output)
         }

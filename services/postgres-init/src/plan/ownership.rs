@@ -1,5 +1,7 @@
 //! The ownership gate: what is not known to be this environment's own is not touched.
 
+use lifecycle::Component;
+
 use crate::adopt::Class;
 use crate::spec::{DatabaseSpec, RoleSpec, ServerSpec};
 use crate::world::facts::{Record, Registry, World};
@@ -27,7 +29,7 @@ impl Obstacle {
 pub(super) fn server(spec: &ServerSpec, world: &World) -> Result<(), Obstacle> {
     registry(spec, world)?;
     match &spec.observer {
-        Some(observer) => role(spec, &spec.fragment, &observer.role, world),
+        Some(observer) => role(spec, &spec.fragment, &observer.role, None, world),
         None => Ok(()),
     }
 }
@@ -36,7 +38,9 @@ pub(super) fn server(spec: &ServerSpec, world: &World) -> Result<(), Obstacle> {
 pub(crate) fn database(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(), Obstacle> {
     registry(spec, world)?;
     namespace(spec, &database.fragment, world)?;
-    let roles = database.roles().into_iter().map(|name| role(spec, &database.fragment, name, world));
+    let component = Some(&database.component);
+    let roles =
+        database.roles().into_iter().map(|name| role(spec, &database.fragment, name, component, world));
     let found = roles.chain([stands(spec, database, world)]);
     let mut obstacles: Vec<Obstacle> = found.filter_map(Result::err).collect();
     let gravest = obstacles.iter().position(|obstacle| matches!(obstacle, Obstacle::Known(_))).unwrap_or(0);
@@ -47,7 +51,7 @@ pub(crate) fn database(spec: &ServerSpec, database: &DatabaseSpec, world: &World
 pub(crate) fn reader(spec: &ServerSpec, reader: &RoleSpec, world: &World) -> Result<(), Obstacle> {
     registry(spec, world)?;
     namespace(spec, &reader.fragment, world)?;
-    role(spec, &reader.fragment, &reader.login.role, world)
+    role(spec, &reader.fragment, &reader.login.role, Some(&reader.component), world)
 }
 
 /// Whether a database by itself may be touched; why not.
@@ -55,10 +59,13 @@ fn stands(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(
     let thing = format!("database `{}`", database.name);
     let exists = world.database(&database.name);
     let Some(record) = world.database_record(&database.name) else {
-        // Made by us and not yet recorded: its owner carries our mark, and nobody can log in as an owner.
+        // Made by us and not yet recorded: it belongs to an owner that we made, as whom nobody can log in. That an owner was
+        // adopted says nothing of who made what belongs to it.
+        let owner = world.role_record(&database.owner);
+        let made = |owner: &Record| owner.adopted.is_none();
         return match exists {
-            Some(facts) if facts.owner != database.owner || world.role_record(&database.owner).is_none() => {
-                Err(unmarked(spec, &thing, world))
+            Some(facts) if facts.owner != database.owner || !owner.is_some_and(made) => {
+                Err(unmarked(spec, &thing, Some(&database.component), world))
             }
             _ => Ok(()),
         };
@@ -114,11 +121,18 @@ fn namespace(spec: &ServerSpec, fragment: &str, world: &World) -> Result<(), Obs
     }
 }
 
-fn role(spec: &ServerSpec, fragment: &str, name: &str, world: &World) -> Result<(), Obstacle> {
+/// `component` is the one that can be adopted with it.
+fn role(
+    spec: &ServerSpec,
+    fragment: &str,
+    name: &str,
+    component: Option<&Component>,
+    world: &World,
+) -> Result<(), Obstacle> {
     let thing = format!("role `{name}`");
     match (world.role(name), world.role_record(name)) {
         (None, None) => Ok(()),
-        (Some(_), None) => Err(unmarked(spec, &thing, world)),
+        (Some(_), None) => Err(unmarked(spec, &thing, component, world)),
         (facts, Some(record)) => {
             ours(spec, fragment, record, &thing)?;
             match facts {
@@ -162,7 +176,7 @@ fn ours(spec: &ServerSpec, fragment: &str, record: &Record, thing: &str) -> Resu
     Ok(())
 }
 
-fn unmarked(spec: &ServerSpec, thing: &str, world: &World) -> Obstacle {
+fn unmarked(spec: &ServerSpec, thing: &str, component: Option<&Component>, world: &World) -> Obstacle {
     if !world.marks_were_read() {
         return Obstacle::Unread(format!(
             "{thing} exists, and whose it is cannot be told: database `{0}`, where ownership is recorded, was not finished or was \
@@ -170,9 +184,16 @@ fn unmarked(spec: &ServerSpec, thing: &str, world: &World) -> Obstacle {
             postgres::REGISTRY
         ));
     }
+    let adopt = component.map(|component| {
+        format!(
+            "if it is to be this environment's from now on, `postgres-init record DOCUMENTS --component {component}` says how it is taken \
+             over as it is, and does it with --yes; otherwise "
+        )
+    });
     Obstacle::Unmarked(format!(
-        "{thing} exists and carries no mark of environment `{}`; it is left to whoever made it: {OWN_NAMES}",
+        "{thing} exists and carries no mark of environment `{}`; it is left to whoever made it: {}{OWN_NAMES}",
         spec.environment.name,
+        adopt.unwrap_or_default(),
     ))
 }
 

@@ -69,6 +69,7 @@ fn what_carries_no_mark_is_refused_with_the_way_out() {
     let text = refusal(&spec, &found);
     assert!(text.contains("database `registry` exists and carries no mark of environment `dev`"), "{text}");
     assert!(text.contains("naming: {database: \"{environment}_{name}\""), "{text}");
+    assert!(text.contains("record DOCUMENTS --component database/registry"), "{text}");
 
     found.records.clear();
     let text = refusal(&spec, &found);

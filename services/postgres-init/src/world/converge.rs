@@ -8,7 +8,7 @@ use chassis::converge::Reconcile;
 use postgres::Session;
 use tokio::time::Instant;
 
-use super::crossing::{CROSSING, HELD};
+use super::crossing::{CLIENTS, CROSSING, HELD};
 use super::facts::World;
 use super::look::parse;
 use super::{Error, PostgresTarget, registry};
@@ -47,13 +47,43 @@ pub struct Converging {
 }
 
 impl Converging {
+    /// Whether it may be done: nothing is refused, and nothing undecided.
+    pub fn is_decided(&self) -> bool {
+        self.refused.is_empty() && self.pending.is_empty()
+    }
+
     /// Whether nothing but the record is left to write.
     fn is_done(&self) -> bool {
         self.first.is_empty() && self.steps.is_empty() && self.then.is_empty()
     }
 }
 
+/// A role of a server, as a client of some of its databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Its name.
+    pub role: String,
+    /// It is connected to one of them.
+    pub connected: bool,
+    /// It could be, and is no superuser.
+    pub may: bool,
+}
+
 impl PostgresTarget {
+    /// Every role of the server, as a client of these databases; who is connected comes first.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub async fn clients(&self, spec: &ServerSpec, databases: Vec<String>) -> Result<Vec<Client>, Error> {
+        let mut session = self.open(spec, "postgres").await?;
+        let rows: Vec<(String, bool, bool)> = {
+            let (connection, within) = session.parts();
+            within.judge(sqlx::query_as(CLIENTS).bind(databases).fetch_all(connection)).await?
+        };
+        session.close().await;
+        Ok(rows.into_iter().map(|(role, connected, may)| Client { role, connected, may }).collect())
+    }
+
     /// What converging a class of a database would do; only looks.
     ///
     /// # Errors
@@ -78,7 +108,7 @@ impl PostgresTarget {
             pending: own(plan.pending),
             ..Converging::default()
         };
-        if !found.refused.is_empty() || !found.pending.is_empty() {
+        if !found.is_decided() {
             return Ok(found);
         }
         let adopted = records(database, &world).any(|record| record.adopted.is_some());
@@ -106,6 +136,17 @@ impl PostgresTarget {
                 "sessions to come would act as an owner that does not own everything yet: converge ownership first"
                     .to_owned(),
             );
+            return Ok(found);
+        }
+        if class == Class::PublicConnect
+            && let Some(owner) = world.database(&database.name).map(|facts| &facts.owner)
+            && *owner != database.owner
+            && (database.roles().contains(&owner.as_str()) || database.connect_also.contains(owner))
+        {
+            found.refused.push(format!(
+                "it belongs to role `{owner}`, which connects because it owns it and cannot be let in by name before that changes: \
+                 converge ownership first"
+            ));
             return Ok(found);
         }
         let crossing = self.crossing(&spec, database).await?;
@@ -232,8 +273,7 @@ impl PostgresTarget {
         let mut locked = self.registry(spec).await?;
         registry::lock(&mut locked, key).await?;
         let found = self.converging(spec, database, class, leave).await?;
-        let moves =
-            if found.refused.is_empty() && found.pending.is_empty() { which(found) } else { Vec::new() };
+        let moves = if found.is_decided() { which(found) } else { Vec::new() };
         if !moves.is_empty() {
             let mut inside = self.open(spec, &database.name).await?;
             // Who is served in the same place must not wait because a setting went to another session.

@@ -39,6 +39,14 @@ SELECT json_build_object(
     JOIN pg_roles m ON m.oid = a.member WHERE g.rolname = $2 AND NOT m.rolsuper AND m.rolname <> current_user), '[]')
 )::text";
 
+/// The roles that there are: whether somebody is connected as them to these databases now, or could be. $1 the databases.
+pub(super) const CLIENTS: &str = "
+SELECT r.rolname::text AS role,
+       EXISTS (SELECT FROM pg_stat_activity a WHERE a.usesysid = r.oid AND a.datname = ANY ($1) AND a.pid <> pg_backend_pid()) AS connected,
+       r.rolcanlogin AND NOT r.rolsuper AND EXISTS (
+         SELECT FROM pg_database d WHERE d.datname = ANY ($1) AND has_database_privilege(r.oid, d.oid, 'CONNECT')) AS may
+FROM pg_roles r ORDER BY connected DESC, role";
+
 /// What is not the owner's, and can be given or granted by who asks. $1 the owner, $2 the login role, $3 every role that logs in to
 /// make or use it. What an extension made stays
 /// the extension's, and so does a superuser's schema that holds such things: who owns a schema may drop what is in it. A superuser's

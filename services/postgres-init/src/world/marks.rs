@@ -53,6 +53,10 @@ impl PostgresTarget {
         }
         if plan.steps.contains(step) {
             self.write(spec, &world, &mut session, step).await?;
+        } else if !has(&world, &step.mark) {
+            return Err(Error::Pending(format!(
+                "somebody changed that meanwhile, so it was not done: {step}"
+            )));
         }
         registry::unlock(&mut session, key).await?;
         self.keep(session);
@@ -159,6 +163,16 @@ impl PostgresTarget {
         session.close().await;
         Ok(())
     }
+}
+
+/// Whether what was to be recorded as adopted is, which another run may have done.
+fn has(world: &World, mark: &Mark) -> bool {
+    let record = match mark {
+        Mark::Adopt { kind: Kind::Database, name, .. } => world.database_record(name),
+        Mark::Adopt { name, .. } => world.role_record(name),
+        _ => return true,
+    };
+    record.is_some()
 }
 
 /// Takes the record away, and our comment where it still is ours to take.

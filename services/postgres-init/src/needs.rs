@@ -12,8 +12,9 @@ use crate::world::{Error, PostgresTarget};
 /// What must be there first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needs {
-    /// Databases, migrations and steps, by the server whose records tell of them.
-    recorded: BTreeMap<Component, Vec<Component>>,
+    /// Databases, migrations and steps, by the server whose records tell of them. Of a step with the fragment that declares it: where one
+    /// of another has its name, that one's runs are not its own.
+    recorded: BTreeMap<Component, BTreeMap<Component, Option<String>>>,
     /// Secrets and ConfigMaps.
     objects: BTreeSet<Component>,
     /// What no document here lets be seen, with the reason.
@@ -43,7 +44,10 @@ impl Needs {
                     found.recorded.entry(component).or_default();
                 }
                 _ => match place(environment, &component) {
-                    Some(at) => found.recorded.entry(at).or_default().push(component),
+                    Some(at) => {
+                        let fragment = fragment(environment, &component);
+                        found.recorded.entry(at).or_default().insert(component, fragment);
+                    }
                     None => found.unseen.push((
                         component.clone(),
                         format!("no document here declares {component}; give the fragment that does"),
@@ -56,7 +60,7 @@ impl Needs {
                 Some(spec) => {
                     found.servers.insert(at.clone(), spec.only(at));
                 }
-                None => found.unseen.extend(components.iter().map(|component| {
+                None => found.unseen.extend(components.keys().map(|component| {
                     let said =
                         format!("{at}, whose records tell of it, has no administrator in the documents here");
                     (component.clone(), said)
@@ -102,12 +106,18 @@ impl Needs {
             let Some(spec) = self.servers.get(server) else { continue };
             let target = PostgresTarget::new(secrets.clone());
             let done = target.recorded(spec, environment, components).await?;
-            if let Some(missing) = components.iter().find(|component| !done.contains(*component)) {
+            if let Some(missing) = components.keys().find(|component| !done.contains(*component)) {
                 return Ok(Some((missing.clone(), format!("{missing} is not done yet"))));
             }
         }
         Ok(None)
     }
+}
+
+/// The fragment that runs a step; none for anything else, which keeps what was done to it wherever it is declared.
+fn fragment(environment: &Environment, component: &Component) -> Option<String> {
+    let declared = environment.steps().find(|step| step.component == *component)?;
+    Some(declared.source.document.fragment.name.clone())
 }
 
 /// The server whose records tell of a component.

@@ -11,16 +11,25 @@ use crate::{Error, ErrorKind, REGISTRY, Server, Session};
 
 /// The last run of a component, in the view that shows each observer its own environment's; postgres-init makes it.
 const LAST: &str = "SELECT state, hash, database IS NULL OR database IN (SELECT oid FROM pg_catalog.pg_database), \
-     coalesce(finished_at, started_at)::pg_catalog.text, output FROM rollcall.done WHERE component = $1";
+     coalesce(finished_at, started_at)::pg_catalog.text, output, fragment FROM rollcall.done WHERE component = $1";
 
-/// Looks in the ledger whether a migration or a step is done, as this document asks for it: `hash` is what it asks for. The
-/// evidence's level is `done`; anything less is an error of kind [`ErrorKind::NotProvisioned`].
+/// What a document asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Asked {
+    /// As a hash.
+    pub hash: String,
+    /// The fragment that must have done it; whichever did where none is named.
+    pub fragment: Option<String>,
+}
+
+/// Looks in the ledger whether a migration or a step is done, as a document asks for it. The evidence's level is `done`; anything
+/// less is an error of kind [`ErrorKind::NotProvisioned`].
 pub async fn recorded(
     server: &Server,
     environment: &str,
     password: &SecretValue,
     component: &Component,
-    hash: &str,
+    asked: &Asked,
 ) -> Result<Evidence, Error> {
     let begun = Instant::now();
     let role = observer_role(environment);
@@ -38,12 +47,15 @@ pub async fn recorded(
     let place = session.place().clone();
     session.close().await;
     let not_yet = |said: String| Err(Error::new(ErrorKind::NotProvisioned, &place, said));
-    let last: Option<(String, String, bool, String, String)> = last?;
-    let Some((state, recorded, same_database, at, output)) = last else {
+    let last: Option<(String, String, bool, String, String, String)> = last?;
+    let Some((state, recorded, same_database, at, output, fragment)) = last else {
         return not_yet(format!("{component} is not in the ledger yet"));
     };
+    if let Some(own) = asked.fragment.as_ref().filter(|own| **own != fragment) {
+        return not_yet(format!("{component} was run by fragment `{fragment}`, and not by `{own}` yet"));
+    }
     match state.as_str() {
-        "done" | "baseline" if recorded != hash => not_yet(format!(
+        "done" | "baseline" if recorded != asked.hash => not_yet(format!(
             "{component} was done as another document asked for it, and not as this one does"
         )),
         "done" | "baseline" if !same_database => {

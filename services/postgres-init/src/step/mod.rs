@@ -1,6 +1,7 @@
 //! `postgres-init step NAME -- COMMAND`: runs a command once in an environment and writes it down in the ledger.
 
 pub(crate) mod claim;
+mod group;
 mod inputs;
 pub mod plan;
 pub mod process;

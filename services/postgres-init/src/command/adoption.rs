@@ -140,7 +140,7 @@ impl Run {
 }
 
 /// Reads documents; what is wrong with some is an error here: half an environment is not adopted.
-fn read(paths: &[PathBuf]) -> Result<Environment, Failure> {
+pub(super) fn read(paths: &[PathBuf]) -> Result<Environment, Failure> {
     let (environment, problems) = documents::load_partial(paths)?;
     if !problems.is_empty() {
         return Err(documents::refusal(&problems));
@@ -151,7 +151,7 @@ fn read(paths: &[PathBuf]) -> Result<Environment, Failure> {
     Ok(environment)
 }
 
-fn failure(component: &Component, error: &Error) -> Failure {
+pub(super) fn failure(component: &Component, error: &Error) -> Failure {
     let exit = if error.is_transient() { Exit::TryAgain } else { Exit::NeverWorks };
     Failure::new(exit, format!("{component}: {}", chain(error)))
 }
@@ -170,7 +170,7 @@ fn planned(component: &Component, plan: &Plan<MarkStep>, done: bool) -> Planned 
 }
 
 /// The last line: whether what stands above was done.
-fn ending(any: bool, done: bool) -> &'static str {
+pub(super) fn ending(any: bool, done: bool) -> &'static str {
     match (any, done) {
         (false, _) => "",
         (true, true) => "= done\n",

@@ -30,8 +30,8 @@ impl Conviction {
     pub(crate) fn is_hopeless(&mut self, status: &Status, now: Instant) -> bool {
         let code = status.code();
         match code {
-            // What was sent is wrong, whoever reads it.
-            Code::InvalidArgument => return true,
+            // What was sent is wrong or too large, whoever reads it.
+            Code::InvalidArgument | Code::OutOfRange => return true,
             Code::PermissionDenied
             | Code::FailedPrecondition
             | Code::Unimplemented

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chassis::grpc::Identity;
 use lifecycle::document::{Delegate, Document, Environment};
 use lifecycle::{Component, Kind};
 
@@ -9,16 +10,18 @@ use crate::world::delegated::Kept;
 
 /// Why a fragment may not have what it asks for; nothing when it may. `mounted` are the documents of whoever looks after the servers,
 /// `accepted` the fragments that were accepted already and `readable` those whose databases its roles may read where they are of its
-/// namespace, both with its own earlier version or without.
+/// namespace, both with its own earlier version or without. Of a `caller` only the rules count that let it ask; without one, all about
+/// the fragment do.
 pub(crate) fn refusals(
     mounted: &Environment,
     accepted: &[&Document],
     readable: &[&Document],
     asked: &Document,
+    caller: Option<&Identity>,
 ) -> Vec<String> {
     let mut refused = Vec::new();
     for server in servers(asked) {
-        let rules = about(mounted, &server, asked);
+        let rules = about(mounted, &server, asked, caller);
         match rules {
             Err(why) => refused.push(why),
             Ok(rules) => {
@@ -59,10 +62,15 @@ pub(crate) fn refusals(
     refused
 }
 
-/// Whether a rule names the fragment itself, for every server that it asks something of.
-pub(crate) fn is_named(mounted: &Environment, asked: &Document) -> bool {
+/// Why an account may not ask for a fragment; nothing when it may.
+pub(crate) fn refused_account(mounted: &Environment, asked: &Document, caller: &Identity) -> Option<String> {
+    servers(asked).iter().find_map(|server| about(mounted, server, asked, Some(caller)).err())
+}
+
+/// Whether a rule that lets the caller ask names the fragment itself, for every server that it asks something of.
+pub(crate) fn is_named(mounted: &Environment, asked: &Document, caller: Option<&Identity>) -> bool {
     servers(asked).iter().all(|server| {
-        about(mounted, server, asked)
+        about(mounted, server, asked, caller)
             .is_ok_and(|rules| rules.iter().any(|rule| rule.fragments.contains(&asked.fragment.name)))
     })
 }
@@ -75,8 +83,13 @@ pub(crate) fn servers(asked: &Document) -> BTreeSet<String> {
     databases.chain(roles).chain(steps).cloned().collect()
 }
 
-/// The rules about a fragment on a server; why there are none.
-fn about<'a>(mounted: &'a Environment, server: &str, asked: &Document) -> Result<Vec<&'a Delegate>, String> {
+/// The rules about a fragment on a server, of which the caller may make use; why there are none.
+fn about<'a>(
+    mounted: &'a Environment,
+    server: &str,
+    asked: &Document,
+    caller: Option<&Identity>,
+) -> Result<Vec<&'a Delegate>, String> {
     let component = Component::new(Kind::Postgres, server);
     let declared = mounted.postgres().find(|one| one.component == component && one.spec.admin.is_some());
     let Some(declared) = declared else {
@@ -85,7 +98,7 @@ fn about<'a>(mounted: &'a Environment, server: &str, asked: &Document) -> Result
         ));
     };
     let fragment = &asked.fragment;
-    let rules: Vec<&Delegate> =
+    let mut rules: Vec<&Delegate> =
         declared.spec.delegate.iter().filter(|rule| rule.is_about(fragment)).collect();
     if rules.is_empty() {
         return Err(format!(
@@ -93,6 +106,24 @@ fn about<'a>(mounted: &'a Environment, server: &str, asked: &Document) -> Result
              `delegate: [{{namespaces: [{1}]}}]`",
             fragment.name, fragment.namespace
         ));
+    }
+    if let Some(Identity { namespace, account, .. }) = caller {
+        let named: BTreeSet<&str> =
+            rules.iter().flat_map(|rule| rule.accounts.iter().flatten()).map(String::as_str).collect();
+        rules.retain(|rule| rule.lets_ask(fragment, namespace, account));
+        if rules.is_empty() {
+            let named: Vec<&str> = named.into_iter().collect();
+            let own = *namespace == fragment.namespace;
+            let add = if own { account } else { "NAME" };
+            return Err(format!(
+                "service account {namespace}/{account} may not ask for fragment `{0}` on {component}: the rules about it name `accounts` \
+                 {1}; run the pod that asks with one of those, of namespace {2}, or have who looks after the server write \
+                 `{2}/{add}` there too",
+                fragment.name,
+                named.join(", "),
+                fragment.namespace
+            ));
+        }
     }
     Ok(rules)
 }
@@ -108,6 +139,9 @@ fn bounds<'a>(
     let had = others.iter().flat_map(|other| components(server, other)).collect();
     counts(server, rules, &had, asked, refused);
     fragments(server, rules, others.iter().filter(|other| servers(other).contains(server)).count(), refused);
+    if let Some(why) = too_many_steps(server, asked, asked.steps.len(), steps(rules)) {
+        refused.push(why);
+    }
     let extensions: BTreeSet<&String> = rules.iter().flat_map(|rule| &rule.extensions).collect();
     let replicates = rules.iter().any(|rule| rule.replication);
     for (name, database) in asked.databases.iter().filter(|(_, database)| database.server == server) {
@@ -143,8 +177,9 @@ pub(crate) fn refusals_here(
     kept: &[&Kept],
     recorded: BTreeSet<Component>,
     asked: &Document,
+    caller: Option<&Identity>,
 ) -> Vec<String> {
-    let rules = match about(mounted, server, asked) {
+    let rules = match about(mounted, server, asked, caller) {
         Ok(rules) => rules,
         Err(why) => return vec![why],
     };
@@ -160,6 +195,36 @@ pub(crate) fn refusals_here(
         fragments(server, &rules, kept.len(), &mut refused);
     }
     refused
+}
+
+/// Why a step that is not in the ledger yet may not be written down there, where its fragment has so many others in it; nothing when it
+/// may.
+pub(crate) fn refused_step(
+    mounted: &Environment,
+    server: &str,
+    recorded: usize,
+    asked: &Document,
+    caller: Option<&Identity>,
+) -> Option<String> {
+    match about(mounted, server, asked, caller) {
+        Ok(rules) => too_many_steps(server, asked, recorded + 1, steps(&rules)),
+        Err(why) => Some(why),
+    }
+}
+
+/// How many steps a fragment may have in the ledger.
+fn steps(rules: &[&Delegate]) -> usize {
+    rules.iter().map(|rule| rule.steps()).max().unwrap_or_default()
+}
+
+fn too_many_steps(server: &str, asked: &Document, count: usize, allowed: usize) -> Option<String> {
+    (count > allowed).then(|| {
+        format!(
+            "fragment `{}` would have {count} steps on postgres/{server}, where it may have {allowed}, also of those in the ledger that it \
+             declares no more; raise `steps` of its rule",
+            asked.fragment.name
+        )
+    })
 }
 
 /// The databases and roles of a fragment on a server.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::backoff::Backoff;
+use chassis::grpc::Writer;
 use lifecycle::document::{Document, Environment};
 use postgres::Session;
 use rollcall_proto::provisioning::v1 as pb;
@@ -14,7 +15,9 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::accepted::Accepted;
+use super::believed::Believed;
 use super::judge::Denied;
+use super::rules;
 use super::service::denied;
 use super::settle::TAKES;
 use crate::step::claim::{Left, Regained, regain};
@@ -37,6 +40,7 @@ pub(super) struct Call {
     pub(super) asked: Document,
     pub(super) begin: pb::BeginStep,
     pub(super) by: String,
+    pub(super) writer: Writer,
     pub(super) requests: Streaming<pb::RunStepRequest>,
     pub(super) listener: Listener,
 }
@@ -57,8 +61,10 @@ impl Call {
         let _ = self.listener.send_timeout(last, TAKES).await;
     }
 
-    /// The last response; none when the caller is gone.
+    /// The last response; none when the caller is gone. A token that ends meanwhile has nothing granted any more: where that is looked
+    /// at, nothing is half written down.
     async fn run(&mut self) -> Result<Option<Response>, Status> {
+        let believed = Believed::of(&self.writer);
         let environment = self.environment().await?;
         let spec = match spec(&environment, &self.begin.name) {
             Ok(spec) => spec,
@@ -67,7 +73,9 @@ impl Call {
         let reads = spec.server.reads().into_iter().chain(spec.needs.reads()).collect();
         let secrets = self.accepted.secrets().only(reads);
         let target = PostgresTarget::new(secrets.clone()).of(self.accepted.source().to_owned());
-        let Some(mut session) = self.turn(&spec, &secrets, &target).await? else { return Ok(None) };
+        let Some(mut session) = self.turn(&spec, &secrets, &target, believed).await? else {
+            return Ok(None);
+        };
         let asked = match self.begin.wish() {
             pb::StepWish::Again => Asked::Again,
             pb::StepWish::Baseline => Asked::Baseline,
@@ -81,15 +89,21 @@ impl Call {
         if self.begin.resumes != 0 {
             return self.resume(&spec, session).await;
         }
+        if last.is_none()
+            && let Some(why) = self.one_too_many(&spec, &mut session).await?
+        {
+            return Ok(Some(refused(why)));
+        }
         let mut decision = decide(&spec, last.as_ref(), &self.begin.inputs, asked);
         if let Decision::Ask(otherwise) = decision {
-            let Some(shown) = self.evidence().await? else { return Ok(None) };
+            let Some(shown) = self.evidence(believed).await? else { return Ok(None) };
             decision = if shown {
                 Decision::Baseline("its evidence shows that it was done".to_owned())
             } else {
                 *otherwise
             };
         }
+        believed.still()?;
         match decision {
             Decision::Ask(_) => Err(Status::internal("evidence is asked once")),
             Decision::Done(why) => Ok(Some(done(why))),
@@ -124,7 +138,14 @@ impl Call {
         if same && joined.sources().any(|source| source.document.fragment == *fragment) {
             return Ok(joined);
         }
-        self.accepted.accept(&self.asked, &self.by).await.map_err(denied)
+        self.accepted.accept(&self.asked, &self.by, self.writer.identity()).await.map_err(denied)
+    }
+
+    /// Why a step that is not in the ledger may not come into it: names there are bounded, whatever newer documents declare.
+    async fn one_too_many(&self, spec: &StepSpec, session: &mut Session) -> Result<Option<String>, Status> {
+        let recorded = ledger::steps(session, &spec.server, &spec.fragment).await.map_err(failed)?;
+        let (mounted, server) = (self.accepted.mounted(), spec.server.component.name());
+        Ok(rules::refused_step(mounted, server, recorded, &self.asked, self.writer.identity()))
     }
 
     /// Waits until what the step needs is there and nobody else runs it; a session that holds its lock. None when the caller is gone.
@@ -133,6 +154,7 @@ impl Call {
         spec: &StepSpec,
         secrets: &chassis::secret::SecretStore,
         target: &PostgresTarget,
+        believed: Believed,
     ) -> Result<Option<Session>, Status> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         let mut said = String::new();
@@ -161,6 +183,7 @@ impl Call {
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_delay()) => {}
                 () = self.listener.closed() => return Ok(None),
+                over = believed.ends() => return Err(over),
             }
         }
     }
@@ -170,11 +193,15 @@ impl Call {
         self.listener.send_timeout(Ok(response), TAKES).await.ok()
     }
 
-    async fn evidence(&mut self) -> Result<Option<bool>, Status> {
+    async fn evidence(&mut self, believed: Believed) -> Result<Option<bool>, Status> {
         if self.tell(Response::EvidenceWanted(pb::EvidenceWanted {})).await.is_none() {
             return Ok(None);
         }
-        match self.requests.message().await {
+        let answer = tokio::select! {
+            answer = self.requests.message() => answer,
+            over = believed.ends() => return Err(over),
+        };
+        match answer {
             Ok(Some(pb::RunStepRequest { request: Some(Request::Evidence(evidence)) })) => {
                 Ok(Some(evidence.shown))
             }
@@ -197,7 +224,8 @@ impl Call {
         }
     }
 
-    /// The command runs where the caller is, until that one tells how it ended.
+    /// The command runs where the caller is, until that one tells how it ended. It holds the lock for so long, also where it runs longer
+    /// than the token that it began with: to let go of it would let another begin while it runs.
     async fn granted(&mut self, mut session: Session, run: i64) -> Result<Option<Response>, Status> {
         if self.tell(Response::Granted(pb::StepGranted { run })).await.is_none() {
             return Ok(None);

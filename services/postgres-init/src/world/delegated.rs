@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chassis::clock;
+use chassis::provision::Change;
 use lifecycle::Component;
 use lifecycle::document::Document;
 use postgres::{ErrorKind, Session};
 
-use super::{Error, PostgresTarget};
+use super::{Error, PostgresTarget, history};
 use crate::spec::ServerSpec;
 
 /// The table. A fragment is one namespace's for as long as it stands here.
@@ -24,7 +26,7 @@ CREATE TABLE IF NOT EXISTS rollcall.delegated (
 ";
 
 const READ: &str = "
-SELECT fragment, namespace, document, (extract(epoch FROM accepted_at) * 1000000)::int8, (extract(epoch FROM first_accepted_at) * 1000000)::int8
+SELECT fragment, namespace, document, by, (extract(epoch FROM accepted_at) * 1000000)::int8, (extract(epoch FROM first_accepted_at) * 1000000)::int8
 FROM rollcall.delegated WHERE environment_uid = $1::text::uuid ORDER BY first_accepted_at, fragment";
 
 const WRITE: &str = "
@@ -40,6 +42,8 @@ SELECT EXISTS (SELECT FROM rollcall.owned WHERE environment_uid = $1::text::uuid
 const RECORDED: &str = "
 SELECT DISTINCT component FROM rollcall.owned WHERE environment_uid = $1::text::uuid AND kind <> 'observer' AND (fragment = $2
   OR fragment IN (SELECT d.fragment FROM rollcall.delegated d WHERE d.environment_uid = $1::text::uuid AND d.namespace = $3))";
+
+const TAKE_BACK: &str = "DELETE FROM rollcall.delegated WHERE environment_uid = $1::text::uuid AND fragment = $2 RETURNING namespace";
 
 /// The same as JSON, where the environment is $5.
 pub(super) const AGREED: &str = "SELECT coalesce(json_object_agg(fragment, namespace), '{}')::text FROM rollcall.delegated WHERE environment_uid = $5::uuid";
@@ -64,6 +68,8 @@ pub(crate) struct Kept {
     pub(crate) namespace: String,
     /// What it declares; none where this version does not understand it.
     pub(crate) document: Option<Document>,
+    /// Who asked for it.
+    pub(crate) by: String,
     /// When this version was accepted, in microseconds since 1970 by the server's clock.
     pub(crate) accepted: i64,
     /// When its first version was: whoever was there first stays where two clash.
@@ -102,6 +108,28 @@ impl PostgresTarget {
         session.execute("LOCK TABLE rollcall.delegated IN SHARE ROW EXCLUSIVE MODE").await?;
         let kept = read(&mut session, spec).await?;
         Ok(Accepting { target: self, spec, session, kept })
+    }
+
+    /// Takes back that a fragment was accepted, and nothing that was made for it. Whether it stood there.
+    pub(crate) async fn take_back(&self, spec: &ServerSpec, fragment: &str) -> Result<bool, Error> {
+        let Accepting { mut session, .. } = self.accepting(spec).await?;
+        let (connection, within) = session.parts();
+        let asked = sqlx::query_scalar::<_, String>(TAKE_BACK).bind(spec.environment.uid.to_string());
+        let namespace = within.judge(asked.bind(fragment).fetch_optional(connection)).await?;
+        if let Some(namespace) = &namespace {
+            let change = Change {
+                time: clock::now(),
+                component: spec.component.clone(),
+                step: format!("take back that fragment `{fragment}` of namespace {namespace} was accepted"),
+                error: None,
+                code: String::new(),
+                source: self.source.clone(),
+            };
+            history::write(&mut session, spec, &self.source, &[change]).await?;
+        }
+        session.execute("COMMIT").await?;
+        self.keep(session);
+        Ok(namespace.is_some())
     }
 }
 
@@ -186,17 +214,19 @@ pub(super) async fn namespaces(
 
 async fn read(session: &mut Session, spec: &ServerSpec) -> Result<Vec<Kept>, Error> {
     let (connection, within) = session.parts();
-    let asked =
-        sqlx::query_as::<_, (String, String, String, i64, i64)>(READ).bind(spec.environment.uid.to_string());
+    let asked = sqlx::query_as::<_, (String, String, String, String, i64, i64)>(READ)
+        .bind(spec.environment.uid.to_string());
     let rows = within.judge(asked.fetch_all(connection)).await?;
-    let kept = |(fragment, namespace, text, accepted, first): (String, String, String, i64, i64)| Kept {
-        document: serde_json::from_str(&text).ok().filter(|document: &Document| {
-            document.fragment.name == fragment && document.fragment.namespace == namespace
-        }),
-        fragment,
-        namespace,
-        accepted,
-        first,
-    };
+    let kept =
+        |(fragment, namespace, text, by, accepted, first): (String, String, String, String, i64, i64)| Kept {
+            document: serde_json::from_str(&text).ok().filter(|document: &Document| {
+                document.fragment.name == fragment && document.fragment.namespace == namespace
+            }),
+            fragment,
+            namespace,
+            by,
+            accepted,
+            first,
+        };
     Ok(rows.into_iter().map(kept).collect())
 }

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use chassis::grpc::{Callers, Identity, TokenError, Verify};
 use chassis::provision::Command;
@@ -16,12 +17,18 @@ use tokio::task::JoinHandle;
 
 use crate::common::{World, uid};
 
-/// Knows tokens of the form `namespace/account`.
+/// Knows tokens of the form `namespace/account`, or `namespace/account@end` in milliseconds since 1970.
 fn callers() -> Callers {
     let verify: Verify = Arc::new(|token| {
         Box::pin(async move {
-            let (namespace, account) = token.split_once('/').ok_or(TokenError::Invalid("is none"))?;
-            Ok(Identity { namespace: namespace.to_owned(), account: account.to_owned(), pod: None })
+            let (whose, end) = token.split_once('@').unwrap_or((&token, "4102444800000"));
+            let (namespace, account) = whose.split_once('/').ok_or(TokenError::Invalid("is none"))?;
+            let expires = SystemTime::UNIX_EPOCH + Duration::from_millis(end.parse().unwrap());
+            if expires <= SystemTime::now() {
+                return Err(TokenError::Invalid("has expired"));
+            }
+            let (namespace, account) = (namespace.to_owned(), account.to_owned());
+            Ok(Identity { namespace, account, pod: None, expires })
         })
     });
     Callers { verify, home: "dev".to_owned() }
@@ -137,9 +144,24 @@ impl Place {
         path
     }
 
-    fn of_module(&self, token: &str, deadline: &str) -> Context {
+    /// The file of whoever began with this token has another from now on.
+    pub fn renew(&self, token: &str, new: &str) -> PathBuf {
         let file = self.folder.path().join(token.replace('/', "-"));
-        std::fs::write(&file, token).unwrap();
+        std::fs::write(&file, new).unwrap();
+        file
+    }
+
+    /// What the operator is told of what was accepted, or of what is taken back.
+    pub async fn delegations(&self, withdraw: Option<&str>, yes: bool) -> String {
+        let base = self.folder.path().join("base.json");
+        let (environment, _) = chassis::documents::load_partial(&[base]).unwrap();
+        let context = Self::context(self.world.secrets.path(), Shutdown::manual(), &[]);
+        let told = postgres_init::delegations(&environment, &context, withdraw, yes).await.unwrap();
+        told.iter().map(ToString::to_string).collect()
+    }
+
+    fn of_module(&self, token: &str, deadline: &str) -> Context {
+        let file = self.renew(token, token);
         let more = [
             ("ROLLCALL_POSTGRES_INIT", self.address()),
             ("ROLLCALL_HUB_TOKEN_FILE", file.display().to_string()),

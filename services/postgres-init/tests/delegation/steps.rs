@@ -1,4 +1,5 @@
 //! Steps of modules that hold no credential of their ledger's server: once however many ask, also where the claim is lost meanwhile.
+#![allow(unreachable_pub, reason = "a part of the test")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use chassis::exit::Exit;
@@ -10,7 +11,7 @@ use crate::place::Place;
 use crate::rules;
 
 /// A module with a database, and step `seed` that works on it.
-async fn place(version: u16, step: &Value) -> (Place, Value) {
+pub async fn place(version: u16, step: &Value) -> (Place, Value) {
     let place = Place::start(World::start(version).await, version == 16, rules()).await;
     place.secret("shop", "shop-db", "only the module knows");
     let shop = place.fragment("shop", "shop", |document| document["steps"] = json!({"seed": step}));
@@ -27,7 +28,7 @@ fn ran(place: &Place) -> usize {
     std::fs::read_to_string(place.path().join("ran")).unwrap_or_default().lines().count()
 }
 
-async fn ledger(place: &Place) -> String {
+pub async fn ledger(place: &Place) -> String {
     let runs = "SELECT string_agg(component || ' ' || state, ', ' ORDER BY run) FROM rollcall.ledger";
     place.world.ask("rollcall", runs).await
 }

@@ -36,8 +36,9 @@ impl Believed {
     }
 }
 
+/// Not `UNAUTHENTICATED`: that is said at the door, of a token that is shown. This one was good, and whoever asks again goes on.
 fn over() -> Status {
-    Status::unauthenticated(
+    Status::unavailable(
         "the service-account token that this call began with has expired; ask again, with the one that the kubelet has renewed",
     )
 }
@@ -59,8 +60,8 @@ mod tests {
     #[tokio::test]
     async fn a_caller_is_believed_until_its_token_ends_and_whoever_is_here_always() {
         let over = believed(SystemTime::now());
-        assert_eq!(over.still().unwrap_err().code(), Code::Unauthenticated);
-        assert_eq!(over.ends().await.code(), Code::Unauthenticated);
+        assert_eq!(over.still().unwrap_err().code(), Code::Unavailable);
+        assert_eq!(over.ends().await.code(), Code::Unavailable);
         for lasting in [believed(SystemTime::now() + Duration::from_hours(1)), Believed::of(&Writer::Here)] {
             lasting.still().unwrap();
             assert!(tokio::time::timeout(Duration::ZERO, lasting.ends()).await.is_err());

@@ -19,8 +19,8 @@ use tracing::{info, warn};
 use super::process::{self, Ended, Secrets};
 use super::spec::{self, Evidence};
 use super::{Args, evident, hide};
-use crate::delegation::client::{Asker, Patience, theirs, without_made};
-use crate::delegation::conviction::Conviction;
+use crate::delegation::client::{Asker, Patience, plainly, theirs, without_made};
+use crate::delegation::conviction::{Conviction, goes_on};
 use crate::delegation::part::is_seen_here;
 use crate::migrate::{self, MigrationTarget};
 use crate::spec::logins_of;
@@ -140,30 +140,39 @@ impl Through<'_> {
         let mut patience = Patience::new();
         let mut conviction = Conviction::new(&self.asker.context.settings);
         loop {
-            let status = match self.once(resumes, ended).await {
+            let mut heard = false;
+            let status = match self.once(resumes, ended, &mut heard).await {
                 Ok(answer) => return answer,
                 Err(status) => status,
             };
             // How a command ended is tried to be written down for as long as may be.
-            if ended.is_none() && conviction.is_hopeless(&status, Instant::now()) {
+            if ended.is_none() && conviction.is_hopeless(&status, heard, Instant::now()) {
                 let text =
                     format!("{}: {} refuses it: {}", self.component, self.asker.address, status.message());
                 return Err(Failure::new(Exit::NeverWorks, text));
             }
-            let why =
-                format!("{}: {:?}: {}", self.asker.address, status.code(), chassis::exit::chain(&status));
+            if goes_on(&status, heard) {
+                patience = Patience::new();
+            }
+            let why = format!("{}: {}", self.asker.address, plainly(&status));
             patience.wait(&self.component.to_string(), &why).await;
         }
     }
 
-    /// Asks once. `Err` when the stream came to no end.
-    async fn once(&self, resumes: i64, ended: Option<&Ended>) -> Result<Result<Answer, Failure>, Status> {
+    /// Asks once. `Err` when the stream came to no end, and whether anything was `heard` before.
+    async fn once(
+        &self,
+        resumes: i64,
+        ended: Option<&Ended>,
+        heard: &mut bool,
+    ) -> Result<Result<Answer, Failure>, Status> {
         let mut line = self.open(resumes).await?;
         let mut patience = String::new();
         loop {
             let Some(message) = line.responses.message().await? else {
                 return Err(Status::unavailable("it ended without an answer"));
             };
+            *heard = true;
             match message.response {
                 Some(Response::Waits(waits)) if waits.why == patience => {}
                 Some(Response::Waits(waits)) => {

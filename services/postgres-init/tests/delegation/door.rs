@@ -146,12 +146,14 @@ async fn a_claim_outlives_its_token_only_while_its_command_runs() {
         let waiting = "SELECT (count(*) = 3)::text FROM pg_stat_activity WHERE query LIKE '%pg_try_advisory_lock($1)' AND datname = 'rollcall'";
         until(|| async { place.world.ask("postgres", waiting).await == "true" }).await;
         place.renew(&brief, "shop/web");
-        assert_eq!(until_refused(&mut waits).await, Code::Unauthenticated);
+        assert_eq!(until_refused(&mut waits).await, Code::Unavailable);
         let late = Claim::open(&mut raw::stub(&place), &brief, begin()).await;
         assert_eq!(late.map(|_| ()).unwrap_err().code(), Code::Unauthenticated);
         // What runs holds its lock, and nobody else is let in.
         assert_eq!(steps::ledger(&place).await, "step/seed running");
-        assert!(tokio::time::timeout(Duration::ZERO, lasting.next()).await.is_err());
+        let held =
+            "SELECT (count(*) = 1)::text FROM pg_locks WHERE locktype = 'advisory' AND classid = 1937007984";
+        assert_eq!(place.world.ask("postgres", held).await, "true");
         let finish = pb::FinishStep { run: granted.run, exit: Some(0), output: "long after".to_owned() };
         runs.say(Said::Finish(finish)).await;
         assert!(matches!(runs.next().await, Ok(Told::Recorded(_))));
@@ -161,6 +163,25 @@ async fn a_claim_outlives_its_token_only_while_its_command_runs() {
     let (ours, ()) = tokio::join!(place.step(&brief, &shop, &[], "exit 9"), renewed);
     assert!(ours.unwrap_err().message.contains("with another command"));
     assert_eq!(steps::ledger(&place).await, "step/seed done");
+    place.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_only_waits_outlives_its_tokens() {
+    let (place, shop) = steps::place(18, &json!({"database": "shop"})).await;
+    let mut runs =
+        Claim::open(&mut raw::stub(&place), "shop/web", Some(raw::begin(&shop, "seed"))).await.unwrap();
+    let Told::Granted(granted) = answer(&mut runs).await else { panic!("it is not granted") };
+    let before = place.shown();
+    let four = async {
+        until(|| async { place.shown() > before + 4 }).await;
+        let finish = pb::FinishStep { run: granted.run, exit: Some(0), output: String::new() };
+        runs.say(Said::Finish(finish)).await;
+        assert!(matches!(runs.next().await, Ok(Told::Recorded(_))));
+    };
+    // Each of its calls is believed for a second, which is longer than an answer must stand to be believed here.
+    let (waited, ()) = tokio::join!(place.step("shop/web@+1000", &shop, &[], "exit 9"), four);
+    assert!(waited.unwrap_err().message.contains("with another command"));
     place.stop().await;
 }
 

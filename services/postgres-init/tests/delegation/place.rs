@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -17,13 +18,16 @@ use tokio::task::JoinHandle;
 
 use crate::common::{World, uid};
 
-/// Knows tokens of the form `namespace/account`, or `namespace/account@end` in milliseconds since 1970.
-fn callers() -> Callers {
-    let verify: Verify = Arc::new(|token| {
+/// Knows tokens of the form `namespace/account`, or `namespace/account@end` in milliseconds since 1970, or `namespace/account@+life` of
+/// one that is always shown so long before its end; and counts what it is shown.
+fn callers(shown: Arc<AtomicUsize>) -> Callers {
+    let verify: Verify = Arc::new(move |token| {
+        shown.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             let (whose, end) = token.split_once('@').unwrap_or((&token, "4102444800000"));
             let (namespace, account) = whose.split_once('/').ok_or(TokenError::Invalid("is none"))?;
-            let expires = SystemTime::UNIX_EPOCH + Duration::from_millis(end.parse().unwrap());
+            let since = if end.starts_with('+') { SystemTime::now() } else { SystemTime::UNIX_EPOCH };
+            let expires = since + Duration::from_millis(end.parse().unwrap());
             if expires <= SystemTime::now() {
                 return Err(TokenError::Invalid("has expired"));
             }
@@ -40,6 +44,7 @@ pub struct Place {
     modules: tempfile::TempDir,
     folder: tempfile::TempDir,
     port: u16,
+    shown: Arc<AtomicUsize>,
     serving: Mutex<Option<Serving>>,
 }
 
@@ -68,7 +73,7 @@ impl Place {
         let own = crate::common::Db::new("own");
         base["databases"] = world.document("dev", &[own])["databases"].clone();
         std::fs::write(folder.path().join("base.json"), base.to_string()).unwrap();
-        let place = Place { world, modules, folder, port, serving: Mutex::default() };
+        let place = Place { world, modules, folder, port, shown: Arc::default(), serving: Mutex::default() };
         place.serve();
         place
     }
@@ -94,13 +99,19 @@ impl Place {
         let shutdown = Shutdown::manual();
         let listen = [("ROLLCALL_LISTEN", format!("127.0.0.1:{}", self.port))];
         let context = Self::context(self.world.secrets.path(), shutdown.clone(), &listen);
+        let callers = callers(Arc::clone(&self.shown));
         let command = Command::Serve { documents: vec![self.folder.path().join("base.json")] };
         // A process of its own, nearly: on a runtime of one thread, as it runs.
         let serving = tokio::task::spawn_blocking(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(postgres_init::provision(command, context, Some(callers())))
+            runtime.block_on(postgres_init::provision(command, context, Some(callers)))
         });
         *self.serving.lock().unwrap() = Some(Serving { shutdown, ended: Some(serving) });
+    }
+
+    /// How many calls have shown a token.
+    pub fn shown(&self) -> usize {
+        self.shown.load(Ordering::Relaxed)
     }
 
     pub async fn stop_serving(&self) {

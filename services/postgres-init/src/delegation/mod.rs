@@ -13,6 +13,7 @@ mod door;
 mod judge;
 mod limits;
 pub(crate) mod part;
+mod resume;
 mod rules;
 mod service;
 mod settle;

@@ -78,8 +78,8 @@ impl DelegationService {
         Door::new(service.max_decoding_message_size(MESSAGE), callers)
     }
 
-    /// What is asked for, where `writer` may speak for its namespace.
-    fn document(&self, writer: &Writer, fragment: Option<wire::Fragment>) -> Result<Document, Status> {
+    /// A fragment that is asked for, where `writer` may speak for its namespace.
+    fn own(&self, writer: &Writer, fragment: Option<wire::Fragment>) -> Result<Document, Status> {
         let invalid =
             |error: chassis::wire::WireError| Status::invalid_argument(format!("fragment: {error}"));
         let fragment = fragment.ok_or_else(|| Status::invalid_argument("fragment is missing"))?;
@@ -101,7 +101,12 @@ impl DelegationService {
                 document.environment.name, document.environment.uid, identity.name, identity.uid
             )));
         }
-        let asked = part(&document, |_| true);
+        Ok(part(&document, |_| true))
+    }
+
+    /// The same, where rules let the writer ask for it.
+    fn document(&self, writer: &Writer, fragment: Option<wire::Fragment>) -> Result<Document, Status> {
+        let asked = self.own(writer, fragment)?;
         let mounted = self.accepted.mounted();
         match writer.identity().and_then(|caller| rules::refused_account(mounted, &asked, caller)) {
             Some(why) => Err(Status::permission_denied(why)),
@@ -200,12 +205,17 @@ impl Delegation for DelegationService {
         request: Request<Streaming<pb::RunStepRequest>>,
     ) -> Result<Response<Self::RunStepStream>, Status> {
         let (_, mut extensions, mut requests) = request.into_parts();
-        let Admitted { writer, place: own } = admitted(&mut extensions)?;
+        let Admitted { writer, place } = admitted(&mut extensions)?;
         let first = requests.message().await?.and_then(|message| message.request);
         let Some(pb::run_step_request::Request::Begin(mut begin)) = first else {
             return Err(Status::invalid_argument("a stream starts with `begin`"));
         };
-        let asked = self.document(&writer, begin.fragment.take())?;
+        let fragment = begin.fragment.take();
+        let asked = match begin.resumes {
+            0 => self.document(&writer, fragment)?,
+            // It was granted when it began.
+            _ => self.own(&writer, fragment)?,
+        };
         let is_hash = |text: &str| text.len() == INPUTS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         // A baseline stands for whatever is run later.
         let said = Some(&begin.inputs).filter(|inputs| !inputs.is_empty());
@@ -223,16 +233,12 @@ impl Delegation for DelegationService {
                 asked.fragment.name, begin.name
             )));
         }
-        let place = Arc::clone(&self.steps).try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!(
-                "{STEPS} steps are claimed, which is as many as may; try again"
-            ))
-        })?;
         let (listener, receiver) = mpsc::channel(QUEUE);
         let by = by(&writer, &begin.source);
         let last = listener.clone();
         let accepted = Arc::clone(&self.accepted);
-        let call = Call { accepted, asked, begin, by, writer, requests, listener };
+        let places = Arc::clone(&self.steps);
+        let call = Call { accepted, asked, begin, by, writer, requests, listener, places, place: None };
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -241,7 +247,7 @@ impl Delegation for DelegationService {
                     let _ = last.send_timeout(Err(leaves()), TAKES).await;
                 }
             }
-            drop((place, own));
+            drop(place);
         });
         Ok(Response::new(responses(receiver)))
     }

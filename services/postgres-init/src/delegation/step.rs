@@ -11,6 +11,7 @@ use rollcall_proto::provisioning::v1 as pb;
 use rollcall_proto::provisioning::v1::run_step_request::Request;
 use rollcall_proto::provisioning::v1::run_step_response::Response;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
@@ -20,7 +21,7 @@ use super::judge::Denied;
 use super::rules;
 use super::service::denied;
 use super::settle::TAKES;
-use crate::step::claim::{Left, Regained, regain};
+use crate::step::claim::Left;
 use crate::step::plan::{Asked, Decision, anothers, decide};
 use crate::step::spec::{StepSpec, spec};
 use crate::world::ledger::{self, Entry, State};
@@ -43,6 +44,9 @@ pub(super) struct Call {
     pub(super) writer: Writer,
     pub(super) requests: Streaming<pb::RunStepRequest>,
     pub(super) listener: Listener,
+    /// How many may hold a session for it, and its own place among them.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 fn failed(error: Error) -> Status {
@@ -52,7 +56,8 @@ fn failed(error: Error) -> Status {
 impl Call {
     /// Answers the call to its end.
     pub(super) async fn answer(mut self) {
-        let last = match self.run().await {
+        let ended = if self.begin.resumes == 0 { self.run().await } else { self.resume().await };
+        let last = match ended {
             Ok(Some(response)) => Ok(pb::RunStepResponse { response: Some(response) }),
             Ok(None) => return,
             Err(status) => Err(status),
@@ -85,9 +90,6 @@ impl Call {
         let last = last.await.map_err(failed)?;
         if let Some(why) = last.as_ref().and_then(|run| anothers(&spec, run)) {
             return Ok(Some(refused(why)));
-        }
-        if self.begin.resumes != 0 {
-            return self.resume(&spec, session).await;
         }
         if last.is_none()
             && let Some(why) = self.one_too_many(&spec, &mut session).await?
@@ -161,8 +163,8 @@ impl Call {
         let mut session: Option<Session> = None;
         let mut left = Left::default();
         loop {
-            let why = match try_turn(spec, secrets, target, &mut session, &mut left, self.begin.resumes).await
-            {
+            let places = (&self.places, &mut self.place);
+            let why = match try_turn(spec, secrets, target, &mut session, &mut left, places).await {
                 Ok(Turn::Ours) => return Ok(session),
                 Ok(Turn::Waits(why)) => why,
                 Err(error) => match Denied::from(error) {
@@ -188,7 +190,7 @@ impl Call {
         }
     }
 
-    async fn tell(&self, response: Response) -> Option<()> {
+    pub(super) async fn tell(&self, response: Response) -> Option<()> {
         let response = pb::RunStepResponse { response: Some(response) };
         self.listener.send_timeout(Ok(response), TAKES).await.ok()
     }
@@ -210,23 +212,13 @@ impl Call {
         }
     }
 
-    /// The run that was granted before a stream was lost: it goes on, or it is told what became of it.
-    async fn resume(&mut self, spec: &StepSpec, mut session: Session) -> Result<Option<Response>, Status> {
-        let number = self.begin.resumes;
-        match regain(&mut session, spec, number).await.map_err(failed)? {
-            Regained::Ours => self.granted(session, number).await,
-            Regained::Ended => Ok(Some(Response::Recorded(pb::StepRecorded {}))),
-            Regained::Anothers(other) => Ok(Some(refused(format!(
-                "the claim on {} was lost, and run {other} has begun since",
-                spec.component
-            )))),
-            Regained::Held => Err(Status::unavailable("somebody holds its lock")),
-        }
-    }
-
     /// The command runs where the caller is, until that one tells how it ended. It holds the lock for so long, also where it runs longer
     /// than the token that it began with: to let go of it would let another begin while it runs.
-    async fn granted(&mut self, mut session: Session, run: i64) -> Result<Option<Response>, Status> {
+    pub(super) async fn granted(
+        &mut self,
+        mut session: Session,
+        run: i64,
+    ) -> Result<Option<Response>, Status> {
         if self.tell(Response::Granted(pb::StepGranted { run })).await.is_none() {
             return Ok(None);
         }
@@ -279,15 +271,21 @@ async fn try_turn(
     target: &PostgresTarget,
     held: &mut Option<Session>,
     left: &mut Left,
-    resumes: i64,
+    (places, place): (&Arc<Semaphore>, &mut Option<OwnedSemaphorePermit>),
 ) -> Result<Turn, Error> {
     if held.is_none() {
         let uid = spec.server.environment.uid;
-        // What was there when it began is not asked again of one that goes on.
-        if resumes == 0
-            && let Some((first, why)) = spec.needs.unmet(uid, secrets).await?
-        {
+        if let Some((first, why)) = spec.needs.unmet(uid, secrets).await? {
             return Ok(Turn::Waits(format!("{why}; {first} comes first")));
+        }
+        // Whoever waits for a need takes none.
+        if place.is_none() {
+            let Ok(free) = Arc::clone(places).try_acquire_owned() else {
+                let why =
+                    "as many steps are claimed or wait for one another here as may; one of them comes first";
+                return Ok(Turn::Waits(why.to_owned()));
+            };
+            *place = Some(free);
         }
         let mut new = target.registry(&spec.server).await?;
         let last = ledger::latest(&mut new, &spec.server, &spec.component, spec.database.as_deref()).await?;
@@ -299,22 +297,12 @@ async fn try_turn(
     }
     let Some(session) = held else { return Ok(Turn::Waits("there is no session".to_owned())) };
     if ledger::try_lock(session, &spec.server, &spec.component).await? {
-        if resumes != 0 {
-            return Ok(Turn::Ours);
-        }
         let last = ledger::latest(session, &spec.server, &spec.component, spec.database.as_deref()).await?;
         let Some(why) = left.waits(last.as_ref(), Instant::now()) else { return Ok(Turn::Ours) };
         ledger::unlock(session, &spec.server, &spec.component).await?;
         return Ok(Turn::Waits(why));
     }
     left.is_held();
-    if resumes != 0 {
-        let last = ledger::latest(session, &spec.server, &spec.component, spec.database.as_deref()).await?;
-        if last.is_some_and(|run| run.number != resumes) {
-            // It is told what became of it without the lock.
-            return Ok(Turn::Ours);
-        }
-    }
     Ok(Turn::Waits("another instance runs it just now; its result counts for this one too".to_owned()))
 }
 
@@ -322,6 +310,6 @@ fn done(why: String) -> Response {
     Response::Done(pb::StepDone { why })
 }
 
-fn refused(why: String) -> Response {
+pub(super) fn refused(why: String) -> Response {
     Response::Refused(pb::StepRefused { why })
 }

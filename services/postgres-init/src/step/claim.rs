@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use chassis::backoff::Backoff;
 use chassis::exit::chain;
+use lifecycle::Component;
 use postgres::Session;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::spec::StepSpec;
+use crate::spec::ServerSpec;
 use crate::world::ledger::{self, Run, State};
 use crate::world::{Error, PostgresTarget};
 
@@ -58,9 +60,14 @@ pub(crate) enum Regained {
 }
 
 /// Whether the run of this number may go on over a new session: nobody else has begun one, and the lock can be had.
-pub(crate) async fn regain(session: &mut Session, spec: &StepSpec, number: i64) -> Result<Regained, Error> {
-    let taken = ledger::try_lock(session, &spec.server, &spec.component).await?;
-    let last = ledger::latest(session, &spec.server, &spec.component, spec.database.as_deref()).await?;
+pub(crate) async fn regain(
+    session: &mut Session,
+    server: &ServerSpec,
+    component: &Component,
+    number: i64,
+) -> Result<Regained, Error> {
+    let taken = ledger::try_lock(session, server, component).await?;
+    let last = ledger::latest(session, server, component, None).await?;
     Ok(match last {
         Some(run) if run.number != number => Regained::Anothers(run.number),
         Some(run) if taken && run.state == State::Running => Regained::Ours,
@@ -101,7 +108,7 @@ async fn again(
     number: i64,
 ) -> Result<Regained, Error> {
     let mut new = target.registry(&spec.server).await?;
-    let regained = regain(&mut new, spec, number).await?;
+    let regained = regain(&mut new, &spec.server, &spec.component, number).await?;
     if matches!(regained, Regained::Ours) {
         *session = new;
     }

@@ -291,15 +291,21 @@ fn outcome(
     begun: Instant,
     ended: &process::Ended,
 ) -> Result<(), Failure> {
-    let how = match (ended.exit, ended.signal) {
-        (Some(0), _) => {
-            info!(%component, run = number, seconds = begun.elapsed().as_secs(), "done");
-            return Ok(());
-        }
+    if ended.exit == Some(0) {
+        info!(%component, run = number, seconds = begun.elapsed().as_secs(), "done");
+        return Ok(());
+    }
+    let how = how(ended);
+    Err(Failure::of_command(ended.code(), format!("{component}: the command {how}; see its output")))
+}
+
+/// How a command ended, for people.
+fn how(ended: &process::Ended) -> String {
+    match (ended.exit, ended.signal) {
+        (Some(0), _) => "ran to its end".to_owned(),
         (Some(exit), _) => format!("failed with exit code {exit}"),
         (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
-    };
-    Err(Failure::of_command(ended.code(), format!("{component}: the command {how}; see its output")))
+    }
 }
 
 /// The claim is another's: the command was ended, for two must not run at once.

@@ -1,6 +1,7 @@
 //! A step whose ledger somebody else keeps: `postgres-init serve` holds the claim for as long as our stream to it lives, and the command
 //! runs here.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chassis::converge::Reconcile;
@@ -37,6 +38,8 @@ struct Through<'a> {
     inputs: String,
     wish: pb::StepWish,
     evidence: Option<Evidence>,
+    /// Why the last call came to no end.
+    trouble: Mutex<String>,
 }
 
 /// The two halves of a stream that lives.
@@ -88,6 +91,7 @@ pub(super) async fn run(
         inputs,
         wish,
         evidence,
+        trouble: Mutex::default(),
     };
     let seen = declared.spec.needs.iter().filter(|need| is_seen_here(document, need));
     let (migrations, objects): (Vec<Component>, Vec<Component>) = seen
@@ -145,8 +149,8 @@ impl Through<'_> {
                 Ok(answer) => return answer,
                 Err(status) => status,
             };
-            // How a command ended is tried to be written down for as long as may be.
-            if ended.is_none() && conviction.is_hopeless(&status, heard, Instant::now()) {
+            // A command that runs is not ended because somebody refuses to hear of it.
+            if resumes == 0 && conviction.is_hopeless(&status, heard, Instant::now()) {
                 let text =
                     format!("{}: {} refuses it: {}", self.component, self.asker.address, status.message());
                 return Err(Failure::new(Exit::NeverWorks, text));
@@ -155,6 +159,7 @@ impl Through<'_> {
                 patience = Patience::new();
             }
             let why = format!("{}: {}", self.asker.address, plainly(&status));
+            self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&why);
             patience.wait(&self.component.to_string(), &why).await;
         }
     }
@@ -271,8 +276,10 @@ impl Through<'_> {
             self.ask(run, Some(&ended)).await.map(drop)
         };
         let Ok(written) = tokio::time::timeout(WRITE, written).await else {
+            let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let text = format!(
-                "{component}: the command ended, and that could not be written down within {WRITE:?}; the next run will ask a person"
+                "{component}: the command {}, and that could not be written down within {WRITE:?} ({trouble}); the next run will ask a person",
+                super::how(&ended)
             );
             return Err(Failure::new(Exit::TryAgain, text));
         };

@@ -199,7 +199,7 @@ async fn is_there(session: &mut Session) -> Result<bool, Error> {
 }
 
 /// The fragments of an environment that asked, each with its namespace, seen from inside database `rollcall`.
-pub(super) async fn namespaces(
+pub(crate) async fn namespaces(
     spec: &ServerSpec,
     session: &mut Session,
 ) -> Result<BTreeMap<String, String>, Error> {

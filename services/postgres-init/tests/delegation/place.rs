@@ -109,6 +109,14 @@ impl Place {
         *self.serving.lock().unwrap() = Some(Serving { shutdown, ended: Some(serving) });
     }
 
+    /// The server's document has these rules when it is served the next time.
+    pub fn rules(&self, rules: Value) {
+        let path = self.folder.path().join("base.json");
+        let mut base: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        base["postgres"]["main"]["delegate"] = rules;
+        std::fs::write(path, base.to_string()).unwrap();
+    }
+
     /// How many calls have shown a token.
     pub fn shown(&self) -> usize {
         self.shown.load(Ordering::Relaxed)

@@ -39,9 +39,8 @@ pub enum Command {
     /// When it was done already, nothing runs. Several at once run it once, and the others wait for the result. Its exit code is
     /// the command's; 65 when it may not run without a person's word, which --again and --baseline give.
     Step(step::Args),
-    /// Say what modules asked `serve` for and was accepted: which fragment, who asked, when, and for what.
-    ///
-    /// With --withdraw that a fragment was accepted is taken back, and nothing else: what was made for it stays.
+    /// Say what modules asked `serve` for and was accepted: which fragment, who asked, when, for what, and
+    /// whether it is looked after now.
     Delegations(delegations::Delegations),
     /// Drop the databases and roles of these documents, where both they (`on_delete: delete`) and this command say so; without --yes
     /// only say what would be dropped, what stays, and what keeps it.

@@ -170,7 +170,7 @@ fn planned(component: &Component, plan: &Plan<MarkStep>, done: bool) -> Planned 
 }
 
 /// The last line: whether what stands above was done.
-pub(super) fn ending(any: bool, done: bool) -> &'static str {
+fn ending(any: bool, done: bool) -> &'static str {
     match (any, done) {
         (false, _) => "",
         (true, true) => "= done\n",

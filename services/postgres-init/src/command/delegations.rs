@@ -1,4 +1,4 @@
-//! What modules asked for and was accepted, for whoever looks after the servers; and taking it back.
+//! What modules asked for and was accepted, for whoever looks after the servers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,23 +11,17 @@ use lifecycle::document::Environment;
 use lifecycle::{Component, Kind};
 use serde_json::json;
 
-use super::adoption::{ending, failure, read};
+use super::adoption::{failure, read};
 use crate::world::Error;
 use crate::world::delegated::Kept;
 use crate::{PostgresTarget, ServerSpec, targets};
 
-/// Of which servers, and what is taken back.
+/// Of which servers.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Delegations {
     /// Documents, or folders of documents.
     #[arg(value_name = "DOCUMENTS", env = "ROLLCALL_DOCUMENTS", value_delimiter = ':', required = true)]
     documents: Vec<PathBuf>,
-    /// Take back that this fragment was accepted
-    #[arg(long, value_name = "FRAGMENT")]
-    withdraw: Option<String>,
-    /// Do it; without this it is only said what would be taken back
-    #[arg(long, requires = "withdraw")]
-    yes: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -36,28 +30,18 @@ pub struct Delegations {
 /// Runs the command.
 pub(crate) async fn run(args: &Delegations, context: &Context) -> Result<(), Failure> {
     let environment = read(&args.documents)?;
-    let told = delegations(&environment, context, args.withdraw.as_deref(), args.yes).await?;
+    let told = delegations(&environment, context).await?;
     chassis::provision::print(&told, args.output)
 }
 
-/// What was accepted on each server of these documents; or what of it is taken back with a fragment, which is done only with `yes`.
-/// Databases, roles, data and the ledger stay as they are. One server that is away hides no other.
+/// What was accepted on each server of these documents. One server that is away hides no other.
 ///
 /// # Errors
 /// Secrets cannot be read at all; what goes wrong with a server is in what is told of it.
-pub async fn delegations(
-    environment: &Environment,
-    context: &Context,
-    withdraw: Option<&str>,
-    yes: bool,
-) -> Result<Vec<Planned>, Failure> {
+pub async fn delegations(environment: &Environment, context: &Context) -> Result<Vec<Planned>, Failure> {
     let mut told = Vec::new();
     for (component, target, spec) in targets(environment, &context.secrets_of(environment)?) {
-        let target = target.of(context.source());
-        let one = match withdraw {
-            None => list(environment, &target, &spec).await,
-            Some(fragment) => take_back(&target, &spec, fragment, yes).await,
-        };
+        let one = list(environment, &target, &spec).await;
         told.push(one.unwrap_or_else(|error| Planned::failed(&component, failure(&component, &error))));
     }
     if told.is_empty() {
@@ -80,7 +64,7 @@ async fn list(
         // Writing to a String cannot fail.
         let _ = writeln!(text, "= {}", line(one));
         for why in left.get(&one.fragment).into_iter().flatten() {
-            let _ = writeln!(text, "! is looked after no more: {why}");
+            let _ = writeln!(text, "! is not looked after now: {why}");
         }
     }
     if kept.is_empty() {
@@ -89,32 +73,6 @@ async fn list(
     let values = kept.iter().map(|one| value(one, &left)).collect::<Vec<_>>();
     let json = json!({"target": spec.component, "accepted": values});
     Ok(Planned { target: spec.component.clone(), settled: true, failure: None, text, json })
-}
-
-async fn take_back(
-    target: &PostgresTarget,
-    spec: &ServerSpec,
-    fragment: &str,
-    yes: bool,
-) -> Result<Planned, Error> {
-    let kept = target.kept(spec).await?;
-    let found = kept.iter().find(|kept| kept.fragment == fragment);
-    let done = yes && found.is_some() && target.take_back(spec, fragment).await?;
-    let mut text = if let Some(one) = found {
-        format!(
-            "- {}\n~ what was made for it stays and is looked after no more; to keep it from asking again take its rule away, and to let it \
-             have again what was made for it name it under `fragments` of one\n",
-            line(one)
-        )
-    } else {
-        let known: Vec<&str> = kept.iter().map(|kept| kept.fragment.as_str()).collect();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        format!("= fragment `{fragment}` is not accepted here; accepted are: {known}\n")
-    };
-    text.push_str(ending(found.is_some(), done));
-    let withdrawn = found.map(|one| value(one, &BTreeMap::new()));
-    let json = json!({"target": spec.component, "withdraw": withdrawn, "done": done});
-    Ok(Planned { target: spec.component.clone(), settled: found.is_none(), failure: None, text, json })
 }
 
 /// One fragment, for people.
@@ -139,6 +97,7 @@ fn value(kept: &Kept, left: &BTreeMap<String, Vec<String>>) -> serde_json::Value
         "by": kept.by,
         "first_accepted": moment(kept.first),
         "accepted": moment(kept.accepted),
+        "looked_after": !left.contains_key(&kept.fragment),
         "left_out": left.get(&kept.fragment),
     })
 }

@@ -234,8 +234,8 @@ impl Accepted {
         }
         if accepting.was_made(name).await? {
             return Err(Denied::Never(format!(
-                "things were made for fragment `{name}`, and it does not stand as accepted: it asked for none of them, or what it asked \
-                 for was withdrawn; to hand them to namespace {}, name the fragment under `fragments` of the rule that delegates to it",
+                "things were made for fragment `{name}`, and it does not stand as accepted, so it did not ask for \
+                 them; to hand them to namespace {}, name the fragment under `fragments` of the rule that delegates to it",
                 asked.fragment.namespace
             )));
         }

@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chassis::clock;
-use chassis::provision::Change;
 use lifecycle::Component;
 use lifecycle::document::Document;
 use postgres::{ErrorKind, Session};
 
-use super::{Error, PostgresTarget, history};
+use super::{Error, PostgresTarget};
 use crate::spec::ServerSpec;
 
 /// The table. A fragment is one namespace's for as long as it stands here.
@@ -42,8 +40,6 @@ SELECT EXISTS (SELECT FROM rollcall.owned WHERE environment_uid = $1::text::uuid
 const RECORDED: &str = "
 SELECT DISTINCT component FROM rollcall.owned WHERE environment_uid = $1::text::uuid AND kind <> 'observer' AND (fragment = $2
   OR fragment IN (SELECT d.fragment FROM rollcall.delegated d WHERE d.environment_uid = $1::text::uuid AND d.namespace = $3))";
-
-const TAKE_BACK: &str = "DELETE FROM rollcall.delegated WHERE environment_uid = $1::text::uuid AND fragment = $2 RETURNING namespace";
 
 /// The same as JSON, where the environment is $5.
 pub(super) const AGREED: &str = "SELECT coalesce(json_object_agg(fragment, namespace), '{}')::text FROM rollcall.delegated WHERE environment_uid = $5::uuid";
@@ -108,28 +104,6 @@ impl PostgresTarget {
         session.execute("LOCK TABLE rollcall.delegated IN SHARE ROW EXCLUSIVE MODE").await?;
         let kept = read(&mut session, spec).await?;
         Ok(Accepting { target: self, spec, session, kept })
-    }
-
-    /// Takes back that a fragment was accepted, and nothing that was made for it. Whether it stood there.
-    pub(crate) async fn take_back(&self, spec: &ServerSpec, fragment: &str) -> Result<bool, Error> {
-        let Accepting { mut session, .. } = self.accepting(spec).await?;
-        let (connection, within) = session.parts();
-        let asked = sqlx::query_scalar::<_, String>(TAKE_BACK).bind(spec.environment.uid.to_string());
-        let namespace = within.judge(asked.bind(fragment).fetch_optional(connection)).await?;
-        if let Some(namespace) = &namespace {
-            let change = Change {
-                time: clock::now(),
-                component: spec.component.clone(),
-                step: format!("take back that fragment `{fragment}` of namespace {namespace} was accepted"),
-                error: None,
-                code: String::new(),
-                source: self.source.clone(),
-            };
-            history::write(&mut session, spec, &self.source, &[change]).await?;
-        }
-        session.execute("COMMIT").await?;
-        self.keep(session);
-        Ok(namespace.is_some())
     }
 }
 

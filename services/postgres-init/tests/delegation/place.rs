@@ -170,12 +170,12 @@ impl Place {
         file
     }
 
-    /// What the operator is told of what was accepted, or of what is taken back.
-    pub async fn delegations(&self, withdraw: Option<&str>, yes: bool) -> String {
+    /// What the operator is told of what was accepted.
+    pub async fn delegations(&self) -> String {
         let base = self.folder.path().join("base.json");
         let (environment, _) = chassis::documents::load_partial(&[base]).unwrap();
         let context = Self::context(self.world.secrets.path(), Shutdown::manual(), &[]);
-        let told = postgres_init::delegations(&environment, &context, withdraw, yes).await.unwrap();
+        let told = postgres_init::delegations(&environment, &context).await.unwrap();
         told.iter().map(ToString::to_string).collect()
     }
 

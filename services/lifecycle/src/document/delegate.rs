@@ -37,7 +37,8 @@ pub struct Delegate {
     /// The namespaces whose service accounts may ask, each for fragments of its own.
     pub namespaces: BTreeSet<String>,
     /// Which of their service accounts: a `name` is the account of that name in each of these namespaces, `namespace/name` that of one
-    /// of them. All of them when absent. Whoever may start pods in a namespace may give them any of its accounts.
+    /// of them. All of them when no rule about a fragment names any; a rule without them beside one with them widens what those may have.
+    /// Whoever may start pods in a namespace may give them any of its accounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounts: Option<BTreeSet<String>>,
     /// The fragments they may ask for; any of their own when empty. What was once made for a fragment goes only to one that is named

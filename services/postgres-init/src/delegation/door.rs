@@ -1,4 +1,4 @@
-//! The door: who calls is known, and has a place among the calls of its namespace, before anything of what it sends is read.
+//! The door: who calls is known, and has a place among the calls of its account, before anything of what it sends is read.
 
 use std::convert::Infallible;
 use std::mem;
@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use chassis::grpc::{Callers, Writer};
 use http_body::{Frame, SizeHint};
+use lifecycle::document::Environment;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::metadata::MetadataMap;
@@ -15,11 +16,14 @@ use tonic::server::NamedService;
 use tonic::{Request, Status};
 
 use super::limits::{Limit, Place};
+use super::rights::refused_caller;
 
-/// So many calls for databases and roles a namespace may have open: one for each pod of as many modules that start at once.
+/// So many calls for databases and roles a service account may have open: one for each pod of as many modules that start at once.
 const CALLS: usize = 16;
-/// So many steps of a namespace may be claimed, or wait, at once.
+/// So many steps of one may be claimed, or wait, at once.
 const STEPS: usize = 8;
+/// So many of an account whom no rule lets ask any more: of runs that were granted while one did.
+const GOING_ON: usize = 2;
 /// How the calls for steps end, as paths.
 const STEP: &str = "/RunStep";
 
@@ -29,6 +33,8 @@ pub(super) struct Admitted {
     pub(super) writer: Writer,
     /// Kept for as long as the call is worked on, and its answer is not taken. None for who is on this machine.
     pub(super) place: Option<Arc<Place>>,
+    /// No rule lets it ask for anything: it may only have a run go on.
+    pub(super) stranger: bool,
 }
 
 /// What stands at the door.
@@ -38,6 +44,9 @@ struct Keeper {
     callers: Option<Callers>,
     calls: Limit,
     steps: Limit,
+    going_on: Limit,
+    /// The documents whose rules say who may ask.
+    mounted: Environment,
 }
 
 /// A service behind the door.
@@ -48,18 +57,35 @@ pub(super) struct Door<S> {
 }
 
 impl<S> Door<S> {
-    /// Lets in whom `callers` knows; without any only loopback.
-    pub(super) fn new(inner: S, callers: Option<Callers>) -> Self {
-        let keeper = Keeper { callers, calls: Limit::new("calls", CALLS), steps: Limit::new("steps", STEPS) };
+    /// Lets in whom `callers` knows and a rule of the mounted documents lets ask for anything; without any callers only loopback.
+    pub(super) fn new(inner: S, callers: Option<Callers>, mounted: Environment) -> Self {
+        let keeper = Keeper {
+            callers,
+            calls: Limit::new("calls", CALLS),
+            steps: Limit::new("steps", STEPS),
+            going_on: Limit::new("steps", GOING_ON),
+            mounted,
+        };
         Door { inner, keeper: Arc::new(keeper) }
     }
 }
 
 impl Keeper {
-    async fn admit(&self, request: &Request<()>, limit: &Limit) -> Result<Admitted, Status> {
+    async fn admit(&self, request: &Request<()>, is_step: bool) -> Result<Admitted, Status> {
         let writer = Writer::of(self.callers.as_ref(), request.metadata(), request.remote_addr()).await?;
-        let place = writer.identity().map(|identity| limit.enter(&identity.namespace)).transpose()?;
-        Ok(Admitted { writer, place: place.map(Arc::new) })
+        let Some(identity) = writer.identity() else {
+            return Ok(Admitted { writer, place: None, stranger: false });
+        };
+        let refused = refused_caller(&self.mounted, identity, !writer.is_tenant());
+        let stranger = refused.is_some();
+        let limit = match (refused, is_step) {
+            (None, false) => &self.calls,
+            (None, true) => &self.steps,
+            (Some(_), true) => &self.going_on,
+            (Some(why), false) => return Err(Status::permission_denied(why)),
+        };
+        let place = limit.enter(&format!("{}/{}", identity.namespace, identity.account))?;
+        Ok(Admitted { writer, place: Some(Arc::new(place)), stranger })
     }
 }
 
@@ -94,8 +120,8 @@ where
                 request.extensions().clone(),
                 (),
             );
-            let limit = if request.uri().path().ends_with(STEP) { &keeper.steps } else { &keeper.calls };
-            match keeper.admit(&head, limit).await {
+            let is_step = request.uri().path().ends_with(STEP);
+            match keeper.admit(&head, is_step).await {
                 Ok(admitted) => {
                     let place = admitted.place.clone();
                     request.extensions_mut().insert(admitted);
@@ -139,6 +165,7 @@ mod tests {
     use std::time::SystemTime;
 
     use chassis::grpc::{Identity, Verify};
+    use lifecycle::document::Source;
     use tonic::Code;
     use tonic::transport::server::TcpConnectInfo;
 
@@ -193,13 +220,24 @@ mod tests {
         Status::from_header_map(answer.headers()).map(|status| status.code())
     }
 
+    fn mounted() -> Environment {
+        let document = serde_json::json!({
+            "rollcall": "v1", "environment": {"name": "dev", "uid": "00000000-0000-4000-8000-00000000000a"},
+            "fragment": {"name": "base", "namespace": "dev"},
+            "postgres": {"main": {"host": "db", "admin": {"user": "postgres", "password": {"secret": "pg", "key": "p"}},
+                "delegate": [{"namespaces": ["bank", "shop"]}]}},
+        });
+        let source = Source { file: "a".to_owned(), document: serde_json::from_value(document).unwrap() };
+        Environment::merge([source]).environment.unwrap()
+    }
+
     #[tokio::test]
     async fn an_answer_that_nobody_takes_keeps_its_place_and_nobody_elses() {
         let verify: Verify = Arc::new(|namespace| {
             let account = "web".to_owned();
             Box::pin(async { Ok(Identity { namespace, account, pod: None, expires: SystemTime::now() }) })
         });
-        let mut door = Door::new(Answers, Some(Callers { verify, home: "dev".to_owned() }));
+        let mut door = Door::new(Answers, Some(Callers { verify, home: "dev".to_owned() }), mounted());
         let mut call = async |method, token| door.call(request(method, token)).await.unwrap();
         assert_eq!(code(&call("Provision", None).await), Some(Code::Unauthenticated));
         let mut answers = Vec::new();
@@ -212,5 +250,12 @@ mod tests {
         assert_eq!(code(&call("Provision", Some("shop")).await), None);
         answers.pop();
         assert_eq!(code(&call("Provision", Some("bank")).await), None);
+        // Whom no rule names has no place, unless for a run that it was granted once.
+        assert_eq!(code(&call("Provision", Some("inn")).await), Some(Code::PermissionDenied));
+        for wanted in [None, None, Some(Code::ResourceExhausted)] {
+            let answer = call("RunStep", Some("inn")).await;
+            assert_eq!(code(&answer), wanted);
+            answers.push(answer);
+        }
     }
 }

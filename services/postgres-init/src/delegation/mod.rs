@@ -14,6 +14,7 @@ mod judge;
 mod limits;
 pub(crate) mod part;
 mod resume;
+mod rights;
 mod rules;
 mod service;
 mod settle;

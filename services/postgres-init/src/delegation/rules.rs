@@ -6,6 +6,7 @@ use chassis::grpc::Identity;
 use lifecycle::document::{Delegate, Document, Environment};
 use lifecycle::{Component, Kind};
 
+use super::rights::about;
 use crate::world::delegated::Kept;
 
 /// Why a fragment may not have what it asks for; nothing when it may. `mounted` are the documents of whoever looks after the servers,
@@ -62,11 +63,6 @@ pub(crate) fn refusals(
     refused
 }
 
-/// Why an account may not ask for a fragment; nothing when it may.
-pub(crate) fn refused_account(mounted: &Environment, asked: &Document, caller: &Identity) -> Option<String> {
-    servers(asked).iter().find_map(|server| about(mounted, server, asked, Some(caller)).err())
-}
-
 /// Whether a rule that lets the caller ask names the fragment itself, for every server that it asks something of.
 pub(crate) fn is_named(mounted: &Environment, asked: &Document, caller: Option<&Identity>) -> bool {
     servers(asked).iter().all(|server| {
@@ -81,51 +77,6 @@ pub(crate) fn servers(asked: &Document) -> BTreeSet<String> {
     let roles = asked.roles.values().map(|role| &role.server);
     let steps = asked.steps.values().filter_map(|step| step.server.as_ref());
     databases.chain(roles).chain(steps).cloned().collect()
-}
-
-/// The rules about a fragment on a server, of which the caller may make use; why there are none.
-fn about<'a>(
-    mounted: &'a Environment,
-    server: &str,
-    asked: &Document,
-    caller: Option<&Identity>,
-) -> Result<Vec<&'a Delegate>, String> {
-    let component = Component::new(Kind::Postgres, server);
-    let declared = mounted.postgres().find(|one| one.component == component && one.spec.admin.is_some());
-    let Some(declared) = declared else {
-        return Err(format!(
-            "{component} is not looked after here: no document of this service declares it with `admin`"
-        ));
-    };
-    let fragment = &asked.fragment;
-    let mut rules: Vec<&Delegate> =
-        declared.spec.delegate.iter().filter(|rule| rule.is_about(fragment)).collect();
-    if rules.is_empty() {
-        return Err(format!(
-            "nothing on {component} is delegated to fragment `{0}` of namespace {1}; who looks after the server may add to its document \
-             `delegate: [{{namespaces: [{1}]}}]`",
-            fragment.name, fragment.namespace
-        ));
-    }
-    if let Some(Identity { namespace, account, .. }) = caller {
-        let named: BTreeSet<&str> =
-            rules.iter().flat_map(|rule| rule.accounts.iter().flatten()).map(String::as_str).collect();
-        rules.retain(|rule| rule.lets_ask(fragment, namespace, account));
-        if rules.is_empty() {
-            let named: Vec<&str> = named.into_iter().collect();
-            let own = *namespace == fragment.namespace;
-            let add = if own { account } else { "NAME" };
-            return Err(format!(
-                "service account {namespace}/{account} may not ask for fragment `{0}` on {component}: the rules about it name `accounts` \
-                 {1}; run the pod that asks with one of those, of namespace {2}, or have who looks after the server write \
-                 `{2}/{add}` there too",
-                fragment.name,
-                named.join(", "),
-                fragment.namespace
-            ));
-        }
-    }
-    Ok(rules)
 }
 
 fn bounds<'a>(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chassis::converge::Standing;
 use chassis::grpc::{Callers, Writer};
@@ -23,7 +24,7 @@ use super::believed::Believed;
 use super::door::{Admitted, Door};
 use super::judge::Denied;
 use super::part::part;
-use super::rules;
+use super::rights;
 use super::settle::{Listener, TAKES, settle};
 use super::step::Call;
 use crate::scram::Verifier;
@@ -44,6 +45,8 @@ const INPUTS: usize = 64;
 const AT_ONCE: usize = 4;
 /// So many steps may be claimed at once: each holds a session in database `rollcall`.
 const STEPS: usize = 32;
+/// Whom no rule names any more has so long to say which run goes on.
+const BEGINS: Duration = Duration::from_secs(5);
 /// So many responses wait for whoever asked.
 const QUEUE: usize = 64;
 
@@ -69,13 +72,14 @@ impl DelegationService {
         callers: Option<Callers>,
         shutdown: Shutdown,
     ) -> Door<DelegationServer<Self>> {
+        let mounted = accepted.mounted().clone();
         let service = DelegationServer::new(DelegationService {
             accepted,
             working: Arc::new(Semaphore::new(AT_ONCE)),
             steps: Arc::new(Semaphore::new(STEPS)),
             shutdown,
         });
-        Door::new(service.max_decoding_message_size(MESSAGE), callers)
+        Door::new(service.max_decoding_message_size(MESSAGE), callers, mounted)
     }
 
     /// A fragment that is asked for, where `writer` may speak for its namespace.
@@ -108,7 +112,7 @@ impl DelegationService {
     fn document(&self, writer: &Writer, fragment: Option<wire::Fragment>) -> Result<Document, Status> {
         let asked = self.own(writer, fragment)?;
         let mounted = self.accepted.mounted();
-        match writer.identity().and_then(|caller| rules::refused_account(mounted, &asked, caller)) {
+        match writer.identity().and_then(|caller| rights::refused_account(mounted, &asked, caller)) {
             Some(why) => Err(Status::permission_denied(why)),
             None => Ok(asked),
         }
@@ -171,7 +175,7 @@ impl Delegation for DelegationService {
         request: Request<pb::ProvisionRequest>,
     ) -> Result<Response<Self::ProvisionStream>, Status> {
         let (_, mut extensions, message) = request.into_parts();
-        let Admitted { writer, place } = admitted(&mut extensions)?;
+        let Admitted { writer, place, .. } = admitted(&mut extensions)?;
         let asked = self.document(&writer, message.fragment)?;
         let verifiers = verifiers(message.verifiers)?;
         if asked.databases.is_empty() && asked.roles.is_empty() {
@@ -205,8 +209,14 @@ impl Delegation for DelegationService {
         request: Request<Streaming<pb::RunStepRequest>>,
     ) -> Result<Response<Self::RunStepStream>, Status> {
         let (_, mut extensions, mut requests) = request.into_parts();
-        let Admitted { writer, place } = admitted(&mut extensions)?;
-        let first = requests.message().await?.and_then(|message| message.request);
+        let Admitted { writer, place, stranger } = admitted(&mut extensions)?;
+        let first = if stranger {
+            let begun = tokio::time::timeout(BEGINS, requests.message()).await;
+            begun.map_err(|_| Status::deadline_exceeded("it was not begun in time"))??
+        } else {
+            requests.message().await?
+        };
+        let first = first.and_then(|message| message.request);
         let Some(pb::run_step_request::Request::Begin(mut begin)) = first else {
             return Err(Status::invalid_argument("a stream starts with `begin`"));
         };

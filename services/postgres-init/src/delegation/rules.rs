@@ -90,9 +90,6 @@ fn bounds<'a>(
     let had = others.iter().flat_map(|other| components(server, other)).collect();
     counts(server, rules, &had, asked, refused);
     fragments(server, rules, others.iter().filter(|other| servers(other).contains(server)).count(), refused);
-    if let Some(why) = too_many_steps(server, asked, asked.steps.len(), steps(rules)) {
-        refused.push(why);
-    }
     let extensions: BTreeSet<&String> = rules.iter().flat_map(|rule| &rule.extensions).collect();
     let replicates = rules.iter().any(|rule| rule.replication);
     for (name, database) in asked.databases.iter().filter(|(_, database)| database.server == server) {
@@ -148,8 +145,8 @@ pub(crate) fn refusals_here(
     refused
 }
 
-/// Why a step that is not in the ledger yet may not be written down there, where its fragment has so many others in it; nothing when it
-/// may.
+/// Why a step that is not in the ledger of a server yet may not be written down there, where its fragment has so many others in it;
+/// nothing when it may.
 pub(crate) fn refused_step(
     mounted: &Environment,
     server: &str,
@@ -157,23 +154,17 @@ pub(crate) fn refused_step(
     asked: &Document,
     caller: Option<&Identity>,
 ) -> Option<String> {
-    match about(mounted, server, asked, caller) {
-        Ok(rules) => too_many_steps(server, asked, recorded + 1, steps(&rules)),
-        Err(why) => Some(why),
-    }
-}
-
-/// How many steps a fragment may have in the ledger.
-fn steps(rules: &[&Delegate]) -> usize {
-    rules.iter().map(|rule| rule.steps()).max().unwrap_or_default()
-}
-
-fn too_many_steps(server: &str, asked: &Document, count: usize, allowed: usize) -> Option<String> {
-    (count > allowed).then(|| {
+    let rules = match about(mounted, server, asked, caller) {
+        Ok(rules) => rules,
+        Err(why) => return Some(why),
+    };
+    let allowed = rules.iter().map(|rule| rule.steps()).max().unwrap_or_default();
+    (recorded >= allowed).then(|| {
         format!(
-            "fragment `{}` would have {count} steps on postgres/{server}, where it may have {allowed}, also of those in the ledger that it \
-             declares no more; raise `steps` of its rule",
-            asked.fragment.name
+            "fragment `{}` has {recorded} steps in the ledger of postgres/{server}, where it may have {allowed}, also of those that it \
+             declares no more; have who looks after the server raise `steps` of its rule to {}",
+            asked.fragment.name,
+            recorded + 1
         )
     })
 }

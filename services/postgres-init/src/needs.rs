@@ -7,6 +7,7 @@ use lifecycle::document::{Document, Environment};
 use lifecycle::{Component, Kind, Need};
 
 use crate::spec::ServerSpec;
+use crate::step::spec::fragments;
 use crate::world::{Error, PostgresTarget};
 
 /// What must be there first.
@@ -15,6 +16,8 @@ pub struct Needs {
     /// Databases, migrations and steps, by the server whose records tell of them. Of a step with the fragment that declares it: where one
     /// of another has its name, that one's runs are not its own.
     recorded: BTreeMap<Component, BTreeMap<Component, Option<String>>>,
+    /// The fragments that are declared.
+    declared: BTreeSet<String>,
     /// Secrets and ConfigMaps.
     objects: BTreeSet<Component>,
     /// What no document here lets be seen, with the reason.
@@ -32,7 +35,7 @@ impl Needs {
         needs: &[Need],
         document: &Document,
     ) -> Needs {
-        let mut found = Needs::default();
+        let mut found = Needs { declared: fragments(environment).collect(), ..Needs::default() };
         for need in needs {
             let component = need.component.clone().in_namespace(&document.fragment.namespace);
             match component.kind() {
@@ -105,7 +108,7 @@ impl Needs {
         for (server, components) in &self.recorded {
             let Some(spec) = self.servers.get(server) else { continue };
             let target = PostgresTarget::new(secrets.clone());
-            let done = target.recorded(spec, environment, components).await?;
+            let done = target.recorded(spec, environment, components, &self.declared).await?;
             if let Some(missing) = components.keys().find(|component| !done.contains(*component)) {
                 return Ok(Some((missing.clone(), format!("{missing} is not done yet"))));
             }

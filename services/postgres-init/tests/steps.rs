@@ -300,6 +300,9 @@ async fn a_step_of_another_fragment_is_not_the_one_of_this_name() {
     bench.world.run("postgres", "ALTER SYSTEM SET log_statement = 'all'").await;
     bench.world.run("postgres", "SELECT pg_reload_conf()").await;
     bench.world.run("rollcall", &row("'stranger'")).await;
+    let stands = "INSERT INTO rollcall.delegated (environment_uid, fragment, namespace, document, by)
+        SELECT environment_uid, 'stranger', 'far', '{}', '' FROM rollcall.owned WHERE kind = 'database'";
+    bench.world.run("rollcall", stands).await;
     let own = async {
         // It was asked, and it was not done.
         until(|| async { bench.world.log().matches("asked(component, fragment)").count() > 1 }).await;
@@ -317,5 +320,9 @@ async fn a_step_of_another_fragment_is_not_the_one_of_this_name() {
     bench.world.run("rollcall", &row("'stranger'")).await;
     let refused = bench.step_named("first", &[], "exit 0").await.unwrap_err();
     assert!(refused.message.contains("was run by fragment `stranger`"), "{refused}");
+    // Once that one is gone, what it ran counts.
+    bench.world.run("rollcall", "DELETE FROM rollcall.delegated").await;
+    bench.step(&["--again"], &script).await.unwrap();
+    assert_eq!(ran(&bench), 2);
     bench.world.stop().await;
 }

@@ -267,13 +267,17 @@ fn recorded(environment: &Environment, component: &Component) -> Result<Observed
     let (place, asked) = if component.kind() == Kind::Migration {
         let declared = environment.migrations().find(|m| m.component == *component);
         let spec = declared.ok_or_else(|| nobody(component))?.spec;
-        (Component::new(Kind::Database, &spec.database), Asked { hash: spec.hash(), fragment: None })
+        (
+            Component::new(Kind::Database, &spec.database),
+            Asked { hash: spec.hash(), fragment: None, declared: BTreeSet::new() },
+        )
     } else {
         let declared = environment.steps().find(|s| s.component == *component);
         let declared = declared.ok_or_else(|| nobody(component))?;
         // Where a step of another fragment has its name, that one's runs are not its own.
         let fragment = Some(declared.source.document.fragment.name.clone());
-        let asked = Asked { hash: declared.spec.hash(), fragment };
+        let names = environment.sources().map(|source| source.document.fragment.name.clone()).collect();
+        let asked = Asked { hash: declared.spec.hash(), fragment, declared: names };
         (declared.spec.place().ok_or_else(|| nobody(component))?, asked)
     };
     let server = if place.kind() == Kind::Database {

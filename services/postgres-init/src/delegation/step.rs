@@ -21,7 +21,7 @@ use super::judge::Denied;
 use super::rules;
 use super::service::denied;
 use super::settle::TAKES;
-use crate::step::claim::Left;
+use crate::step::claim::{self, Left};
 use crate::step::plan::{Asked, Decision, anothers, decide};
 use crate::step::spec::{StepSpec, spec};
 use crate::world::ledger::{self, Entry, State};
@@ -86,8 +86,7 @@ impl Call {
             pb::StepWish::Baseline => Asked::Baseline,
             pb::StepWish::Unspecified => Asked::Nothing,
         };
-        let last = ledger::latest(&mut session, &spec.server, &spec.component, spec.database.as_deref());
-        let last = last.await.map_err(failed)?;
+        let last = claim::last(&mut session, &spec).await.map_err(failed)?;
         if let Some(why) = last.as_ref().and_then(|run| anothers(&spec, run)) {
             return Ok(Some(refused(why)));
         }
@@ -288,7 +287,7 @@ async fn try_turn(
             *place = Some(free);
         }
         let mut new = target.registry(&spec.server).await?;
-        let last = ledger::latest(&mut new, &spec.server, &spec.component, spec.database.as_deref()).await?;
+        let last = claim::last(&mut new, spec).await?;
         // Whose it is not does not hold its lock either.
         if let Some(why) = last.as_ref().and_then(|run| anothers(spec, run)) {
             return Err(Error::Refused(why));

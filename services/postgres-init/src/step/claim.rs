@@ -12,7 +12,7 @@ use tracing::warn;
 use super::spec::StepSpec;
 use crate::spec::ServerSpec;
 use crate::world::ledger::{self, Run, State};
-use crate::world::{Error, PostgresTarget};
+use crate::world::{Error, PostgresTarget, delegated};
 
 /// How often it is looked whether the session still lives.
 const EVERY: Duration = Duration::from_secs(5);
@@ -45,6 +45,16 @@ impl Left {
     pub(crate) fn is_held(&mut self) {
         self.0 = None;
     }
+}
+
+/// The last run of a step; where it was another fragment's, whether that stands as accepted.
+pub(crate) async fn last(session: &mut Session, spec: &StepSpec) -> Result<Option<Run>, Error> {
+    let last = ledger::latest(session, &spec.server, &spec.component, spec.database.as_deref()).await?;
+    let Some(mut run) = last else { return Ok(None) };
+    if run.fragment != spec.fragment {
+        run.accepted = delegated::namespaces(&spec.server, session).await?.contains_key(&run.fragment);
+    }
+    Ok(Some(run))
 }
 
 /// What becomes of a claim that was lost.
@@ -124,6 +134,7 @@ mod tests {
         let run = |number, state| Run {
             number,
             fragment: "base".to_owned(),
+            accepted: false,
             state,
             hash: String::new(),
             inputs: String::new(),

@@ -171,8 +171,7 @@ impl Work<'_> {
             let exit = if error.is_transient() { Exit::TryAgain } else { Exit::NeverWorks };
             Failure::new(exit, format!("{}: {}", spec.component, chain(&error)))
         };
-        let last =
-            ledger::latest(&mut session, &spec.server, &spec.component, spec.database.as_deref()).await;
+        let last = claim::last(&mut session, spec).await;
         let mut decision = plan::decide(spec, last.map_err(failed)?.as_ref(), self.inputs, self.asked);
         if let Decision::Ask(otherwise) = decision {
             let shown = match &spec.evidence {

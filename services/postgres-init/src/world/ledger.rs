@@ -8,6 +8,7 @@ use postgres::{REGISTRY, Session};
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::delegated::namespaces;
 use super::{Error, PostgresTarget};
 use crate::spec::ServerSpec;
 
@@ -80,6 +81,8 @@ pub struct Run {
     pub number: i64,
     /// The fragment that it was run for.
     pub fragment: String,
+    /// That is known to stand as accepted.
+    pub accepted: bool,
     /// How it stands.
     pub state: State,
     /// What was asked for, as a hash.
@@ -121,7 +124,8 @@ pub struct Entry<'a> {
     pub output: &'a str,
 }
 
-/// $1 the environment's uid, $2 component names, $3 for each of them the fragment that must have run it; any where that is empty. What is
+/// $1 the environment's uid, $2 component names, $3 for each of them the fragment that declares it, empty for any, $4 the fragments whose
+/// runs are none of others'. What is
 /// finished and still is what it was.
 const RECORDED: &str = "
 SELECT o.component FROM rollcall.owned o JOIN pg_catalog.pg_database d ON d.datname = o.name AND d.oid = o.oid
@@ -131,7 +135,7 @@ SELECT component FROM (
   SELECT DISTINCT ON (component) component, state, database, fragment FROM rollcall.ledger
   WHERE environment_uid = $1::uuid AND component = ANY($2) ORDER BY component, run DESC) last
   JOIN unnest($2, $3::text[]) AS asked(component, fragment) USING (component)
-WHERE asked.fragment IN ('', last.fragment) AND state IN ('done', 'baseline') AND (database IS NULL OR database IN (SELECT oid FROM pg_catalog.pg_database))";
+WHERE (asked.fragment IN ('', last.fragment) OR last.fragment <> ALL ($4)) AND state IN ('done', 'baseline') AND (database IS NULL OR database IN (SELECT oid FROM pg_catalog.pg_database))";
 
 const LATEST: &str = "
 SELECT run, state, hash, inputs, database IS NULL OR coalesce(database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = $3), false),
@@ -152,21 +156,26 @@ DELETE FROM rollcall.ledger WHERE environment_uid = $1::uuid AND component = $2 
   SELECT run FROM rollcall.ledger WHERE environment_uid = $1::uuid AND component = $2 ORDER BY run DESC OFFSET $3 LIMIT 1)";
 
 impl PostgresTarget {
-    /// Which of these databases, migrations and steps are finished, by the records of the server. What is given a fragment counts only
-    /// where that one ran it last.
+    /// Which of these databases, migrations and steps are finished, by the records of the server. What is given a fragment does not
+    /// count where another one of the `declared` or accepted ran it last; one that is neither any more has left it.
     pub(crate) async fn recorded(
         &self,
         spec: &ServerSpec,
         environment: Uuid,
         components: &BTreeMap<Component, Option<String>>,
+        declared: &BTreeSet<String>,
     ) -> Result<BTreeSet<Component>, Error> {
         let Some(mut session) = self.ledger(spec).await? else { return Ok(BTreeSet::new()) };
         let names: Vec<String> = components.keys().map(Component::to_string).collect();
         let fragments: Vec<&str> =
             components.values().map(|one| one.as_deref().unwrap_or_default()).collect();
+        let mut standing: Vec<String> = declared.iter().cloned().collect();
+        if components.values().any(Option::is_some) {
+            standing.extend(namespaces(spec, &mut session).await?.into_keys());
+        }
         let (connection, within) = session.parts();
         let asked = sqlx::query_scalar::<_, String>(RECORDED).bind(environment.to_string());
-        let asked = asked.bind(names).bind(fragments);
+        let asked = asked.bind(names).bind(fragments).bind(standing);
         let found = within.judge(asked.fetch_all(connection)).await?;
         session.close().await;
         Ok(found.iter().filter_map(|name| name.parse().ok()).collect())
@@ -298,6 +307,7 @@ pub(crate) async fn latest(
     let run = |row: sqlx::postgres::PgRow| -> Result<Run, sqlx::Error> {
         let state: String = row.try_get(1)?;
         Ok(Run {
+            accepted: false,
             number: row.try_get(0)?,
             // What a newer version wrote is not known to be done.
             state: State::parse(&state).unwrap_or(State::Running),

@@ -9,7 +9,8 @@ for what the chart's documents declare, and ends when it is there and lets the m
       {{- include "rollcall.volumes" . | nindent 6 }}
 
 Documents, settings and the registry of images are those of `rollcall` in the chart's values; see `rollcall.wait`. `rollcall.postgresInit`
-is the address; the server's document delegates to this namespace. The passwords' Secrets are the namespace's own, read as
+is the address; the server's document delegates to this namespace. Where it names `accounts`, run the pod with one of them
+(`serviceAccountName`): other pods of the namespace are refused. The passwords' Secrets are the namespace's own, read as
 `rollcall.secrets` says: `files` or `api`. Those of `rollcall.fragments` are known; with `rollcall.documents` name them under
 `rollcall.secretNames`. It renders nothing without the address.
 */}}

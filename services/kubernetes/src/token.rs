@@ -5,7 +5,7 @@
 //! would. What is not seen this way is that a token's pod or account was deleted; a token that is believed ends by itself within two hours.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chassis::grpc::{Identity, PodReference, TokenError};
 use jsonwebtoken::errors::ErrorKind;
@@ -197,7 +197,10 @@ impl Issuer {
         }
         let Bound { namespace, serviceaccount, pod } = kubernetes;
         let pod = pod.map(|pod| PodReference { namespace: namespace.clone(), name: pod.name, uid: pod.uid });
-        Ok(Identity { namespace, account: serviceaccount.name, pod })
+        // An end that no clock reaches is none that is believed.
+        let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(exp.unsigned_abs()));
+        let expires = end.unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(Identity { namespace, account: serviceaccount.name, pod, expires })
     }
 }
 
@@ -256,6 +259,7 @@ mod tests {
         let issuer = issuer(&[("1", &ours), ("0", &old)]);
         let identity = issuer.identity(&token(Some("1"), &ours, &json!({})), &audiences()).unwrap();
         assert_eq!((identity.namespace.as_str(), identity.account.as_str()), ("shop", "web"));
+        assert!(identity.expires > SystemTime::now());
         let pod = identity.pod.unwrap();
         assert_eq!((pod.namespace.as_str(), pod.name.as_str(), pod.uid.as_str()), ("shop", "web-0", "2"));
         assert!(issuer.identity(&token(Some("0"), &old, &json!({})), &audiences()).is_ok());

@@ -2,6 +2,7 @@
 //! and migrations and steps by themselves.
 
 mod adoption;
+pub(crate) mod delegations;
 mod install;
 pub(crate) mod teardown;
 
@@ -41,6 +42,9 @@ pub enum Command {
     /// When it was done already, nothing runs. Several at once run it once, and the others wait for the result. Its exit code is
     /// the command's; 65 when it may not run without a person's word, which --again and --baseline give.
     Step(step::Args),
+    /// Say what modules asked `serve` for and was accepted: which fragment, who asked, when, for what, and
+    /// whether it is looked after now.
+    Delegations(delegations::Delegations),
     /// Drop the databases and roles of these documents, where both they (`on_delete: delete`) and this command say so; without --yes
     /// only say what would be dropped, what stays, and what keeps it.
     Teardown(teardown::Teardown),

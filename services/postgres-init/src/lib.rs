@@ -31,6 +31,7 @@ use lifecycle::Component;
 use lifecycle::document::Environment;
 use tracing::{info, warn};
 
+pub use command::delegations::delegations;
 pub use command::teardown::{How, teardown};
 pub use command::{Adoption, Command, Migrate};
 pub use migrate::{MigrationSpec, MigrationTarget};
@@ -117,6 +118,7 @@ pub async fn run(args: Args, context: Context) -> Result<(), Failure> {
         Command::Migrate(args) => return command::migrate(args, &context).await,
         Command::Step(args) => return Box::pin(step::run(args, &context)).await,
         Command::Teardown(args) => return Box::pin(command::teardown::run(&args, &context)).await,
+        Command::Delegations(args) => return command::delegations::run(&args, &context).await,
         Command::Install { folder } => return command::install(&folder),
     };
     let callers = kubernetes::callers_of(&command).await;

@@ -7,13 +7,17 @@ use lifecycle::document::{Document, Environment};
 use lifecycle::{Component, Kind, Need};
 
 use crate::spec::ServerSpec;
+use crate::step::spec::fragments;
 use crate::world::{Error, PostgresTarget};
 
 /// What must be there first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needs {
-    /// Databases, migrations and steps, by the server whose records tell of them.
-    recorded: BTreeMap<Component, Vec<Component>>,
+    /// Databases, migrations and steps, by the server whose records tell of them. Of a step with the fragment that declares it: where one
+    /// of another has its name, that one's runs are not its own.
+    recorded: BTreeMap<Component, BTreeMap<Component, Option<String>>>,
+    /// The fragments that are declared.
+    declared: BTreeSet<String>,
     /// Secrets and ConfigMaps.
     objects: BTreeSet<Component>,
     /// What no document here lets be seen, with the reason.
@@ -31,7 +35,7 @@ impl Needs {
         needs: &[Need],
         document: &Document,
     ) -> Needs {
-        let mut found = Needs::default();
+        let mut found = Needs { declared: fragments(environment).collect(), ..Needs::default() };
         for need in needs {
             let component = need.component.clone().in_namespace(&document.fragment.namespace);
             match component.kind() {
@@ -43,7 +47,10 @@ impl Needs {
                     found.recorded.entry(component).or_default();
                 }
                 _ => match place(environment, &component) {
-                    Some(at) => found.recorded.entry(at).or_default().push(component),
+                    Some(at) => {
+                        let fragment = fragment(environment, &component);
+                        found.recorded.entry(at).or_default().insert(component, fragment);
+                    }
                     None => found.unseen.push((
                         component.clone(),
                         format!("no document here declares {component}; give the fragment that does"),
@@ -56,7 +63,7 @@ impl Needs {
                 Some(spec) => {
                     found.servers.insert(at.clone(), spec.only(at));
                 }
-                None => found.unseen.extend(components.iter().map(|component| {
+                None => found.unseen.extend(components.keys().map(|component| {
                     let said =
                         format!("{at}, whose records tell of it, has no administrator in the documents here");
                     (component.clone(), said)
@@ -101,13 +108,19 @@ impl Needs {
         for (server, components) in &self.recorded {
             let Some(spec) = self.servers.get(server) else { continue };
             let target = PostgresTarget::new(secrets.clone());
-            let done = target.recorded(spec, environment, components).await?;
-            if let Some(missing) = components.iter().find(|component| !done.contains(*component)) {
+            let done = target.recorded(spec, environment, components, &self.declared).await?;
+            if let Some(missing) = components.keys().find(|component| !done.contains(*component)) {
                 return Ok(Some((missing.clone(), format!("{missing} is not done yet"))));
             }
         }
         Ok(None)
     }
+}
+
+/// The fragment that runs a step; none for anything else, which keeps what was done to it wherever it is declared.
+fn fragment(environment: &Environment, component: &Component) -> Option<String> {
+    let declared = environment.steps().find(|step| step.component == *component)?;
+    Some(declared.source.document.fragment.name.clone())
 }
 
 /// The server whose records tell of a component.

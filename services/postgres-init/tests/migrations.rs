@@ -33,6 +33,11 @@ const SCRIPTS: [(&str, &str); 5] = [
     ("psql/db.sql", "CREATE DATABASE registry;\n\\c elsewhere\n"),
 ];
 
+/// As a document asks for it, whichever fragment has done it.
+fn asked(hash: &str) -> done::Asked {
+    done::Asked { hash: hash.to_owned(), fragment: None }
+}
+
 #[tokio::test]
 async fn each_dialect_runs_on_14() {
     each_dialect(14).await;
@@ -113,8 +118,8 @@ async fn each_dialect(version: u16) {
     let password = SecretValue::new("password-of-registry-db");
     let observer = SecretValue::new("observes-only");
     done::migrated(&server, "registry_user", &password, "registry", &name, &hash).await.unwrap();
-    done::recorded(&server, "dev", &observer, &name, &hash).await.unwrap();
-    let other = done::recorded(&server, "dev", &observer, &name, "another").await.unwrap_err();
+    done::recorded(&server, "dev", &observer, &name, &asked(&hash)).await.unwrap();
+    let other = done::recorded(&server, "dev", &observer, &name, &asked("another")).await.unwrap_err();
     assert!(other.said.contains("as another document asked for it"), "{other}");
     let other =
         done::migrated(&server, "registry_user", &password, "registry", &name, "another").await.unwrap_err();
@@ -158,7 +163,8 @@ async fn one_that_fails_says_where_and_runs_again_only_when_something_changed() 
     assert!(bench.ledger().await.ends_with("migration/registry failed"), "{}", bench.ledger().await);
     let hash = bench.environment().migrations().next().unwrap().spec.hash();
     let (observer, name) = (SecretValue::new("observes-only"), "migration/registry".parse().unwrap());
-    let seen = done::recorded(&bench.world.address(), "dev", &observer, &name, &hash).await.unwrap_err();
+    let seen =
+        done::recorded(&bench.world.address(), "dev", &observer, &name, &asked(&hash)).await.unwrap_err();
     assert!(seen.said.contains("failed at") && seen.said.contains("V2__b.sql:3"), "{seen}");
     let tries = "SELECT last_value::text FROM tries";
     assert_eq!(bench.world.ask("registry", tries).await, "1");
@@ -341,6 +347,6 @@ async fn managed(version: u16) {
     assert_eq!(bench.ledger().await, ledger);
     let hash = bench.environment().migrations().next().unwrap().spec.hash();
     let (observer, name) = (SecretValue::new("observes-only"), "migration/registry".parse().unwrap());
-    done::recorded(&bench.world.address(), "dev", &observer, &name, &hash).await.unwrap();
+    done::recorded(&bench.world.address(), "dev", &observer, &name, &asked(&hash)).await.unwrap();
     bench.world.stop().await;
 }

@@ -6,7 +6,10 @@ mod common;
 use chassis::exit::Exit;
 use common::Db;
 use common::bench::{Bench, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 #[test]
 #[ignore = "the sandbox's supervisor, executed by the sandbox"]
@@ -33,6 +36,24 @@ fn adds(bench: &Bench, then: &str) -> String {
 
 fn ran(bench: &Bench) -> usize {
     std::fs::read_to_string(bench.path().join("ran")).unwrap_or_default().lines().count()
+}
+
+/// A child of the command that hears no SIGTERM, and whose number is in file `child`.
+fn child(bench: &Bench) -> String {
+    let file = bench.path().join("child");
+    let file = file.display();
+    format!("trap '' TERM; sleep 600 & echo $! > {file}.new; mv {file}.new {file}; trap - TERM")
+}
+
+fn child_of(bench: &Bench) -> Option<Pid> {
+    let text = std::fs::read_to_string(bench.path().join("child")).ok()?;
+    Some(Pid::from_raw(text.trim().parse().unwrap()))
+}
+
+/// Whether a process is there and has not ended: one that nobody has buried yet has.
+fn lives(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 #[tokio::test]
@@ -181,10 +202,12 @@ async fn the_lock_is_taken_again_where_its_session_is_lost_and_whoever_lost_it_f
     done.unwrap();
     assert_eq!((ran(&bench), bench.ledger().await.as_str()), (1, "step/seed done"));
 
-    // Somebody else begins it meanwhile.
+    // Somebody else begins it meanwhile: it is ended here, with whatever it has begun.
     std::fs::remove_file(&go).unwrap();
+    let script =
+        adds(&bench, &format!("{}; until [ -e {} ]; do sleep 0.05; done", child(&bench), go.display()));
     let taken = async {
-        until(|| async { ran(&bench) == 2 }).await;
+        until(|| async { ran(&bench) == 2 && child_of(&bench).is_some() }).await;
         let other = "INSERT INTO rollcall.ledger (environment_uid, environment_name, fragment, component, state, hash)
             SELECT environment_uid, environment_name, fragment, component, 'running', hash FROM rollcall.ledger LIMIT 1";
         bench.world.run("rollcall", &format!("{other}; {lose}")).await;
@@ -192,6 +215,114 @@ async fn the_lock_is_taken_again_where_its_session_is_lost_and_whoever_lost_it_f
     let (ended, ()) = tokio::join!(bench.step(&["--again"], &script), taken);
     let ended = ended.unwrap_err();
     assert!(ended.exit == Exit::TryAgain && ended.message.contains("was lost"), "{ended}");
+    assert_eq!(ran(&bench), 2);
+    let child = child_of(&bench).unwrap();
+    until(|| async { !lives(child) }).await;
+    bench.world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_stops_a_step_stops_every_process_of_it() {
+    let bench = bench(18, json!({"server": "main"})).await;
+    let script = adds(&bench, &format!("{}; wait", child(&bench)));
+    let mut step = Command::new(env!("CARGO_BIN_EXE_postgres-init"))
+        .args(["step", "seed", "--documents"])
+        .arg(bench.path().join("dev.json"))
+        .args(["--", "sh", "-c", &script])
+        .env("ROLLCALL_SECRETS_ROOT", bench.world.secrets.path())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    until(|| async { child_of(&bench).is_some() }).await;
+    let child = child_of(&bench).unwrap();
+    // By itself it goes on.
+    kill(child, Signal::SIGTERM).unwrap();
+    assert!(lives(child));
+    kill(Pid::from_raw(step.id().unwrap().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(step.wait().await.unwrap().code(), Some(143));
+    assert!(!lives(child));
+    assert_eq!((ran(&bench), bench.ledger().await.as_str()), (1, "step/seed failed"));
+    bench.world.stop().await;
+}
+
+/// A pair of names of steps whose locks have one hash of 32 bits.
+const ALIKE: &str = "SELECT concat_ws(' ', 's' || min(n), 's' || max(n)) FROM generate_series(1, 500000) n,
+  (SELECT DISTINCT environment_uid FROM rollcall.owned WHERE kind = 'database') e
+  GROUP BY hashtext(environment_uid || '/step/s' || n) HAVING count(*) > 1 LIMIT 1";
+/// The lock of step `seed` as versions before this one take it.
+const BEFORE: &str = "SELECT pg_advisory_lock(1937007984, hashtext(environment_uid || '/step/seed')) FROM rollcall.owned WHERE kind = 'database' LIMIT 1";
+
+#[tokio::test]
+async fn different_steps_do_not_wait_for_one_another_and_older_versions_are_waited_for() {
+    let bench = bench(18, json!({"server": "main"})).await;
+    let alike = bench.world.ask("rollcall", ALIKE).await;
+    let (one, other) = alike.split_once(' ').unwrap();
+    let steps = json!({"seed": {"server": "main"}, one: {"server": "main"}, other: {"server": "main"}});
+    bench.declare(&[Db::new("registry")], &[("steps", steps)]);
+    let go = bench.path().join("go");
+    let script = adds(&bench, &format!("until [ -e {} ]; do sleep 0.05; done", go.display()));
+    let meanwhile = async {
+        until(|| async { ran(&bench) == 1 }).await;
+        bench.step_named(other, &[], "exit 0").await.unwrap();
+        std::fs::write(&go, "").unwrap();
+    };
+    let (done, ()) = tokio::join!(bench.step_named(one, &[], &script), meanwhile);
+    done.unwrap();
+    assert_eq!(bench.ledger().await, format!("step/{one} done, step/{other} done"));
+
+    let password = bench.world.server.password().to_owned();
+    let mut older = bench.world.login("postgres", &password, "rollcall").await.unwrap();
+    older.execute(BEFORE).await.unwrap();
+    let freed = async {
+        let tries = "SELECT (count(*) > 0)::text FROM pg_stat_activity WHERE query LIKE '%pg_advisory_unlock($1)' AND datname = 'rollcall'";
+        until(|| async { bench.world.ask("postgres", tries).await == "true" }).await;
+        assert_eq!(ran(&bench), 1);
+        older.close().await;
+    };
+    let script = adds(&bench, "exit 0");
+    let (done, ()) = tokio::join!(bench.step(&[], &script), freed);
+    done.unwrap();
+    assert_eq!(ran(&bench), 2);
+    bench.world.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_of_another_fragment_is_not_the_one_of_this_name() {
+    let row = |fragment: &str| {
+        format!(
+            "INSERT INTO rollcall.ledger (environment_uid, environment_name, fragment, component, state, hash)
+             SELECT environment_uid, environment_name, {fragment}, 'step/first', 'done', '' FROM rollcall.owned WHERE kind = 'database'"
+        )
+    };
+    let bench = bench(16, json!({"server": "main"})).await;
+    let steps = json!({"first": {"server": "main"}, "seed": {"server": "main", "needs": ["step/first"]}});
+    bench.declare(&[Db::new("registry")], &[("steps", steps)]);
+    bench.world.run("postgres", "ALTER SYSTEM SET log_statement = 'all'").await;
+    bench.world.run("postgres", "SELECT pg_reload_conf()").await;
+    bench.world.run("rollcall", &row("'stranger'")).await;
+    let stands = "INSERT INTO rollcall.delegated (environment_uid, fragment, namespace, document, by)
+        SELECT environment_uid, 'stranger', 'far', '{}', '' FROM rollcall.owned WHERE kind = 'database'";
+    bench.world.run("rollcall", stands).await;
+    let own = async {
+        // It was asked, and it was not done.
+        until(|| async { bench.world.log().matches("asked(component, fragment)").count() > 1 }).await;
+        assert_eq!(ran(&bench), 0);
+        bench.world.run("rollcall", &row("fragment")).await;
+    };
+    let script = adds(&bench, "exit 0");
+    let (done, ()) = tokio::join!(bench.step(&[], &script), own);
+    done.unwrap();
+    assert_eq!(
+        (ran(&bench), bench.ledger().await.as_str()),
+        (1, "step/first done, step/first done, step/seed done")
+    );
+    // The last run of it decides.
+    bench.world.run("rollcall", &row("'stranger'")).await;
+    let refused = bench.step_named("first", &[], "exit 0").await.unwrap_err();
+    assert!(refused.message.contains("was run by fragment `stranger`"), "{refused}");
+    // Once that one is gone, what it ran counts.
+    bench.world.run("rollcall", "DELETE FROM rollcall.delegated").await;
+    bench.step(&["--again"], &script).await.unwrap();
     assert_eq!(ran(&bench), 2);
     bench.world.stop().await;
 }

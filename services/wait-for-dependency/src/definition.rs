@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use lifecycle::document::{self, Document, Environment, KafkaTls, Ready, SecretKey, Source};
 use lifecycle::{Component, Kind};
+use postgres::done::Asked;
 
 use crate::probe::{
     Authority, Client, Encryption, Grpc, Http, Kafka, Keycloak, Login, Migrated, Observed, Password, Probe,
@@ -263,14 +264,21 @@ fn migrated(environment: &Environment, viewer: &Document, component: &Component)
 
 /// What is done once, by the ledger of the server that it is written down on.
 fn recorded(environment: &Environment, component: &Component) -> Result<Observed, String> {
-    let (place, hash) = if component.kind() == Kind::Migration {
+    let (place, asked) = if component.kind() == Kind::Migration {
         let declared = environment.migrations().find(|m| m.component == *component);
         let spec = declared.ok_or_else(|| nobody(component))?.spec;
-        (Component::new(Kind::Database, &spec.database), spec.hash())
+        (
+            Component::new(Kind::Database, &spec.database),
+            Asked { hash: spec.hash(), fragment: None, declared: BTreeSet::new() },
+        )
     } else {
         let declared = environment.steps().find(|s| s.component == *component);
-        let spec = declared.ok_or_else(|| nobody(component))?.spec;
-        (spec.place().ok_or_else(|| nobody(component))?, spec.hash())
+        let declared = declared.ok_or_else(|| nobody(component))?;
+        // Where a step of another fragment has its name, that one's runs are not its own.
+        let fragment = Some(declared.source.document.fragment.name.clone());
+        let names = environment.sources().map(|source| source.document.fragment.name.clone()).collect();
+        let asked = Asked { hash: declared.spec.hash(), fragment, declared: names };
+        (declared.spec.place().ok_or_else(|| nobody(component))?, asked)
     };
     let server = if place.kind() == Kind::Database {
         let database = environment.databases().find(|d| d.component == place);
@@ -279,7 +287,7 @@ fn recorded(environment: &Environment, component: &Component) -> Result<Observed
         place
     };
     let observed = on_server(environment, &server, component)?;
-    Ok(Observed { hash: Some(hash), ..observed })
+    Ok(Observed { asked: Some(asked), ..observed })
 }
 
 /// A database, or a role that reads several, through the observer of its environment.
@@ -308,7 +316,7 @@ fn on_server(
         environment: environment.identity().name.clone(),
         component: component.clone(),
         password: Password::Secret(SecretKey::of(&observer.password, &document.fragment.namespace)),
-        hash: None,
+        asked: None,
     })
 }
 

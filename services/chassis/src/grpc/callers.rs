@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
 use tonic::Status;
@@ -28,6 +29,8 @@ pub struct Identity {
     pub account: String,
     /// The pod that the token was made for, if for one.
     pub pod: Option<PodReference>,
+    /// When the token ends: what goes on for longer asks again.
+    pub expires: SystemTime,
 }
 
 /// Why it is not known whose a token is. Never holds it.
@@ -111,12 +114,17 @@ impl Writer {
         matches!(self, Writer::Tenant(_))
     }
 
-    /// The pod that writes, if its token is of one.
-    pub fn pod(&self) -> Option<&PodReference> {
+    /// Whose token was shown; none of who is on this machine.
+    pub fn identity(&self) -> Option<&Identity> {
         match self {
             Writer::Here => None,
-            Writer::Home(identity) | Writer::Tenant(identity) => identity.pod.as_ref(),
+            Writer::Home(identity) | Writer::Tenant(identity) => Some(identity),
         }
+    }
+
+    /// The pod that writes, if its token is of one.
+    pub fn pod(&self) -> Option<&PodReference> {
+        self.identity()?.pod.as_ref()
     }
 
     /// Why it may not speak for what stands in a namespace, if it may not.
@@ -147,7 +155,8 @@ mod tests {
                 if namespace == "keys" {
                     return Err(TokenError::Keys(String::new()));
                 }
-                Ok(Identity { namespace: namespace.to_owned(), account: account.to_owned(), pod: None })
+                let (namespace, account) = (namespace.to_owned(), account.to_owned());
+                Ok(Identity { namespace, account, pod: None, expires: SystemTime::now() })
             })
         });
         Callers { verify, home: "rollcall".to_owned() }
@@ -184,6 +193,7 @@ mod tests {
             namespace: namespace.to_owned(),
             account: "web".to_owned(),
             pod: None,
+            expires: SystemTime::now(),
         };
         let tenant = Writer::Tenant(identity("shop"));
         assert_eq!(tenant.refused("module/web", Some("shop")), None);

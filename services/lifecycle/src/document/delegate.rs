@@ -14,6 +14,8 @@ const DATABASES: u16 = 8;
 const ROLES: u16 = 16;
 /// So many fragments, when nothing is said.
 const FRAGMENTS: u16 = 16;
+/// So many steps of one fragment, when nothing is said.
+const STEPS: u16 = 64;
 
 fn databases() -> u16 {
     DATABASES
@@ -34,6 +36,11 @@ fn fragment_count() -> u16 {
 pub struct Delegate {
     /// The namespaces whose service accounts may ask, each for fragments of its own.
     pub namespaces: BTreeSet<String>,
+    /// Which of their service accounts: a `name` is the account of that name in each of these namespaces, `namespace/name` that of one
+    /// of them. All of them when no rule about a fragment names any; a rule without them beside one with them widens what those may have.
+    /// Whoever may start pods in a namespace may give them any of its accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounts: Option<BTreeSet<String>>,
     /// The fragments they may ask for; any of their own when empty. What was once made for a fragment goes only to one that is named
     /// here.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -48,6 +55,9 @@ pub struct Delegate {
     /// How many fragments; 16 when absent.
     #[serde(default = "fragment_count")]
     pub fragment_count: u16,
+    /// How many steps each fragment may have in the ledger, those among them that it does not declare any more; 64 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u16>,
     /// The extensions they may have made; none when empty.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub extensions: BTreeSet<String>,
@@ -61,6 +71,22 @@ impl Delegate {
     pub fn is_about(&self, fragment: &FragmentName) -> bool {
         self.namespaces.contains(&fragment.namespace)
             && (self.fragments.is_empty() || self.fragments.contains(&fragment.name))
+    }
+
+    /// How many steps a fragment may have in the ledger.
+    pub fn steps(&self) -> usize {
+        self.steps.unwrap_or(STEPS).into()
+    }
+
+    /// Whether a service account may ask for a fragment that the rule is about. Where accounts are named an account of another namespace
+    /// than the fragment's is none of them.
+    pub fn lets_ask(&self, fragment: &FragmentName, namespace: &str, account: &str) -> bool {
+        let Some(accounts) = &self.accounts else { return true };
+        fragment.namespace == namespace
+            && accounts.iter().any(|named| match named.split_once('/') {
+                Some(named) => named == (namespace, account),
+                None => named == account,
+            })
     }
 }
 
@@ -100,6 +126,26 @@ mod tests {
             ),
             (server(json!([{"namespaces": []}])), json!({}), "postgres.main.delegate.0.namespaces: is empty"),
             (server(json!([{"namespaces": ["Shop*"]}])), json!({}), "`Shop*` is not a DNS label"),
+            (
+                server(json!([{"namespaces": ["shop"], "accounts": []}])),
+                json!({}),
+                "delegate.0.accounts: is empty, so nobody may ask; name",
+            ),
+            (
+                server(json!([{"namespaces": ["shop"], "accounts": ["shop/Web"]}])),
+                json!({}),
+                "`shop/Web` is no service account",
+            ),
+            (
+                server(json!([{"namespaces": ["shop"], "accounts": ["web/shop/x"]}])),
+                json!({}),
+                "`web/shop/x` is no service account",
+            ),
+            (
+                server(json!([{"namespaces": ["shop"], "accounts": ["bank/web"]}])),
+                json!({}),
+                "`bank/web` is of a namespace that is not among `namespaces`",
+            ),
         ] {
             let found = problems(&postgres, &uses);
             assert!(found.contains(says), "{says}: {found}");
@@ -119,6 +165,32 @@ mod tests {
         assert!(!rule(json!([])).is_about(&fragment("web", "bank")));
         assert!(rule(json!(["web"])).is_about(&fragment("web", "shop")));
         assert!(!rule(json!(["web"])).is_about(&fragment("till", "shop")));
-        assert_eq!(rule(json!([])).databases, 8);
+        assert_eq!((rule(json!([])).databases, rule(json!([])).steps()), (8, 64));
+    }
+
+    #[test]
+    fn accounts_are_those_of_the_fragments_own_namespace() {
+        let shop = FragmentName { name: "web".to_owned(), namespace: "shop".to_owned() };
+        let rule = |accounts: Value| -> Delegate {
+            let rule = json!({"namespaces": ["shop", "bank"], "accounts": accounts});
+            serde_json::from_value(rule).unwrap()
+        };
+        for (accounts, namespace, account, lets) in [
+            (json!(null), "shop", "default", true),
+            (json!(["web"]), "shop", "web", true),
+            (json!(["web"]), "shop", "default", false),
+            (json!(["shop/web"]), "shop", "web", true),
+            (json!(["bank/web"]), "shop", "web", false),
+            // Who may speak for every namespace elsewhere is no account of this one.
+            (json!(["web"]), "bank", "web", false),
+            (json!(["bank/web"]), "bank", "web", false),
+            (json!(["web.batch"]), "shop", "web.batch", true),
+        ] {
+            assert_eq!(
+                rule(accounts.clone()).lets_ask(&shop, namespace, account),
+                lets,
+                "{accounts} {account}"
+            );
+        }
     }
 }

@@ -141,7 +141,7 @@ impl Run {
 }
 
 /// Reads documents; what is wrong with some is an error here: half an environment is not adopted.
-fn read(paths: &[PathBuf]) -> Result<Environment, Failure> {
+pub(super) fn read(paths: &[PathBuf]) -> Result<Environment, Failure> {
     let (environment, problems) = documents::load_partial(paths)?;
     if !problems.is_empty() {
         return Err(documents::refusal(&problems));
@@ -152,7 +152,7 @@ fn read(paths: &[PathBuf]) -> Result<Environment, Failure> {
     Ok(environment)
 }
 
-fn failure(component: &Component, error: &Error) -> Failure {
+pub(super) fn failure(component: &Component, error: &Error) -> Failure {
     let exit = if error.is_transient() { Exit::TryAgain } else { Exit::NeverWorks };
     Failure::new(exit, format!("{component}: {}", chain(error)))
 }

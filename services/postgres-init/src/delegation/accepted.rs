@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chassis::backoff::Backoff;
 use chassis::exit::chain;
+use chassis::grpc::Identity;
 use chassis::secret::SecretStore;
 use chassis::shutdown::Shutdown;
 use lifecycle::document::{Document, Environment};
@@ -164,8 +165,14 @@ impl Accepted {
         latest(&self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes a fragment, where the environment allows it, in the place of an earlier version of it. The environment with it.
-    pub(crate) async fn accept(&self, asked: &Document, by: &str) -> Result<Environment, Denied> {
+    /// Takes a fragment, where the environment allows it and lets the caller ask for it, in the place of an earlier version of it. The
+    /// environment with it.
+    pub(crate) async fn accept(
+        &self,
+        asked: &Document,
+        by: &str,
+        caller: Option<&Identity>,
+    ) -> Result<Environment, Denied> {
         if let Some(environment) = self.standing(asked) {
             return Ok(environment);
         }
@@ -173,7 +180,7 @@ impl Accepted {
             return Err(Denied::Later(format!("what was accepted on {server} was not read yet")));
         }
         // What needs no server to be refused.
-        judge(&self.mounted, &self.latest(), asked)?;
+        judge(&self.mounted, &self.latest(), asked, caller)?;
         let text = asked.canonical_json().map_err(|error| Denied::Never(error.to_string()))?;
         for name in rules::servers(asked) {
             let found = self.servers.iter().find(|(server, _)| server.name() == name);
@@ -183,9 +190,9 @@ impl Accepted {
             let _alone = alone.lock().await;
             let mut accepting = target.accepting(spec).await?;
             self.learn(server, accepting.kept.clone());
-            judge(&self.mounted, &self.latest(), asked)?;
-            self.whose(&mut accepting, asked).await?;
-            self.bounds(&name, &mut accepting, asked).await?;
+            judge(&self.mounted, &self.latest(), asked, caller)?;
+            self.whose(&mut accepting, asked, caller).await?;
+            self.bounds(&name, &mut accepting, asked, caller).await?;
             let kept = accepting.write(asked, &text, by).await?;
             self.learn(server, kept);
         }
@@ -215,15 +222,20 @@ impl Accepted {
     }
 
     /// What was made for a fragment of this name goes only to whom the documents name, unless it was asked for like this before.
-    async fn whose(&self, accepting: &mut Accepting<'_>, asked: &Document) -> Result<(), Denied> {
+    async fn whose(
+        &self,
+        accepting: &mut Accepting<'_>,
+        asked: &Document,
+        caller: Option<&Identity>,
+    ) -> Result<(), Denied> {
         let name = &asked.fragment.name;
-        if accepting.stands(name) || rules::is_named(&self.mounted, asked) {
+        if accepting.stands(name) || rules::is_named(&self.mounted, asked, caller) {
             return Ok(());
         }
         if accepting.was_made(name).await? {
             return Err(Denied::Never(format!(
-                "things were made for fragment `{name}` before it asked for any; to hand them to namespace {}, name the fragment under \
-                 `fragments` of the rule that delegates to it",
+                "things were made for fragment `{name}`, and it does not stand as accepted, so it did not ask for \
+                 them; to hand them to namespace {}, name the fragment under `fragments` of the rule that delegates to it",
                 asked.fragment.namespace
             )));
         }
@@ -236,11 +248,12 @@ impl Accepted {
         server: &str,
         accepting: &mut Accepting<'_>,
         asked: &Document,
+        caller: Option<&Identity>,
     ) -> Result<(), Denied> {
         let namespace = &asked.fragment.namespace;
         let recorded = accepting.recorded(&asked.fragment.name, namespace).await?;
         let there: Vec<&Kept> = accepting.kept.iter().filter(|kept| kept.namespace == *namespace).collect();
-        let refused = rules::refusals_here(&self.mounted, server, &there, recorded, asked);
+        let refused = rules::refusals_here(&self.mounted, server, &there, recorded, asked, caller);
         if refused.is_empty() { Ok(()) } else { Err(Denied::Never(refused.join("\n"))) }
     }
 

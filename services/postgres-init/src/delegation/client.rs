@@ -22,7 +22,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tracing::{info, warn};
 
-use super::conviction::Conviction;
+use super::conviction::{Conviction, goes_on};
 use super::part::part;
 use crate::migrate::spec::connection;
 use crate::scram::Verifier;
@@ -288,7 +288,7 @@ impl<'a> Asker<'a> {
                 Ok(outcome) => return outcome,
                 Err(status) => status,
             };
-            if conviction.is_hopeless(&status, Instant::now()) {
+            if conviction.is_hopeless(&status, heard, Instant::now()) {
                 return Err(Failure::new(
                     Exit::NeverWorks,
                     format!("{what}: {} refuses it: {}", self.address, status.message()),
@@ -305,11 +305,14 @@ impl<'a> Asker<'a> {
                     "degraded: {} does not answer ({}), so nobody knows whether everything is as it is declared; every role lets its \
                      module in, so that starts",
                     self.address,
-                    chain(&status)
+                    plainly(&status)
                 );
                 return Ok(Outcome::Degraded);
             }
-            patience.wait(&what, &format!("{}: {:?}: {}", self.address, status.code(), chain(&status))).await;
+            if goes_on(&status, heard) {
+                patience = Patience::new();
+            }
+            patience.wait(&what, &format!("{}: {}", self.address, plainly(&status))).await;
         }
     }
 
@@ -367,6 +370,15 @@ impl<'a> Asker<'a> {
         let ready = states.values().filter(own).all(|state| state.phase == Some(Phase::Ready));
         Ok(Ok(if ready { Outcome::Ready } else { Outcome::Reported }))
     }
+}
+
+/// A status for people: its code, what was said, and what that came of.
+pub(crate) fn plainly(status: &Status) -> String {
+    let mut text = format!("{:?}: {}", status.code(), status.message());
+    if let Some(cause) = std::error::Error::source(status) {
+        text = format!("{text}: {}", chain(cause));
+    }
+    text
 }
 
 /// What is asked for with a document.

@@ -1,6 +1,7 @@
 //! Whether a fragment is accepted beside those that were. Pure: it is allowed, it joins, and it puts nobody out.
 
 use chassis::exit::chain;
+use chassis::grpc::Identity;
 use lifecycle::document::{Document, Environment};
 
 use super::{rules, union};
@@ -30,11 +31,16 @@ impl From<Error> for Denied {
 }
 
 /// Judges a fragment, or a new version of one, by what joins the mounted documents of those that were accepted. What was left out lends
-/// no rights: the name of a database in it may be another's.
+/// no rights: the name of a database in it may be another's. Whoever asks by `caller` has only what rules let that account ask for.
 ///
 /// # Errors
 /// Why not.
-pub(super) fn judge(mounted: &Environment, kept: &[Kept], asked: &Document) -> Result<(), Denied> {
+pub(super) fn judge(
+    mounted: &Environment,
+    kept: &[Kept],
+    asked: &Document,
+    caller: Option<&Identity>,
+) -> Result<(), Denied> {
     let fragment = &asked.fragment;
     if let Some(other) =
         kept.iter().find(|kept| kept.fragment == fragment.name && kept.namespace != fragment.namespace)
@@ -46,7 +52,7 @@ pub(super) fn judge(mounted: &Environment, kept: &[Kept], asked: &Document) -> R
     }
     let before = union::join(mounted, kept);
     let documents = &before.documents;
-    let refused = rules::refusals(mounted, documents, documents, asked);
+    let refused = rules::refusals(mounted, documents, documents, asked, caller);
     if !refused.is_empty() {
         return Err(Denied::Never(refused.join("\n")));
     }
@@ -80,6 +86,7 @@ pub(super) fn with_version(kept: &[Kept], asked: &Document) -> Vec<Kept> {
             fragment: fragment.name.clone(),
             namespace: fragment.namespace.clone(),
             document: Some(asked.clone()),
+            by: String::new(),
             accepted: i64::MAX,
             first: i64::MAX,
         }),

@@ -1,11 +1,11 @@
-//! How much of this service one namespace may have at once, so that nobody's calls leave none to others.
+//! How much of this service one service account may have at once, so that nobody's calls leave none to others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::Status;
 
-/// What may be open at once, counted for each namespace.
+/// What may be open at once, counted for each service account.
 #[derive(Debug)]
 pub(super) struct Limit {
     what: &'static str,
@@ -16,7 +16,7 @@ pub(super) struct Limit {
 /// One that is open; it is counted until this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    namespace: String,
+    whose: String,
     open: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
@@ -29,29 +29,29 @@ impl Limit {
     /// A place for one more.
     ///
     /// # Errors
-    /// The namespace has as many as it may, which changes by itself: `RESOURCE_EXHAUSTED`.
-    pub(super) fn enter(&self, namespace: &str) -> Result<Place, Status> {
+    /// The account has as many as it may, which changes by itself: `RESOURCE_EXHAUSTED`.
+    pub(super) fn enter(&self, whose: &str) -> Result<Place, Status> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(namespace.to_owned()).or_default();
+        let count = open.entry(whose.to_owned()).or_default();
         if *count >= self.most {
             let text = format!(
-                "namespace {namespace} has {count} {} open, which is as many as one may; try again",
+                "service account {whose} has {count} {} open, which is as many as one may; try again",
                 self.what
             );
             return Err(Status::resource_exhausted(text));
         }
         *count += 1;
-        Ok(Place { namespace: namespace.to_owned(), open: Arc::clone(&self.open) })
+        Ok(Place { whose: whose.to_owned(), open: Arc::clone(&self.open) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.namespace) {
+        if let Some(count) = open.get_mut(&self.whose) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.namespace);
+                open.remove(&self.whose);
             }
         }
     }

@@ -6,11 +6,15 @@
 //! SCRAM verifier.
 
 mod accepted;
+mod believed;
 pub(crate) mod client;
 pub(crate) mod conviction;
+mod door;
 mod judge;
 mod limits;
 pub(crate) mod part;
+mod resume;
+mod rights;
 mod rules;
 mod service;
 mod settle;
@@ -19,6 +23,7 @@ mod step;
 mod tests;
 mod union;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use chassis::grpc::Callers;
@@ -31,6 +36,8 @@ use accepted::Accepted;
 pub(crate) use accepted::delegated;
 pub(crate) use client::{provision, without_made};
 use service::DelegationService;
+
+use crate::world::delegated::Kept;
 
 /// What `serve` answers beside the services of every provisioner. `mounted` holds its documents and how their Secrets are read, by
 /// the time it begins.
@@ -50,6 +57,11 @@ pub(crate) fn beside(
         let service = DelegationService::server(accepted, callers.clone(), context.shutdown.clone());
         (server.add_service(service), joined)
     })
+}
+
+/// Why some of the accepted fragments are not looked after beside these documents, by their names.
+pub(crate) fn left(mounted: &Environment, kept: &[Kept]) -> BTreeMap<String, Vec<String>> {
+    union::join(mounted, kept).left
 }
 
 /// Does something within the deadline of a one-shot, unless it is asked to stop.

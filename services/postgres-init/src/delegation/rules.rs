@@ -2,23 +2,27 @@
 
 use std::collections::BTreeSet;
 
+use chassis::grpc::Identity;
 use lifecycle::document::{Delegate, Document, Environment};
 use lifecycle::{Component, Kind};
 
+use super::rights::about;
 use crate::world::delegated::Kept;
 
 /// Why a fragment may not have what it asks for; nothing when it may. `mounted` are the documents of whoever looks after the servers,
 /// `accepted` the fragments that were accepted already and `readable` those whose databases its roles may read where they are of its
-/// namespace, both with its own earlier version or without.
+/// namespace, both with its own earlier version or without. Of a `caller` only the rules count that let it ask; without one, all about
+/// the fragment do.
 pub(crate) fn refusals(
     mounted: &Environment,
     accepted: &[&Document],
     readable: &[&Document],
     asked: &Document,
+    caller: Option<&Identity>,
 ) -> Vec<String> {
     let mut refused = Vec::new();
     for server in servers(asked) {
-        let rules = about(mounted, &server, asked);
+        let rules = about(mounted, &server, asked, caller);
         match rules {
             Err(why) => refused.push(why),
             Ok(rules) => {
@@ -59,10 +63,10 @@ pub(crate) fn refusals(
     refused
 }
 
-/// Whether a rule names the fragment itself, for every server that it asks something of.
-pub(crate) fn is_named(mounted: &Environment, asked: &Document) -> bool {
+/// Whether a rule that lets the caller ask names the fragment itself, for every server that it asks something of.
+pub(crate) fn is_named(mounted: &Environment, asked: &Document, caller: Option<&Identity>) -> bool {
     servers(asked).iter().all(|server| {
-        about(mounted, server, asked)
+        about(mounted, server, asked, caller)
             .is_ok_and(|rules| rules.iter().any(|rule| rule.fragments.contains(&asked.fragment.name)))
     })
 }
@@ -73,28 +77,6 @@ pub(crate) fn servers(asked: &Document) -> BTreeSet<String> {
     let roles = asked.roles.values().map(|role| &role.server);
     let steps = asked.steps.values().filter_map(|step| step.server.as_ref());
     databases.chain(roles).chain(steps).cloned().collect()
-}
-
-/// The rules about a fragment on a server; why there are none.
-fn about<'a>(mounted: &'a Environment, server: &str, asked: &Document) -> Result<Vec<&'a Delegate>, String> {
-    let component = Component::new(Kind::Postgres, server);
-    let declared = mounted.postgres().find(|one| one.component == component && one.spec.admin.is_some());
-    let Some(declared) = declared else {
-        return Err(format!(
-            "{component} is not looked after here: no document of this service declares it with `admin`"
-        ));
-    };
-    let fragment = &asked.fragment;
-    let rules: Vec<&Delegate> =
-        declared.spec.delegate.iter().filter(|rule| rule.is_about(fragment)).collect();
-    if rules.is_empty() {
-        return Err(format!(
-            "nothing on {component} is delegated to fragment `{0}` of namespace {1}; who looks after the server may add to its document \
-             `delegate: [{{namespaces: [{1}]}}]`",
-            fragment.name, fragment.namespace
-        ));
-    }
-    Ok(rules)
 }
 
 fn bounds<'a>(
@@ -143,8 +125,9 @@ pub(crate) fn refusals_here(
     kept: &[&Kept],
     recorded: BTreeSet<Component>,
     asked: &Document,
+    caller: Option<&Identity>,
 ) -> Vec<String> {
-    let rules = match about(mounted, server, asked) {
+    let rules = match about(mounted, server, asked, caller) {
         Ok(rules) => rules,
         Err(why) => return vec![why],
     };
@@ -160,6 +143,30 @@ pub(crate) fn refusals_here(
         fragments(server, &rules, kept.len(), &mut refused);
     }
     refused
+}
+
+/// Why a step that is not in the ledger of a server yet may not be written down there, where its fragment has so many others in it;
+/// nothing when it may.
+pub(crate) fn refused_step(
+    mounted: &Environment,
+    server: &str,
+    recorded: usize,
+    asked: &Document,
+    caller: Option<&Identity>,
+) -> Option<String> {
+    let rules = match about(mounted, server, asked, caller) {
+        Ok(rules) => rules,
+        Err(why) => return Some(why),
+    };
+    let allowed = rules.iter().map(|rule| rule.steps()).max().unwrap_or_default();
+    (recorded >= allowed).then(|| {
+        format!(
+            "fragment `{}` has {recorded} steps in the ledger of postgres/{server}, where it may have {allowed}, also of those that it \
+             declares no more; have who looks after the server raise `steps` of its rule to {}",
+            asked.fragment.name,
+            recorded + 1
+        )
+    })
 }
 
 /// The databases and roles of a fragment on a server.

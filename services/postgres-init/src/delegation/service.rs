@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chassis::converge::Standing;
 use chassis::grpc::{Callers, Writer};
@@ -19,9 +20,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::accepted::Accepted;
+use super::believed::Believed;
+use super::door::{Admitted, Door};
 use super::judge::Denied;
-use super::limits::Limit;
 use super::part::part;
+use super::rights;
 use super::settle::{Listener, TAKES, settle};
 use super::step::Call;
 use crate::scram::Verifier;
@@ -32,34 +35,33 @@ use crate::world::PostgresTarget;
 const LARGE: usize = 256 * 1024;
 /// More verifiers in one request are refused.
 const MANY: usize = 256;
+/// A longer name is no role's, in bytes.
+const ROLE: usize = 63;
+/// A message that is larger, in bytes, is not read: a document with its verifiers is not.
+const MESSAGE: usize = 2 * LARGE;
 /// The length of the hash of what goes into a step: SHA-256 in hexadecimal digits.
 const INPUTS: usize = 64;
 /// So many fragments are worked on side by side; the others take turns with them.
 const AT_ONCE: usize = 4;
 /// So many steps may be claimed at once: each holds a session in database `rollcall`.
 const STEPS: usize = 32;
-/// So many calls for databases and roles a namespace may have open: one for each pod of as many modules that start at once.
-const CALLS_OF_ONE: usize = 16;
-/// So many steps of a namespace may be claimed, or wait, at once.
-const STEPS_OF_ONE: usize = 8;
+/// Whom no rule names any more has so long to say which run goes on.
+const BEGINS: Duration = Duration::from_secs(5);
 /// So many responses wait for whoever asked.
 const QUEUE: usize = 64;
 
 /// Answers modules.
 pub(crate) struct DelegationService {
     accepted: Arc<Accepted>,
-    callers: Option<Callers>,
     working: Arc<Semaphore>,
     steps: Arc<Semaphore>,
-    calls_of_one: Limit,
-    steps_of_one: Limit,
     shutdown: Shutdown,
 }
 
 /// Responses to one call.
 type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-pub(super) fn responses<T: Send + 'static>(mut receiver: mpsc::Receiver<Result<T, Status>>) -> Responses<T> {
+fn responses<T: Send + 'static>(mut receiver: mpsc::Receiver<Result<T, Status>>) -> Responses<T> {
     Box::pin(futures_util::stream::poll_fn(move |context| receiver.poll_recv(context)))
 }
 
@@ -69,20 +71,19 @@ impl DelegationService {
         accepted: Arc<Accepted>,
         callers: Option<Callers>,
         shutdown: Shutdown,
-    ) -> DelegationServer<Self> {
-        DelegationServer::new(DelegationService {
+    ) -> Door<DelegationServer<Self>> {
+        let mounted = accepted.mounted().clone();
+        let service = DelegationServer::new(DelegationService {
             accepted,
-            callers,
             working: Arc::new(Semaphore::new(AT_ONCE)),
             steps: Arc::new(Semaphore::new(STEPS)),
-            calls_of_one: Limit::new("calls", CALLS_OF_ONE),
-            steps_of_one: Limit::new("steps", STEPS_OF_ONE),
             shutdown,
-        })
+        });
+        Door::new(service.max_decoding_message_size(MESSAGE), callers, mounted)
     }
 
-    /// What is asked for, where `writer` may speak for its namespace.
-    fn document(&self, writer: &Writer, fragment: Option<wire::Fragment>) -> Result<Document, Status> {
+    /// A fragment that is asked for, where `writer` may speak for its namespace.
+    fn own(&self, writer: &Writer, fragment: Option<wire::Fragment>) -> Result<Document, Status> {
         let invalid =
             |error: chassis::wire::WireError| Status::invalid_argument(format!("fragment: {error}"));
         let fragment = fragment.ok_or_else(|| Status::invalid_argument("fragment is missing"))?;
@@ -106,6 +107,21 @@ impl DelegationService {
         }
         Ok(part(&document, |_| true))
     }
+
+    /// The same, where rules let the writer ask for it.
+    fn document(&self, writer: &Writer, fragment: Option<wire::Fragment>) -> Result<Document, Status> {
+        let asked = self.own(writer, fragment)?;
+        let mounted = self.accepted.mounted();
+        match writer.identity().and_then(|caller| rights::refused_account(mounted, &asked, caller)) {
+            Some(why) => Err(Status::permission_denied(why)),
+            None => Ok(asked),
+        }
+    }
+}
+
+/// Who was let in with a call. Without anybody it did not come through the door.
+fn admitted(extensions: &mut tonic::Extensions) -> Result<Admitted, Status> {
+    extensions.remove::<Admitted>().ok_or_else(|| Status::internal("nobody looked who calls"))
 }
 
 pub(super) fn denied(denied: Denied) -> Status {
@@ -134,6 +150,9 @@ fn verifiers(given: Vec<pb::RoleVerifier>) -> Result<Vec<(String, Verifier)>, St
             given.len()
         )));
     }
+    if given.iter().any(|one| one.role.len() > ROLE) {
+        return Err(Status::invalid_argument(format!("verifiers: a role's name has at most {ROLE} bytes")));
+    }
     let parse = |one: pb::RoleVerifier| {
         let verifier = Verifier::parse(one.verifier).ok_or_else(|| {
             Status::invalid_argument(format!(
@@ -155,11 +174,9 @@ impl Delegation for DelegationService {
         &self,
         request: Request<pb::ProvisionRequest>,
     ) -> Result<Response<Self::ProvisionStream>, Status> {
-        let from = request.remote_addr();
-        let (metadata, _, message) = request.into_parts();
-        let writer = Writer::of(self.callers.as_ref(), &metadata, from).await?;
+        let (_, mut extensions, message) = request.into_parts();
+        let Admitted { writer, place, .. } = admitted(&mut extensions)?;
         let asked = self.document(&writer, message.fragment)?;
-        let place = self.calls_of_one.enter(&asked.fragment.namespace)?;
         let verifiers = verifiers(message.verifiers)?;
         if asked.databases.is_empty() && asked.roles.is_empty() {
             return Err(Status::invalid_argument(format!(
@@ -168,14 +185,16 @@ impl Delegation for DelegationService {
             )));
         }
         let by = by(&writer, &message.source);
-        let environment = self.accepted.accept(&asked, &by).await.map_err(denied)?;
+        let environment = self.accepted.accept(&asked, &by, writer.identity()).await.map_err(denied)?;
         let (listener, receiver) = mpsc::channel(QUEUE);
         let targets = self.accepted.targets(&environment, &asked.fragment.name);
         let (accepted, working) = (Arc::clone(&self.accepted), Arc::clone(&self.working));
-        let shutdown = self.shutdown.clone();
+        let (shutdown, believed) = (self.shutdown.clone(), Believed::of(&writer));
         tokio::spawn(async move {
             let ended = tokio::select! {
                 ended = work(&accepted, targets, &asked, &verifiers, &working, &listener) => ended,
+                // What is made is idempotent, so it may be cut anywhere.
+                over = believed.ends() => Err(over),
                 () = shutdown.requested() => Err(leaves()),
             };
             // Nobody may be listening any more.
@@ -189,14 +208,24 @@ impl Delegation for DelegationService {
         &self,
         request: Request<Streaming<pb::RunStepRequest>>,
     ) -> Result<Response<Self::RunStepStream>, Status> {
-        let from = request.remote_addr();
-        let (metadata, _, mut requests) = request.into_parts();
-        let writer = Writer::of(self.callers.as_ref(), &metadata, from).await?;
-        let first = requests.message().await?.and_then(|message| message.request);
+        let (_, mut extensions, mut requests) = request.into_parts();
+        let Admitted { writer, place, stranger } = admitted(&mut extensions)?;
+        let first = if stranger {
+            let begun = tokio::time::timeout(BEGINS, requests.message()).await;
+            begun.map_err(|_| Status::deadline_exceeded("it was not begun in time"))??
+        } else {
+            requests.message().await?
+        };
+        let first = first.and_then(|message| message.request);
         let Some(pb::run_step_request::Request::Begin(mut begin)) = first else {
             return Err(Status::invalid_argument("a stream starts with `begin`"));
         };
-        let asked = self.document(&writer, begin.fragment.take())?;
+        let fragment = begin.fragment.take();
+        let asked = match begin.resumes {
+            0 => self.document(&writer, fragment)?,
+            // It was granted when it began.
+            _ => self.own(&writer, fragment)?,
+        };
         let is_hash = |text: &str| text.len() == INPUTS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         // A baseline stands for whatever is run later.
         let said = Some(&begin.inputs).filter(|inputs| !inputs.is_empty());
@@ -205,22 +234,21 @@ impl Delegation for DelegationService {
                 "inputs: it is no hash, which is {INPUTS} hexadecimal digits"
             )));
         }
+        if !lifecycle::is_name(&begin.name) {
+            return Err(Status::invalid_argument("name: it is no step's"));
+        }
         if !asked.steps.contains_key(&begin.name) {
             return Err(Status::invalid_argument(format!(
                 "fragment `{}` declares no step `{}` that is written down on a server under `uses.postgres`",
                 asked.fragment.name, begin.name
             )));
         }
-        let own = self.steps_of_one.enter(&asked.fragment.namespace)?;
-        let place = Arc::clone(&self.steps).try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!(
-                "{STEPS} steps are claimed, which is as many as may; try again"
-            ))
-        })?;
         let (listener, receiver) = mpsc::channel(QUEUE);
         let by = by(&writer, &begin.source);
         let last = listener.clone();
-        let call = Call { accepted: Arc::clone(&self.accepted), asked, begin, by, requests, listener };
+        let accepted = Arc::clone(&self.accepted);
+        let places = Arc::clone(&self.steps);
+        let call = Call { accepted, asked, begin, by, writer, requests, listener, places, place: None };
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -229,7 +257,7 @@ impl Delegation for DelegationService {
                     let _ = last.send_timeout(Err(leaves()), TAKES).await;
                 }
             }
-            drop((place, own));
+            drop(place);
         });
         Ok(Response::new(responses(receiver)))
     }

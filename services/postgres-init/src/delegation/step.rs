@@ -4,20 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::backoff::Backoff;
+use chassis::grpc::Writer;
 use lifecycle::document::{Document, Environment};
 use postgres::Session;
 use rollcall_proto::provisioning::v1 as pb;
 use rollcall_proto::provisioning::v1::run_step_request::Request;
 use rollcall_proto::provisioning::v1::run_step_response::Response;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::accepted::Accepted;
+use super::believed::Believed;
 use super::judge::Denied;
+use super::rules;
 use super::service::denied;
 use super::settle::TAKES;
-use crate::step::claim::{Left, Regained, regain};
+use crate::step::claim::{self, Left};
 use crate::step::plan::{Asked, Decision, anothers, decide};
 use crate::step::spec::{StepSpec, spec};
 use crate::world::ledger::{self, Entry, State};
@@ -37,8 +41,12 @@ pub(super) struct Call {
     pub(super) asked: Document,
     pub(super) begin: pb::BeginStep,
     pub(super) by: String,
+    pub(super) writer: Writer,
     pub(super) requests: Streaming<pb::RunStepRequest>,
     pub(super) listener: Listener,
+    /// How many may hold a session for it, and its own place among them.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 fn failed(error: Error) -> Status {
@@ -48,7 +56,8 @@ fn failed(error: Error) -> Status {
 impl Call {
     /// Answers the call to its end.
     pub(super) async fn answer(mut self) {
-        let last = match self.run().await {
+        let ended = if self.begin.resumes == 0 { self.run().await } else { self.resume().await };
+        let last = match ended {
             Ok(Some(response)) => Ok(pb::RunStepResponse { response: Some(response) }),
             Ok(None) => return,
             Err(status) => Err(status),
@@ -57,8 +66,10 @@ impl Call {
         let _ = self.listener.send_timeout(last, TAKES).await;
     }
 
-    /// The last response; none when the caller is gone.
+    /// The last response; none when the caller is gone. A token that ends meanwhile has nothing granted any more: where that is looked
+    /// at, nothing is half written down.
     async fn run(&mut self) -> Result<Option<Response>, Status> {
+        let believed = Believed::of(&self.writer);
         let environment = self.environment().await?;
         let spec = match spec(&environment, &self.begin.name) {
             Ok(spec) => spec,
@@ -67,29 +78,33 @@ impl Call {
         let reads = spec.server.reads().into_iter().chain(spec.needs.reads()).collect();
         let secrets = self.accepted.secrets().only(reads);
         let target = PostgresTarget::new(secrets.clone()).of(self.accepted.source().to_owned());
-        let Some(mut session) = self.turn(&spec, &secrets, &target).await? else { return Ok(None) };
+        let Some(mut session) = self.turn(&spec, &secrets, &target, believed).await? else {
+            return Ok(None);
+        };
         let asked = match self.begin.wish() {
             pb::StepWish::Again => Asked::Again,
             pb::StepWish::Baseline => Asked::Baseline,
             pb::StepWish::Unspecified => Asked::Nothing,
         };
-        let last = ledger::latest(&mut session, &spec.server, &spec.component, spec.database.as_deref());
-        let last = last.await.map_err(failed)?;
+        let last = claim::last(&mut session, &spec).await.map_err(failed)?;
         if let Some(why) = last.as_ref().and_then(|run| anothers(&spec, run)) {
             return Ok(Some(refused(why)));
         }
-        if self.begin.resumes != 0 {
-            return self.resume(&spec, session).await;
+        if last.is_none()
+            && let Some(why) = self.one_too_many(&spec, &mut session).await?
+        {
+            return Ok(Some(refused(why)));
         }
         let mut decision = decide(&spec, last.as_ref(), &self.begin.inputs, asked);
         if let Decision::Ask(otherwise) = decision {
-            let Some(shown) = self.evidence().await? else { return Ok(None) };
+            let Some(shown) = self.evidence(believed).await? else { return Ok(None) };
             decision = if shown {
                 Decision::Baseline("its evidence shows that it was done".to_owned())
             } else {
                 *otherwise
             };
         }
+        believed.still()?;
         match decision {
             Decision::Ask(_) => Err(Status::internal("evidence is asked once")),
             Decision::Done(why) => Ok(Some(done(why))),
@@ -124,7 +139,14 @@ impl Call {
         if same && joined.sources().any(|source| source.document.fragment == *fragment) {
             return Ok(joined);
         }
-        self.accepted.accept(&self.asked, &self.by).await.map_err(denied)
+        self.accepted.accept(&self.asked, &self.by, self.writer.identity()).await.map_err(denied)
+    }
+
+    /// Why a step that is not in the ledger may not come into it: names there are bounded, whatever newer documents declare.
+    async fn one_too_many(&self, spec: &StepSpec, session: &mut Session) -> Result<Option<String>, Status> {
+        let recorded = ledger::steps(session, &spec.server, &spec.fragment).await.map_err(failed)?;
+        let (mounted, server) = (self.accepted.mounted(), spec.server.component.name());
+        Ok(rules::refused_step(mounted, server, recorded, &self.asked, self.writer.identity()))
     }
 
     /// Waits until what the step needs is there and nobody else runs it; a session that holds its lock. None when the caller is gone.
@@ -133,14 +155,15 @@ impl Call {
         spec: &StepSpec,
         secrets: &chassis::secret::SecretStore,
         target: &PostgresTarget,
+        believed: Believed,
     ) -> Result<Option<Session>, Status> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         let mut said = String::new();
         let mut session: Option<Session> = None;
         let mut left = Left::default();
         loop {
-            let why = match try_turn(spec, secrets, target, &mut session, &mut left, self.begin.resumes).await
-            {
+            let places = (&self.places, &mut self.place);
+            let why = match try_turn(spec, secrets, target, &mut session, &mut left, places).await {
                 Ok(Turn::Ours) => return Ok(session),
                 Ok(Turn::Waits(why)) => why,
                 Err(error) => match Denied::from(error) {
@@ -161,20 +184,25 @@ impl Call {
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_delay()) => {}
                 () = self.listener.closed() => return Ok(None),
+                over = believed.ends() => return Err(over),
             }
         }
     }
 
-    async fn tell(&self, response: Response) -> Option<()> {
+    pub(super) async fn tell(&self, response: Response) -> Option<()> {
         let response = pb::RunStepResponse { response: Some(response) };
         self.listener.send_timeout(Ok(response), TAKES).await.ok()
     }
 
-    async fn evidence(&mut self) -> Result<Option<bool>, Status> {
+    async fn evidence(&mut self, believed: Believed) -> Result<Option<bool>, Status> {
         if self.tell(Response::EvidenceWanted(pb::EvidenceWanted {})).await.is_none() {
             return Ok(None);
         }
-        match self.requests.message().await {
+        let answer = tokio::select! {
+            answer = self.requests.message() => answer,
+            over = believed.ends() => return Err(over),
+        };
+        match answer {
             Ok(Some(pb::RunStepRequest { request: Some(Request::Evidence(evidence)) })) => {
                 Ok(Some(evidence.shown))
             }
@@ -183,22 +211,13 @@ impl Call {
         }
     }
 
-    /// The run that was granted before a stream was lost: it goes on, or it is told what became of it.
-    async fn resume(&mut self, spec: &StepSpec, mut session: Session) -> Result<Option<Response>, Status> {
-        let number = self.begin.resumes;
-        match regain(&mut session, spec, number).await.map_err(failed)? {
-            Regained::Ours => self.granted(session, number).await,
-            Regained::Ended => Ok(Some(Response::Recorded(pb::StepRecorded {}))),
-            Regained::Anothers(other) => Ok(Some(refused(format!(
-                "the claim on {} was lost, and run {other} has begun since",
-                spec.component
-            )))),
-            Regained::Held => Err(Status::unavailable("somebody holds its lock")),
-        }
-    }
-
-    /// The command runs where the caller is, until that one tells how it ended.
-    async fn granted(&mut self, mut session: Session, run: i64) -> Result<Option<Response>, Status> {
+    /// The command runs where the caller is, until that one tells how it ended. It holds the lock for so long, also where it runs longer
+    /// than the token that it began with: to let go of it would let another begin while it runs.
+    pub(super) async fn granted(
+        &mut self,
+        mut session: Session,
+        run: i64,
+    ) -> Result<Option<Response>, Status> {
         if self.tell(Response::Granted(pb::StepGranted { run })).await.is_none() {
             return Ok(None);
         }
@@ -251,18 +270,24 @@ async fn try_turn(
     target: &PostgresTarget,
     held: &mut Option<Session>,
     left: &mut Left,
-    resumes: i64,
+    (places, place): (&Arc<Semaphore>, &mut Option<OwnedSemaphorePermit>),
 ) -> Result<Turn, Error> {
     if held.is_none() {
         let uid = spec.server.environment.uid;
-        // What was there when it began is not asked again of one that goes on.
-        if resumes == 0
-            && let Some((first, why)) = spec.needs.unmet(uid, secrets).await?
-        {
+        if let Some((first, why)) = spec.needs.unmet(uid, secrets).await? {
             return Ok(Turn::Waits(format!("{why}; {first} comes first")));
         }
+        // Whoever waits for a need takes none.
+        if place.is_none() {
+            let Ok(free) = Arc::clone(places).try_acquire_owned() else {
+                let why =
+                    "as many steps are claimed or wait for one another here as may; one of them comes first";
+                return Ok(Turn::Waits(why.to_owned()));
+            };
+            *place = Some(free);
+        }
         let mut new = target.registry(&spec.server).await?;
-        let last = ledger::latest(&mut new, &spec.server, &spec.component, spec.database.as_deref()).await?;
+        let last = claim::last(&mut new, spec).await?;
         // Whose it is not does not hold its lock either.
         if let Some(why) = last.as_ref().and_then(|run| anothers(spec, run)) {
             return Err(Error::Refused(why));
@@ -271,22 +296,12 @@ async fn try_turn(
     }
     let Some(session) = held else { return Ok(Turn::Waits("there is no session".to_owned())) };
     if ledger::try_lock(session, &spec.server, &spec.component).await? {
-        if resumes != 0 {
-            return Ok(Turn::Ours);
-        }
         let last = ledger::latest(session, &spec.server, &spec.component, spec.database.as_deref()).await?;
         let Some(why) = left.waits(last.as_ref(), Instant::now()) else { return Ok(Turn::Ours) };
         ledger::unlock(session, &spec.server, &spec.component).await?;
         return Ok(Turn::Waits(why));
     }
     left.is_held();
-    if resumes != 0 {
-        let last = ledger::latest(session, &spec.server, &spec.component, spec.database.as_deref()).await?;
-        if last.is_some_and(|run| run.number != resumes) {
-            // It is told what became of it without the lock.
-            return Ok(Turn::Ours);
-        }
-    }
     Ok(Turn::Waits("another instance runs it just now; its result counts for this one too".to_owned()))
 }
 
@@ -294,6 +309,6 @@ fn done(why: String) -> Response {
     Response::Done(pb::StepDone { why })
 }
 
-fn refused(why: String) -> Response {
+pub(super) fn refused(why: String) -> Response {
     Response::Refused(pb::StepRefused { why })
 }

@@ -59,6 +59,7 @@ fn accepted() -> impl Strategy<Value = Vec<Kept>> {
                 fragment: name.to_owned(),
                 namespace: namespace.to_owned(),
                 document: Some(document(name, namespace, &more)),
+                by: "somebody".to_owned(),
                 accepted: i64::try_from(at).unwrap(),
                 first: i64::try_from(at).unwrap(),
             }
@@ -139,7 +140,7 @@ proptest! {
             let asked = version(one);
             let before = join(&mounted, &kept);
             prop_assert!(before.left.is_empty(), "{:?}", before.left);
-            if judge(&mounted, &kept, &asked).is_err() {
+            if judge(&mounted, &kept, &asked, None).is_err() {
                 continue;
             }
             let mut with = with_version(&kept, &asked);
@@ -150,7 +151,7 @@ proptest! {
             prop_assert!(after.documents.iter().any(|document| **document == asked));
             prop_assert_eq!(after.documents.len(), with.len());
             // The same once more changes nothing.
-            prop_assert!(judge(&mounted, &with, &asked).is_ok());
+            prop_assert!(judge(&mounted, &with, &asked, None).is_ok());
             prop_assert_eq!(&with_version(&with, &asked), &with);
             kept = with;
         }
@@ -171,14 +172,14 @@ fn a_newer_version_of_what_others_read_keeps_its_place() {
     ];
     for one in &versions {
         let asked = version(one);
-        judge(&mounted, &kept, &asked).unwrap();
+        judge(&mounted, &kept, &asked, None).unwrap();
         kept = with_version(&kept, &asked);
     }
     assert_eq!(join(&mounted, &kept).documents.len(), 2);
     // What is read of stays, for its reader would be put out.
     let without = version(&("y", "b", [(3, 0)].into(), vec![]));
     assert!(
-        matches!(judge(&mounted, &kept, &without), Err(super::judge::Denied::Clash(why)) if why.contains("role/z_bi"))
+        matches!(judge(&mounted, &kept, &without, None), Err(super::judge::Denied::Clash(why)) if why.contains("role/z_bi"))
     );
 }
 
@@ -191,7 +192,7 @@ fn what_was_left_out_lends_no_rights() {
     assert!(join(&mounted, &kept).documents.is_empty());
     let reads = version(&("z", "b", [(2, 0)].into(), vec![0]));
     assert!(
-        matches!(judge(&mounted, &kept, &reads), Err(super::judge::Denied::Never(why)) if why.contains("database/db0"))
+        matches!(judge(&mounted, &kept, &reads, None), Err(super::judge::Denied::Never(why)) if why.contains("database/db0"))
     );
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn with(
     if let Some(other) = mounted.sources().find(|source| source.document.fragment.name == *name) {
         return Err(vec![format!("{}: {} declares a fragment of this name already", own.file, other.file)]);
     }
-    let refusals = rules::refusals(mounted, accepted, readable, asked);
+    let refusals = rules::refusals(mounted, accepted, readable, asked, None);
     if !refusals.is_empty() {
         return Err(refusals.into_iter().map(|why| format!("{}: {why}", own.file)).collect());
     }

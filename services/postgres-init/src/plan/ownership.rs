@@ -112,10 +112,10 @@ fn registry(spec: &ServerSpec, world: &World) -> Result<(), Obstacle> {
 fn namespace(spec: &ServerSpec, fragment: &str, world: &World) -> Result<(), Obstacle> {
     match (world.delegated.get(fragment), spec.namespaces.get(fragment)) {
         (Some(theirs), Some(ours)) if theirs != ours => Err(Obstacle::Known(format!(
-            "fragment `{fragment}` on {} is of namespace {theirs}, which asked for it (`delegate`), and this one is of namespace {ours};              give one of them another name, or, where what namespace {theirs} has is to be this one's, delete the row of fragment              `{fragment}` from `{}.delegated` in database `{}`",
-            spec.component,
-            postgres::REGISTRY,
-            postgres::REGISTRY
+            "fragment `{fragment}` on {} is of namespace {theirs}, which asked for it (`delegate`), and this one is of namespace {ours}; \
+             give one of them another name, or, where what namespace {theirs} has is to be this one's, end it \
+             there first: `teardown` drops what was made for it, and `release-ownership` takes our marks from it",
+            spec.component
         ))),
         _ => Ok(()),
     }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use chassis::backoff::Backoff;
 use chassis::exit::chain;
+use lifecycle::Component;
 use postgres::Session;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::spec::StepSpec;
+use crate::spec::ServerSpec;
 use crate::world::ledger::{self, Run, State};
-use crate::world::{Error, PostgresTarget};
+use crate::world::{Error, PostgresTarget, delegated};
 
 /// How often it is looked whether the session still lives.
 const EVERY: Duration = Duration::from_secs(5);
@@ -45,6 +47,16 @@ impl Left {
     }
 }
 
+/// The last run of a step; where it was another fragment's, whether that stands as accepted.
+pub(crate) async fn last(session: &mut Session, spec: &StepSpec) -> Result<Option<Run>, Error> {
+    let last = ledger::latest(session, &spec.server, &spec.component, spec.database.as_deref()).await?;
+    let Some(mut run) = last else { return Ok(None) };
+    if run.fragment != spec.fragment {
+        run.accepted = delegated::namespaces(&spec.server, session).await?.contains_key(&run.fragment);
+    }
+    Ok(Some(run))
+}
+
 /// What becomes of a claim that was lost.
 pub(crate) enum Regained {
     /// It is ours again.
@@ -58,9 +70,14 @@ pub(crate) enum Regained {
 }
 
 /// Whether the run of this number may go on over a new session: nobody else has begun one, and the lock can be had.
-pub(crate) async fn regain(session: &mut Session, spec: &StepSpec, number: i64) -> Result<Regained, Error> {
-    let taken = ledger::try_lock(session, &spec.server, &spec.component).await?;
-    let last = ledger::latest(session, &spec.server, &spec.component, spec.database.as_deref()).await?;
+pub(crate) async fn regain(
+    session: &mut Session,
+    server: &ServerSpec,
+    component: &Component,
+    number: i64,
+) -> Result<Regained, Error> {
+    let taken = ledger::try_lock(session, server, component).await?;
+    let last = ledger::latest(session, server, component, None).await?;
     Ok(match last {
         Some(run) if run.number != number => Regained::Anothers(run.number),
         Some(run) if taken && run.state == State::Running => Regained::Ours,
@@ -101,7 +118,7 @@ async fn again(
     number: i64,
 ) -> Result<Regained, Error> {
     let mut new = target.registry(&spec.server).await?;
-    let regained = regain(&mut new, spec, number).await?;
+    let regained = regain(&mut new, &spec.server, &spec.component, number).await?;
     if matches!(regained, Regained::Ours) {
         *session = new;
     }
@@ -117,6 +134,7 @@ mod tests {
         let run = |number, state| Run {
             number,
             fragment: "base".to_owned(),
+            accepted: false,
             state,
             hash: String::new(),
             inputs: String::new(),

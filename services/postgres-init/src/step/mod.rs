@@ -1,6 +1,7 @@
 //! `postgres-init step NAME -- COMMAND`: runs a command once in an environment and writes it down in the ledger.
 
 pub(crate) mod claim;
+mod group;
 mod inputs;
 pub mod plan;
 pub mod process;
@@ -170,8 +171,7 @@ impl Work<'_> {
             let exit = if error.is_transient() { Exit::TryAgain } else { Exit::NeverWorks };
             Failure::new(exit, format!("{}: {}", spec.component, chain(&error)))
         };
-        let last =
-            ledger::latest(&mut session, &spec.server, &spec.component, spec.database.as_deref()).await;
+        let last = claim::last(&mut session, spec).await;
         let mut decision = plan::decide(spec, last.map_err(failed)?.as_ref(), self.inputs, self.asked);
         if let Decision::Ask(otherwise) = decision {
             let shown = match &spec.evidence {
@@ -290,15 +290,21 @@ fn outcome(
     begun: Instant,
     ended: &process::Ended,
 ) -> Result<(), Failure> {
-    let how = match (ended.exit, ended.signal) {
-        (Some(0), _) => {
-            info!(%component, run = number, seconds = begun.elapsed().as_secs(), "done");
-            return Ok(());
-        }
+    if ended.exit == Some(0) {
+        info!(%component, run = number, seconds = begun.elapsed().as_secs(), "done");
+        return Ok(());
+    }
+    let how = how(ended);
+    Err(Failure::of_command(ended.code(), format!("{component}: the command {how}; see its output")))
+}
+
+/// How a command ended, for people.
+fn how(ended: &process::Ended) -> String {
+    match (ended.exit, ended.signal) {
+        (Some(0), _) => "ran to its end".to_owned(),
         (Some(exit), _) => format!("failed with exit code {exit}"),
         (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
-    };
-    Err(Failure::of_command(ended.code(), format!("{component}: the command {how}; see its output")))
+    }
 }
 
 /// The claim is another's: the command was ended, for two must not run at once.

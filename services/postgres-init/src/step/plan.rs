@@ -32,21 +32,31 @@ pub enum Decision {
     Refuse(String),
 }
 
-/// Decides. `inputs` is what goes into it now, as a hash.
+/// Decides. `inputs` is what goes into it now, as a hash. What a fragment ran that is there no more counts for the one that declares the
+/// step now.
 pub fn decide(spec: &StepSpec, last: Option<&Run>, inputs: &str, asked: Asked) -> Decision {
+    match (judge(spec, last, inputs, asked), last) {
+        (Decision::Done(why), Some(run)) if run.fragment != spec.fragment => {
+            Decision::Done(format!("{why}, by fragment `{}`, which nobody declares any more", run.fragment))
+        }
+        (decision, _) => decision,
+    }
+}
+
+fn judge(spec: &StepSpec, last: Option<&Run>, inputs: &str, asked: Asked) -> Decision {
     let name = &spec.component;
     let done = |run: &Run| run.state.is_done() && run.same_database;
     match asked {
         Asked::Again => return Decision::Run,
         Asked::Baseline
-            if last.is_some_and(|run| done(run) && run.inputs == inputs && anothers(spec, run).is_none()) => {
+            if last.is_some_and(|run| done(run) && run.inputs == inputs && run.fragment == spec.fragment) => {
         }
         Asked::Baseline => return Decision::Baseline("a person says that it was done".to_owned()),
         Asked::Nothing => {}
     }
     let Some(run) = last else { return ask(spec, Decision::Run) };
     if let Some(why) = anothers(spec, run) {
-        return Decision::Refuse(format!("{why}; or, if the step moved, say --baseline or --again"));
+        return Decision::Refuse(why);
     }
     let decide = "see what it has left; then say --again to run it, or --baseline if its work is done";
     if !run.same_database {
@@ -94,12 +104,19 @@ pub fn decide(spec: &StepSpec, last: Option<&Run>, inputs: &str, asked: Asked) -
     }
 }
 
-/// Why the last run is no answer for this step; none where the same fragment ran it.
+/// Why the last run is no answer for this step: another fragment ran it, and that is there. None where the same did, or one that is not.
 pub(crate) fn anothers(spec: &StepSpec, last: &Run) -> Option<String> {
-    (last.fragment != spec.fragment).then(|| {
+    let stands = last.accepted || spec.others.contains(&last.fragment);
+    (last.fragment != spec.fragment && stands).then(|| {
         format!(
-            "{} was run by fragment `{}` (run {}), not by `{}`; give it a name of its own",
-            spec.component, last.fragment, last.number, spec.fragment
+            "{0} was run by fragment `{1}` (run {2}), which is there, and not by `{3}`; give it a name of its own or, if it moved here, have \
+             whoever looks after {4} say that it is done: `postgres-init step {5} --baseline`",
+            spec.component,
+            last.fragment,
+            last.number,
+            spec.fragment,
+            spec.server.component,
+            spec.component.name()
         )
     })
 }

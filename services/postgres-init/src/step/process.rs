@@ -1,17 +1,20 @@
 //! Runs a command: passes signals to it and its output on, and keeps the end of what it printed, without secrets.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 use zeroize::Zeroizing;
+
+use super::group::{Group, stops};
 
 /// How much of the output is looked through for secrets, and how much of it is kept.
 const SEEN: usize = 64 * 1024;
@@ -107,7 +110,9 @@ impl Secrets {
     }
 }
 
-/// Runs a command to its end. It gets our standard input and variables. When this is dropped it is killed.
+/// Runs a command to its end, in a process group of its own. It gets our variables, and our standard input unless that is a terminal,
+/// which only the group in front may read. When this is dropped all of the group is killed; where the command was stopped, or a signal
+/// ended it, what is left of the group is too.
 pub async fn run(command: &[String], secrets: &Secrets) -> io::Result<Ended> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no command"));
@@ -117,23 +122,25 @@ pub async fn run(command: &[String], secrets: &Secrets) -> io::Result<Ended> {
     for one in PASSED {
         signals.push((one, signal(SignalKind::from_raw(one as i32))?));
     }
+    let input = if io::stdin().is_terminal() { Stdio::null() } else { Stdio::inherit() };
     let mut child = Command::new(program)
         .args(arguments)
+        .process_group(0)
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
+    let (group, stopped) = (Group::led_by(&child), AtomicBool::new(false));
     let tail = Arc::new(Mutex::new(Tail::default()));
     let out = pass(child.stdout.take(), io::stdout, Arc::clone(&tail));
     let err = pass(child.stderr.take(), io::stderr, Arc::clone(&tail));
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let (signalled, is_stopped) = (&group, &stopped);
     let passing = async {
         let each = signals.into_iter().map(|(one, mut stream)| async move {
             while stream.recv().await.is_some() {
-                if let Some(pid) = pid {
-                    // One that has just ended needs no signal.
-                    let _ = kill(pid, one);
-                }
+                is_stopped.fetch_or(stops(one), Ordering::Relaxed);
+                signalled.pass(one);
             }
         });
         futures_util::future::join_all(each).await;
@@ -145,15 +152,28 @@ pub async fn run(command: &[String], secrets: &Secrets) -> io::Result<Ended> {
         Ok::<_, io::Error>(status)
     };
     let printing = async { tokio::join!(out, err) };
-    tokio::pin!(printing, ending, passing);
+    tokio::pin!(printing);
     let mut printed = false;
-    let status = loop {
-        tokio::select! {
-            status = &mut ending => break status?,
-            _ = &mut printing, if !printed => printed = true,
-            () = &mut passing => {}
+    let status = {
+        tokio::pin!(ending, passing);
+        loop {
+            tokio::select! {
+                status = &mut ending => break status?,
+                _ = &mut printing, if !printed => printed = true,
+                () = &mut passing => {}
+            }
         }
     };
+    if stopped.into_inner() || status.signal().is_some() {
+        group.end().await;
+    } else {
+        if group.is_there() {
+            warn!(
+                "{program} has ended and left processes behind, which go on; what is to be written down is how it ended"
+            );
+        }
+        group.leave();
+    }
     if !printed {
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), printing).await;
     }

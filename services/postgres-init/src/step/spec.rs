@@ -17,6 +17,8 @@ pub struct StepSpec {
     pub component: Component,
     /// The fragment that declares it.
     pub fragment: String,
+    /// The other fragments that are declared: where one of them ran a step of this name, that is another one.
+    pub others: BTreeSet<String>,
     /// The server whose ledger it is written down in, as its administrator sees it.
     pub server: ServerSpec,
     /// The database that it works on, by its name on the server.
@@ -74,6 +76,7 @@ pub fn spec(environment: &Environment, name: &str) -> Result<StepSpec, String> {
     Ok(StepSpec {
         component,
         fragment: document.fragment.name.clone(),
+        others: fragments(environment).filter(|name| *name != document.fragment.name).collect(),
         database: database.map(|(_, entrance)| entrance.name),
         evidence: evidence(environment, document, step)?,
         idempotent: step.idempotent,
@@ -83,6 +86,11 @@ pub fn spec(environment: &Environment, name: &str) -> Result<StepSpec, String> {
         report_only: document.policy.mode == Mode::Report,
         server,
     })
+}
+
+/// The fragments of an environment, by their names.
+pub(crate) fn fragments(environment: &Environment) -> impl Iterator<Item = String> {
+    environment.sources().map(|source| source.document.fragment.name.clone())
 }
 
 /// What shows that a step of this document was done before there was a ledger, and how it is asked. `Err` says why it cannot be.

@@ -1,6 +1,7 @@
 //! A step whose ledger somebody else keeps: `postgres-init serve` holds the claim for as long as our stream to it lives, and the command
 //! runs here.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chassis::converge::Reconcile;
@@ -19,8 +20,8 @@ use tracing::{info, warn};
 use super::process::{self, Ended, Secrets};
 use super::spec::{self, Evidence};
 use super::{Args, evident, hide};
-use crate::delegation::client::{Asker, Patience, theirs, without_made};
-use crate::delegation::conviction::Conviction;
+use crate::delegation::client::{Asker, Patience, plainly, theirs, without_made};
+use crate::delegation::conviction::{Conviction, goes_on};
 use crate::delegation::part::is_seen_here;
 use crate::migrate::{self, MigrationTarget};
 use crate::spec::logins_of;
@@ -37,6 +38,8 @@ struct Through<'a> {
     inputs: String,
     wish: pb::StepWish,
     evidence: Option<Evidence>,
+    /// Why the last call came to no end.
+    trouble: Mutex<String>,
 }
 
 /// The two halves of a stream that lives.
@@ -88,6 +91,7 @@ pub(super) async fn run(
         inputs,
         wish,
         evidence,
+        trouble: Mutex::default(),
     };
     let seen = declared.spec.needs.iter().filter(|need| is_seen_here(document, need));
     let (migrations, objects): (Vec<Component>, Vec<Component>) = seen
@@ -140,30 +144,40 @@ impl Through<'_> {
         let mut patience = Patience::new();
         let mut conviction = Conviction::new(&self.asker.context.settings);
         loop {
-            let status = match self.once(resumes, ended).await {
+            let mut heard = false;
+            let status = match self.once(resumes, ended, &mut heard).await {
                 Ok(answer) => return answer,
                 Err(status) => status,
             };
-            // How a command ended is tried to be written down for as long as may be.
-            if ended.is_none() && conviction.is_hopeless(&status, Instant::now()) {
+            // A command that runs is not ended because somebody refuses to hear of it.
+            if resumes == 0 && conviction.is_hopeless(&status, heard, Instant::now()) {
                 let text =
                     format!("{}: {} refuses it: {}", self.component, self.asker.address, status.message());
                 return Err(Failure::new(Exit::NeverWorks, text));
             }
-            let why =
-                format!("{}: {:?}: {}", self.asker.address, status.code(), chassis::exit::chain(&status));
+            if goes_on(&status, heard) {
+                patience = Patience::new();
+            }
+            let why = format!("{}: {}", self.asker.address, plainly(&status));
+            self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&why);
             patience.wait(&self.component.to_string(), &why).await;
         }
     }
 
-    /// Asks once. `Err` when the stream came to no end.
-    async fn once(&self, resumes: i64, ended: Option<&Ended>) -> Result<Result<Answer, Failure>, Status> {
+    /// Asks once. `Err` when the stream came to no end, and whether anything was `heard` before.
+    async fn once(
+        &self,
+        resumes: i64,
+        ended: Option<&Ended>,
+        heard: &mut bool,
+    ) -> Result<Result<Answer, Failure>, Status> {
         let mut line = self.open(resumes).await?;
         let mut patience = String::new();
         loop {
             let Some(message) = line.responses.message().await? else {
                 return Err(Status::unavailable("it ended without an answer"));
             };
+            *heard = true;
             match message.response {
                 Some(Response::Waits(waits)) if waits.why == patience => {}
                 Some(Response::Waits(waits)) => {
@@ -262,8 +276,10 @@ impl Through<'_> {
             self.ask(run, Some(&ended)).await.map(drop)
         };
         let Ok(written) = tokio::time::timeout(WRITE, written).await else {
+            let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let text = format!(
-                "{component}: the command ended, and that could not be written down within {WRITE:?}; the next run will ask a person"
+                "{component}: the command {}, and that could not be written down within {WRITE:?} ({trouble}); the next run will ask a person",
+                super::how(&ended)
             );
             return Err(Failure::new(Exit::TryAgain, text));
         };

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS rollcall.delegated (
 ";
 
 const READ: &str = "
-SELECT fragment, namespace, document, (extract(epoch FROM accepted_at) * 1000000)::int8, (extract(epoch FROM first_accepted_at) * 1000000)::int8
+SELECT fragment, namespace, document, by, (extract(epoch FROM accepted_at) * 1000000)::int8, (extract(epoch FROM first_accepted_at) * 1000000)::int8
 FROM rollcall.delegated WHERE environment_uid = $1::text::uuid ORDER BY first_accepted_at, fragment";
 
 const WRITE: &str = "
@@ -64,6 +64,8 @@ pub(crate) struct Kept {
     pub(crate) namespace: String,
     /// What it declares; none where this version does not understand it.
     pub(crate) document: Option<Document>,
+    /// Who asked for it.
+    pub(crate) by: String,
     /// When this version was accepted, in microseconds since 1970 by the server's clock.
     pub(crate) accepted: i64,
     /// When its first version was: whoever was there first stays where two clash.
@@ -171,7 +173,7 @@ async fn is_there(session: &mut Session) -> Result<bool, Error> {
 }
 
 /// The fragments of an environment that asked, each with its namespace, seen from inside database `rollcall`.
-pub(super) async fn namespaces(
+pub(crate) async fn namespaces(
     spec: &ServerSpec,
     session: &mut Session,
 ) -> Result<BTreeMap<String, String>, Error> {
@@ -186,17 +188,19 @@ pub(super) async fn namespaces(
 
 async fn read(session: &mut Session, spec: &ServerSpec) -> Result<Vec<Kept>, Error> {
     let (connection, within) = session.parts();
-    let asked =
-        sqlx::query_as::<_, (String, String, String, i64, i64)>(READ).bind(spec.environment.uid.to_string());
+    let asked = sqlx::query_as::<_, (String, String, String, String, i64, i64)>(READ)
+        .bind(spec.environment.uid.to_string());
     let rows = within.judge(asked.fetch_all(connection)).await?;
-    let kept = |(fragment, namespace, text, accepted, first): (String, String, String, i64, i64)| Kept {
-        document: serde_json::from_str(&text).ok().filter(|document: &Document| {
-            document.fragment.name == fragment && document.fragment.namespace == namespace
-        }),
-        fragment,
-        namespace,
-        accepted,
-        first,
-    };
+    let kept =
+        |(fragment, namespace, text, by, accepted, first): (String, String, String, String, i64, i64)| Kept {
+            document: serde_json::from_str(&text).ok().filter(|document: &Document| {
+                document.fragment.name == fragment && document.fragment.namespace == namespace
+            }),
+            fragment,
+            namespace,
+            by,
+            accepted,
+            first,
+        };
     Ok(rows.into_iter().map(kept).collect())
 }

@@ -1,13 +1,14 @@
 //! The ledger in database `rollcall`: what was done once in an environment, and how it ended. Only who looks after the server
 //! writes it; the environment's observer reads of it what is its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle::Component;
 use postgres::{REGISTRY, Session};
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::delegated::namespaces;
 use super::{Error, PostgresTarget};
 use crate::spec::ServerSpec;
 
@@ -80,6 +81,8 @@ pub struct Run {
     pub number: i64,
     /// The fragment that it was run for.
     pub fragment: String,
+    /// That is known to stand as accepted.
+    pub accepted: bool,
     /// How it stands.
     pub state: State,
     /// What was asked for, as a hash.
@@ -121,15 +124,18 @@ pub struct Entry<'a> {
     pub output: &'a str,
 }
 
-/// $1 the environment's uid, $2 component names. What is finished and still is what it was.
+/// $1 the environment's uid, $2 component names, $3 for each of them the fragment that declares it, empty for any, $4 the fragments whose
+/// runs are none of others'. What is
+/// finished and still is what it was.
 const RECORDED: &str = "
 SELECT o.component FROM rollcall.owned o JOIN pg_catalog.pg_database d ON d.datname = o.name AND d.oid = o.oid
 WHERE o.environment_uid = $1::uuid AND o.kind = 'database' AND o.finished_at IS NOT NULL AND o.component = ANY($2)
 UNION
 SELECT component FROM (
-  SELECT DISTINCT ON (component) component, state, database FROM rollcall.ledger
+  SELECT DISTINCT ON (component) component, state, database, fragment FROM rollcall.ledger
   WHERE environment_uid = $1::uuid AND component = ANY($2) ORDER BY component, run DESC) last
-WHERE state IN ('done', 'baseline') AND (database IS NULL OR database IN (SELECT oid FROM pg_catalog.pg_database))";
+  JOIN unnest($2, $3::text[]) AS asked(component, fragment) USING (component)
+WHERE (asked.fragment IN ('', last.fragment) OR last.fragment <> ALL ($4)) AND state IN ('done', 'baseline') AND (database IS NULL OR database IN (SELECT oid FROM pg_catalog.pg_database))";
 
 const LATEST: &str = "
 SELECT run, state, hash, inputs, database IS NULL OR coalesce(database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = $3), false),
@@ -150,17 +156,26 @@ DELETE FROM rollcall.ledger WHERE environment_uid = $1::uuid AND component = $2 
   SELECT run FROM rollcall.ledger WHERE environment_uid = $1::uuid AND component = $2 ORDER BY run DESC OFFSET $3 LIMIT 1)";
 
 impl PostgresTarget {
-    /// Which of these databases, migrations and steps are finished, by the records of the server.
+    /// Which of these databases, migrations and steps are finished, by the records of the server. What is given a fragment does not
+    /// count where another one of the `declared` or accepted ran it last; one that is neither any more has left it.
     pub(crate) async fn recorded(
         &self,
         spec: &ServerSpec,
         environment: Uuid,
-        components: &[Component],
+        components: &BTreeMap<Component, Option<String>>,
+        declared: &BTreeSet<String>,
     ) -> Result<BTreeSet<Component>, Error> {
         let Some(mut session) = self.ledger(spec).await? else { return Ok(BTreeSet::new()) };
-        let names: Vec<String> = components.iter().map(Component::to_string).collect();
+        let names: Vec<String> = components.keys().map(Component::to_string).collect();
+        let fragments: Vec<&str> =
+            components.values().map(|one| one.as_deref().unwrap_or_default()).collect();
+        let mut standing: Vec<String> = declared.iter().cloned().collect();
+        if components.values().any(Option::is_some) {
+            standing.extend(namespaces(spec, &mut session).await?.into_keys());
+        }
         let (connection, within) = session.parts();
-        let asked = sqlx::query_scalar::<_, String>(RECORDED).bind(environment.to_string()).bind(names);
+        let asked = sqlx::query_scalar::<_, String>(RECORDED).bind(environment.to_string());
+        let asked = asked.bind(names).bind(fragments).bind(standing);
         let found = within.judge(asked.fetch_all(connection)).await?;
         session.close().await;
         Ok(found.iter().filter_map(|name| name.parse().ok()).collect())
@@ -207,8 +222,25 @@ impl PostgresTarget {
     }
 }
 
-/// The class of the advisory locks of what runs once: "step" in ASCII.
-const STEP: i32 = 0x7374_6570;
+/// The class of the locks that versions before this one took, beside a hash of 32 bits: "step" in ASCII. It is held too, shared, so that
+/// theirs and ours keep each other out, and ours whose names have one hash do not.
+const BEFORE: i32 = 0x7374_6570;
+
+/// What is locked for a component of an environment.
+struct Key {
+    number: i64,
+    before: String,
+}
+
+impl Key {
+    fn of(spec: &ServerSpec, component: &Component) -> Key {
+        let (uid, component) = (spec.environment.uid.to_string(), component.to_string());
+        let hash = lifecycle::sha256_hex(&["what runs once", &uid, &component]);
+        // Sixteen hexadecimal digits are 64 bits.
+        let number = u64::from_str_radix(&hash[..16], 16).unwrap_or_default().cast_signed();
+        Key { number, before: format!("{uid}/{component}") }
+    }
+}
 
 /// Tries to take the lock of a component, which lasts as long as the session.
 pub(crate) async fn try_lock(
@@ -216,10 +248,22 @@ pub(crate) async fn try_lock(
     spec: &ServerSpec,
     component: &Component,
 ) -> Result<bool, Error> {
+    let key = Key::of(spec, component);
     let (connection, within) = session.parts();
-    let name = format!("{}/{component}", spec.environment.uid);
-    let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, hashtext($2))").bind(STEP).bind(name);
-    Ok(within.judge(asked.fetch_one(connection)).await?)
+    let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(key.number);
+    let taken: bool = within.judge(asked.fetch_one(connection)).await?;
+    if !taken {
+        return Ok(false);
+    }
+    let (connection, within) = session.parts();
+    let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock_shared($1, hashtext($2))");
+    let shared: bool = within.judge(asked.bind(BEFORE).bind(&key.before).fetch_one(connection)).await?;
+    if !shared {
+        let (connection, within) = session.parts();
+        let asked = sqlx::query("SELECT pg_advisory_unlock($1)").bind(key.number);
+        within.judge(asked.execute(connection)).await?;
+    }
+    Ok(shared)
 }
 
 /// Gives that lock back.
@@ -228,11 +272,25 @@ pub(crate) async fn unlock(
     spec: &ServerSpec,
     component: &Component,
 ) -> Result<(), Error> {
+    let key = Key::of(spec, component);
     let (connection, within) = session.parts();
-    let name = format!("{}/{component}", spec.environment.uid);
-    let asked = sqlx::query_scalar("SELECT pg_advisory_unlock($1, hashtext($2))").bind(STEP).bind(&name);
+    let asked =
+        sqlx::query_scalar("SELECT pg_advisory_unlock_shared($1, hashtext($2)) AND pg_advisory_unlock($3)");
+    let asked = asked.bind(BEFORE).bind(&key.before).bind(key.number);
     let was_held: bool = within.judge(asked.fetch_one(connection)).await?;
     if was_held { Ok(()) } else { Err(Error::LockLost(component.to_string())) }
+}
+
+/// How many steps were ever run for a fragment of an environment, over a session in database `rollcall`.
+pub(crate) async fn steps(session: &mut Session, spec: &ServerSpec, fragment: &str) -> Result<usize, Error> {
+    let (connection, within) = session.parts();
+    let asked = sqlx::query_scalar::<_, i64>(
+        "SELECT count(DISTINCT component) FROM rollcall.ledger
+         WHERE environment_uid = $1::uuid AND fragment = $2 AND component LIKE 'step/%'",
+    );
+    let asked = asked.bind(spec.environment.uid.to_string()).bind(fragment);
+    let count = within.judge(asked.fetch_one(connection)).await?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 /// The last run of a component, over a session in database `rollcall`.
@@ -249,6 +307,7 @@ pub(crate) async fn latest(
     let run = |row: sqlx::postgres::PgRow| -> Result<Run, sqlx::Error> {
         let state: String = row.try_get(1)?;
         Ok(Run {
+            accepted: false,
             number: row.try_get(0)?,
             // What a newer version wrote is not known to be done.
             state: State::parse(&state).unwrap_or(State::Running),

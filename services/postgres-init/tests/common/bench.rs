@@ -86,9 +86,14 @@ impl Bench {
 
     /// Runs step `seed`, with these arguments and this command of a shell.
     pub async fn step(&self, args: &[&str], script: &str) -> Result<(), Failure> {
+        self.step_named("seed", args, script).await
+    }
+
+    /// The same with another step.
+    pub async fn step_named(&self, name: &str, args: &[&str], script: &str) -> Result<(), Failure> {
         let document = self.path().join("dev.json");
         let document = document.to_str().expect("a path");
-        let begin = ["postgres-init", "step", "seed", "--documents", document];
+        let begin = ["postgres-init", "step", name, "--documents", document];
         let command: &[&str] = if script.is_empty() { &[] } else { &["--", "sh", "-c", script] };
         let args = [&begin[..], args, command].concat();
         postgres_init::run(postgres_init::Args::parse_from(args), self.context(Shutdown::manual())).await

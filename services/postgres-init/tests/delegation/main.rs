@@ -4,18 +4,19 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod door;
 mod names;
+mod operator;
 mod place;
+mod raw;
 mod steps;
 
 use chassis::exit::Exit;
-use chassis::wire::Fragment;
 use common::World;
 use common::bench::until;
 use place::Place;
 use postgres_init::scram;
 use rollcall_proto::provisioning::v1 as pb;
-use rollcall_proto::provisioning::v1::delegation_client::DelegationClient;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -119,11 +120,7 @@ async fn whoever_may_not_is_refused_and_nothing_is_made() {
     let change = |change: fn(&mut Value)| place.fragment("shop", "shop", change);
     let cases = [
         ("bank/web", change(|_| ()), "service account bank/web may speak for its own namespace only"),
-        (
-            "inn/web",
-            place.fragment("inn", "inn", |_| ()),
-            "nothing on postgres/main is delegated to fragment `inn`",
-        ),
+        ("inn/web", place.fragment("inn", "inn", |_| ()), "no rule is about namespace inn"),
         (
             "dev/job",
             place.fragment("inn", "inn", |_| ()),
@@ -200,10 +197,7 @@ async fn steals(place: &Place) {
         .world
         .ask("postgres", "SELECT string_agg(rolname || coalesce(rolpassword, ''), ' ') FROM pg_authid")
         .await;
-    let bank: lifecycle::document::Document =
-        serde_json::from_value(place.fragment("bank", "bank", |_| ())).unwrap();
-    let fragment = Fragment::try_from(&bank).unwrap();
-    let mut stub = DelegationClient::new(chassis::grpc::channel(&place.address()).unwrap());
+    let bank = place.fragment("bank", "bank", |_| ());
     let verifier = scram::verifier("chosen by the thief").unwrap();
     for (role, verifier, code) in [
         ("shop_user", verifier.as_str(), Code::PermissionDenied),
@@ -211,27 +205,11 @@ async fn steals(place: &Place) {
         ("own_user", &verifier, Code::PermissionDenied),
         ("bank_owner", &verifier, Code::PermissionDenied),
         ("bank_user", "chosen by the thief", Code::InvalidArgument),
+        (&"r".repeat(64), &verifier, Code::InvalidArgument),
     ] {
-        let message = pb::ProvisionRequest {
-            fragment: Some((&fragment).into()),
-            verifiers: vec![pb::RoleVerifier { role: role.to_owned(), verifier: verifier.to_owned() }],
-            source: "thief/1".to_owned(),
-        };
+        let message = pb::RoleVerifier { role: role.to_owned(), verifier: verifier.to_owned() };
         assert!(!format!("{message:?}").contains(verifier), "{message:?}");
-        let mut request = tonic::Request::new(message);
-        request.metadata_mut().insert("authorization", "Bearer bank/web".parse().unwrap());
-        let ended = match stub.provision(request).await {
-            Err(status) => status,
-            Ok(updates) => {
-                let mut updates = updates.into_inner();
-                loop {
-                    match updates.message().await {
-                        Ok(update) => assert!(update.is_some(), "{role}: it was settled"),
-                        Err(status) => break status,
-                    }
-                }
-            }
-        };
+        let ended = raw::provision(place, "bank/web", &bank, &[(role, verifier)]).await.unwrap_err();
         assert_eq!(ended.code(), code, "{role}: {ended}");
         assert!(!ended.message().contains("SCRAM-SHA-256$"), "{ended}");
     }
@@ -240,6 +218,13 @@ async fn steals(place: &Place) {
         .ask("postgres", "SELECT string_agg(rolname || coalesce(rolpassword, ''), ' ') FROM pg_authid WHERE rolname NOT LIKE 'bank%'")
         .await;
     assert_eq!(after, before);
+    // By whose role it is the very same request is followed.
+    let owners = scram::verifier("chosen by its owner").unwrap();
+    let shop = place.fragment("shop", "shop", |_| ());
+    raw::provision(place, "shop/web", &shop, &[("shop_user", &owners)]).await.unwrap();
+    place.world.login("shop_user", "chosen by its owner", "shop").await.unwrap().close().await;
+    raw::provision(place, "bank/web", &bank, &[("bank_user", &verifier)]).await.unwrap();
+    place.world.login("bank_user", "chosen by the thief", "bank").await.unwrap().close().await;
 }
 
 #[tokio::test]

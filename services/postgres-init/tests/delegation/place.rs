@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use chassis::grpc::{Callers, Identity, TokenError, Verify};
 use chassis::provision::Command;
@@ -16,12 +18,21 @@ use tokio::task::JoinHandle;
 
 use crate::common::{World, uid};
 
-/// Knows tokens of the form `namespace/account`.
-fn callers() -> Callers {
-    let verify: Verify = Arc::new(|token| {
+/// Knows tokens of the form `namespace/account`, or `namespace/account@end` in milliseconds since 1970, or `namespace/account@+life` of
+/// one that is always shown so long before its end; and counts what it is shown.
+fn callers(shown: Arc<AtomicUsize>) -> Callers {
+    let verify: Verify = Arc::new(move |token| {
+        shown.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
-            let (namespace, account) = token.split_once('/').ok_or(TokenError::Invalid("is none"))?;
-            Ok(Identity { namespace: namespace.to_owned(), account: account.to_owned(), pod: None })
+            let (whose, end) = token.split_once('@').unwrap_or((&token, "4102444800000"));
+            let (namespace, account) = whose.split_once('/').ok_or(TokenError::Invalid("is none"))?;
+            let since = if end.starts_with('+') { SystemTime::now() } else { SystemTime::UNIX_EPOCH };
+            let expires = since + Duration::from_millis(end.parse().unwrap());
+            if expires <= SystemTime::now() {
+                return Err(TokenError::Invalid("has expired"));
+            }
+            let (namespace, account) = (namespace.to_owned(), account.to_owned());
+            Ok(Identity { namespace, account, pod: None, expires })
         })
     });
     Callers { verify, home: "dev".to_owned() }
@@ -33,6 +44,7 @@ pub struct Place {
     modules: tempfile::TempDir,
     folder: tempfile::TempDir,
     port: u16,
+    shown: Arc<AtomicUsize>,
     serving: Mutex<Option<Serving>>,
 }
 
@@ -61,7 +73,7 @@ impl Place {
         let own = crate::common::Db::new("own");
         base["databases"] = world.document("dev", &[own])["databases"].clone();
         std::fs::write(folder.path().join("base.json"), base.to_string()).unwrap();
-        let place = Place { world, modules, folder, port, serving: Mutex::default() };
+        let place = Place { world, modules, folder, port, shown: Arc::default(), serving: Mutex::default() };
         place.serve();
         place
     }
@@ -87,13 +99,27 @@ impl Place {
         let shutdown = Shutdown::manual();
         let listen = [("ROLLCALL_LISTEN", format!("127.0.0.1:{}", self.port))];
         let context = Self::context(self.world.secrets.path(), shutdown.clone(), &listen);
+        let callers = callers(Arc::clone(&self.shown));
         let command = Command::Serve { documents: vec![self.folder.path().join("base.json")] };
         // A process of its own, nearly: on a runtime of one thread, as it runs.
         let serving = tokio::task::spawn_blocking(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(postgres_init::provision(command, context, Some(callers())))
+            runtime.block_on(postgres_init::provision(command, context, Some(callers)))
         });
         *self.serving.lock().unwrap() = Some(Serving { shutdown, ended: Some(serving) });
+    }
+
+    /// The server's document has these rules when it is served the next time.
+    pub fn rules(&self, rules: Value) {
+        let path = self.folder.path().join("base.json");
+        let mut base: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        base["postgres"]["main"]["delegate"] = rules;
+        std::fs::write(path, base.to_string()).unwrap();
+    }
+
+    /// How many calls have shown a token.
+    pub fn shown(&self) -> usize {
+        self.shown.load(Ordering::Relaxed)
     }
 
     pub async fn stop_serving(&self) {
@@ -137,9 +163,24 @@ impl Place {
         path
     }
 
-    fn of_module(&self, token: &str, deadline: &str) -> Context {
+    /// The file of whoever began with this token has another from now on.
+    pub fn renew(&self, token: &str, new: &str) -> PathBuf {
         let file = self.folder.path().join(token.replace('/', "-"));
-        std::fs::write(&file, token).unwrap();
+        std::fs::write(&file, new).unwrap();
+        file
+    }
+
+    /// What the operator is told of what was accepted.
+    pub async fn delegations(&self) -> String {
+        let base = self.folder.path().join("base.json");
+        let (environment, _) = chassis::documents::load_partial(&[base]).unwrap();
+        let context = Self::context(self.world.secrets.path(), Shutdown::manual(), &[]);
+        let told = postgres_init::delegations(&environment, &context).await.unwrap();
+        told.iter().map(ToString::to_string).collect()
+    }
+
+    fn of_module(&self, token: &str, deadline: &str) -> Context {
+        let file = self.renew(token, token);
         let more = [
             ("ROLLCALL_POSTGRES_INIT", self.address()),
             ("ROLLCALL_HUB_TOKEN_FILE", file.display().to_string()),

@@ -1,16 +1,20 @@
 //! Steps of modules that hold no credential of their ledger's server: once however many ask, also where the claim is lost meanwhile.
+#![allow(unreachable_pub, reason = "a part of the test")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use chassis::exit::Exit;
+use rollcall_proto::provisioning::v1::run_step_request::Request as Said;
 use serde_json::{Value, json};
+use tonic::Code;
 
 use crate::common::World;
 use crate::common::bench::until;
 use crate::place::Place;
+use crate::raw::{self, Claim};
 use crate::rules;
 
 /// A module with a database, and step `seed` that works on it.
-async fn place(version: u16, step: &Value) -> (Place, Value) {
+pub async fn place(version: u16, step: &Value) -> (Place, Value) {
     let place = Place::start(World::start(version).await, version == 16, rules()).await;
     place.secret("shop", "shop-db", "only the module knows");
     let shop = place.fragment("shop", "shop", |document| document["steps"] = json!({"seed": step}));
@@ -27,7 +31,7 @@ fn ran(place: &Place) -> usize {
     std::fs::read_to_string(place.path().join("ran")).unwrap_or_default().lines().count()
 }
 
-async fn ledger(place: &Place) -> String {
+pub async fn ledger(place: &Place) -> String {
     let runs = "SELECT string_agg(component || ' ' || state, ', ' ORDER BY run) FROM rollcall.ledger";
     place.world.ask("rollcall", runs).await
 }
@@ -176,5 +180,39 @@ async fn one_that_waits_leaves_a_lost_claim_to_whoever_holds_it_again() {
     let (a, b, ()) = tokio::join!(step(), step(), anew);
     assert_eq!((a, b), (Ok(()), Ok(())));
     assert_eq!((ran(&place), ledger(&place).await.as_str()), (1, "step/seed done"));
+    place.stop().await;
+}
+
+#[tokio::test]
+async fn a_rule_that_changes_does_not_end_what_runs_and_nobody_else_takes_it_up() {
+    let (place, shop) = place(18, &json!({"database": "shop"})).await;
+    let script = until_go(&place);
+    let changed = async {
+        until(|| async { ran(&place) == 1 }).await;
+        place.stop_serving().await;
+        // For the fragment to be refused for good, also the run that goes on is not believed.
+        place.world.run("rollcall", "UPDATE rollcall.delegated SET namespace = 'bank'").await;
+        place.rules(json!([{"namespaces": ["shop"], "accounts": ["other"]}]));
+        place.serve();
+        let before = place.shown();
+        until(|| async { place.shown() > before + 5 }).await;
+        assert_eq!((ran(&place), ledger(&place).await.as_str()), (1, "step/seed running"));
+        place.world.run("rollcall", "UPDATE rollcall.delegated SET namespace = 'shop'").await;
+        go(&place);
+    };
+    let (done, ()) = tokio::join!(place.step("shop/web", &shop, &[], &script), changed);
+    done.unwrap();
+    assert_eq!((ran(&place), ledger(&place).await.as_str()), (1, "step/seed done"));
+    // What begins is judged by the rules as they are.
+    let refused = place.step("shop/web", &shop, &["--again"], &script).await.unwrap_err();
+    assert!(refused.message.contains("service account shop/web may not ask"), "{refused}");
+    // A run of the same number is nobody else's.
+    let mine =
+        place.fragment("bank", "shop", |document| document["steps"] = json!({"seed": {"database": "bank"}}));
+    let Said::Begin(mut begin) = raw::begin(&mine, "seed") else { panic!("it begins nothing") };
+    begin.resumes = 1;
+    let mut thief = Claim::open(&mut raw::stub(&place), "shop/web", Some(Said::Begin(begin))).await.unwrap();
+    assert_eq!(thief.next().await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(ran(&place), 1);
     place.stop().await;
 }

@@ -207,7 +207,8 @@ mod tests {
                 let (namespace, name) = token.split_once('/').unwrap();
                 let of = |text: &str| text.to_owned();
                 let pod = PodReference { namespace: of(namespace), name: of(name), uid: of("1") };
-                Ok(Identity { namespace: of(namespace), account: of("default"), pod: Some(pod) })
+                let expires = std::time::SystemTime::now();
+                Ok(Identity { namespace: of(namespace), account: of("default"), pod: Some(pod), expires })
             })
         }))
     }

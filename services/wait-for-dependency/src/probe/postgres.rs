@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 pub use ::postgres::Encryption;
 use ::postgres::ErrorKind;
+use ::postgres::done::Asked;
 use chassis::SecretValue;
 use chassis::secret::SecretStore;
 use lifecycle::document::SecretKey;
@@ -106,8 +107,8 @@ pub struct Observed {
     pub component: Component,
     /// The observer's password.
     pub password: Password,
-    /// What a document asks for, as a hash, where the ledger tells whether it is done: of a migration or a step.
-    pub hash: Option<String>,
+    /// What a document asks for, where the ledger tells whether it is done: of a migration or a step.
+    pub asked: Option<Asked>,
 }
 
 /// Ready when a module's own login sees that a migration of its database is done.
@@ -219,8 +220,10 @@ impl Observed {
         let password = self.password.read(secrets).await.map_err(NotYet::blind)?;
         let server = self.server.resolve(Component::new(Kind::Postgres, &self.server.host), secrets).await?;
         let (environment, component) = (&self.environment, &self.component);
-        let seen = match &self.hash {
-            Some(hash) => ::postgres::done::recorded(&server, environment, &password, component, hash).await,
+        let seen = match &self.asked {
+            Some(asked) => {
+                ::postgres::done::recorded(&server, environment, &password, component, asked).await
+            }
             None => ::postgres::probe::observed(&server, environment, &password, component).await,
         };
         seen.map_err(|error| {

@@ -203,6 +203,29 @@ fn delegates(key: &str, server: &super::Postgres, found: &mut Found) {
                 found.say(format!("{key}.{at}"), format!("`{name}` is not a DNS label"));
             }
         }
+        accounts(&format!("{key}.accounts"), rule, found);
+    }
+}
+
+fn accounts(key: &str, rule: &super::Delegate, found: &mut Found) {
+    let Some(accounts) = &rule.accounts else { return };
+    if accounts.is_empty() {
+        found.say(
+            key,
+            "is empty, so nobody may ask; name accounts, or leave it out for every account of the namespaces",
+        );
+    }
+    for named in accounts {
+        let (namespace, name) = named.split_once('/').map_or((None, named.as_str()), |(n, a)| (Some(n), a));
+        // A DNS subdomain, as Kubernetes has it.
+        if name.len() > 253 || !name.split('.').all(is_dns_label) {
+            found.say(key, format!("`{named}` is no service account: write `name` or `namespace/name`"));
+        } else if let Some(namespace) = namespace.filter(|namespace| !rule.namespaces.contains(*namespace)) {
+            found.say(
+                key,
+                format!("`{named}` is of a namespace that is not among `namespaces`; add {namespace} there"),
+            );
+        }
     }
 }
 

@@ -26,6 +26,7 @@ fn run(state: State, inputs: &str, same_database: bool) -> Run {
     Run {
         number: 1,
         fragment: "base".to_owned(),
+        accepted: false,
         state,
         hash: "h".to_owned(),
         inputs: inputs.to_owned(),
@@ -109,13 +110,30 @@ proptest! {
 #[test]
 fn what_another_fragment_ran_is_no_answer_unless_a_person_says_so() {
     let step = step(true, OnChange::Rerun, true);
+    let declared = StepSpec { others: ["theirs".to_owned()].into(), ..step.clone() };
     for state in [State::Running, State::Failed, State::Done, State::Baseline] {
         let theirs = Run { fragment: "theirs".to_owned(), ..run(state, "i", true) };
+        let accepted = Run { accepted: true, ..theirs.clone() };
+        for (step, theirs) in [(&declared, &theirs), (&step, &accepted)] {
+            let Decision::Refuse(why) = decide(step, Some(theirs), "i", Asked::Nothing) else {
+                panic!("{state:?} is an answer")
+            };
+            assert!(
+                why.contains("fragment `theirs`") && why.contains("postgres-init step seed --baseline"),
+                "{why}"
+            );
+        }
+        // It moved, and nobody else declares it.
         let decision = decide(&step, Some(&theirs), "i", Asked::Nothing);
-        assert!(
-            matches!(&decision, Decision::Refuse(why) if why.contains("fragment `theirs`")),
-            "{decision:?}"
-        );
+        match decision {
+            Decision::Done(why) => {
+                assert!(
+                    state.is_done() && why.ends_with("by fragment `theirs`, which nobody declares any more"),
+                    "{why}"
+                );
+            }
+            other => assert!(!state.is_done() && other == Decision::Run, "{other:?}"),
+        }
     }
     let theirs = Run { fragment: "theirs".to_owned(), ..run(State::Done, "i", true) };
     assert_eq!(decide(&step, Some(&theirs), "i", Asked::Again), Decision::Run);

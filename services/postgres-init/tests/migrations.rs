@@ -35,7 +35,7 @@ const SCRIPTS: [(&str, &str); 5] = [
 
 /// As a document asks for it, whichever fragment has done it.
 fn asked(hash: &str) -> done::Asked {
-    done::Asked { hash: hash.to_owned(), fragment: None }
+    done::Asked { hash: hash.to_owned(), fragment: None, declared: std::collections::BTreeSet::new() }
 }
 
 #[tokio::test]

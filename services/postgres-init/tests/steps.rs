@@ -245,6 +245,28 @@ async fn whoever_stops_a_step_stops_every_process_of_it() {
     bench.world.stop().await;
 }
 
+#[tokio::test]
+async fn what_a_command_that_did_not_end_well_has_begun_is_asked_to_end_before_that_is_written_down() {
+    let bench = bench(18, json!({"server": "main"})).await;
+    let [ready, ended] = ["ready", "ended"].map(|name| bench.path().join(name));
+    let left = format!(
+        "sh -c \"trap 'echo > {}; exit' TERM; echo > {}; while :; do sleep 0.05; done\" & until [ -e {} ]; do sleep 0.05; done",
+        ended.display(),
+        ready.display(),
+        ready.display()
+    );
+    for (then, code) in [("kill -KILL $$", 137), ("exit 3", 3)] {
+        let failed = bench.step(&["--again"], &adds(&bench, &format!("{left}; {then}"))).await.unwrap_err();
+        assert_eq!(failed.command, Some(code), "{failed}");
+        assert!(ended.exists(), "{then}");
+        for file in [&ready, &ended] {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    assert_eq!((ran(&bench), bench.ledger().await.as_str()), (2, "step/seed failed, step/seed failed"));
+    bench.world.stop().await;
+}
+
 /// A pair of names of steps whose locks have one hash of 32 bits.
 const ALIKE: &str = "SELECT concat_ws(' ', 's' || min(n), 's' || max(n)) FROM generate_series(1, 500000) n,
   (SELECT DISTINCT environment_uid FROM rollcall.owned WHERE kind = 'database') e

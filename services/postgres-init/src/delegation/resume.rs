@@ -66,7 +66,8 @@ impl Call {
     fn server(&self) -> Result<(PostgresTarget, ServerSpec), Status> {
         let step = self.asked.steps.get(&self.begin.name);
         let database = step.and_then(|step| self.asked.databases.get(step.database.as_ref()?));
-        let name = step.and_then(|step| step.server.as_ref()).or(database.map(|database| &database.server));
+        let name =
+            step.and_then(|step| step.server.as_ref()).or_else(|| database.map(|database| &database.server));
         let component = name.map(|name| Component::new(Kind::Postgres, name));
         let spec = component.and_then(|server| specs(self.accepted.mounted()).remove(&server));
         let Some(spec) = spec else {

@@ -9,8 +9,9 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::process::Child;
 
-/// How long processes have for their end once the one that began them has ended.
-const LEFT: Duration = Duration::from_secs(5);
+/// How long processes have for their end once the one that began them has ended, and to be gone once they are killed.
+const LEFT: Duration = Duration::from_secs(3);
+const KILLED: Duration = Duration::from_secs(1);
 
 /// A group. What is left of it when this is dropped is killed.
 #[derive(Debug)]
@@ -40,11 +41,12 @@ impl Group {
         killpg(leader, None) != Err(Errno::ESRCH)
     }
 
-    /// Waits for the end of what is left, and kills what does not come to it.
+    /// Asks what is left for its end, waits for it, and kills what does not come to it.
     pub(super) async fn end(self) {
+        self.pass(Signal::SIGTERM);
         if tokio::time::timeout(LEFT, self.gone()).await.is_err() {
             self.kill();
-            let _ = tokio::time::timeout(LEFT, self.gone()).await;
+            let _ = tokio::time::timeout(KILLED, self.gone()).await;
         }
         // Its number may be another's by now.
         self.leave();
@@ -62,7 +64,8 @@ impl Group {
         self.0 = None;
     }
 
-    fn kill(&self) {
+    /// Kills all of them.
+    pub(super) fn kill(&self) {
         if let Some(leader) = self.0 {
             let _ = killpg(leader, Signal::SIGKILL);
         }

@@ -35,6 +35,8 @@ const EVIDENCE: Duration = Duration::from_mins(1);
 const SAID_AGAIN: Duration = Duration::from_secs(30);
 /// How long it is tried to write down how a command ended, when the server is away just then.
 const WRITE: Duration = Duration::from_mins(2);
+/// The same where it was asked to stop: a pod that has to end does not wait for longer.
+const WRITE_STOPPED: Duration = Duration::from_secs(5);
 
 /// A step and its command.
 #[derive(Debug, clap::Args)]
@@ -242,12 +244,12 @@ impl Work<'_> {
             Err(error) => {
                 // It never began, so nothing is half done: what is written down says so.
                 let said = format!("{} cannot be started: {error}", args.command[0]);
-                self.write(session, number, State::Failed, Some(127), &said).await?;
+                self.write(session, number, State::Failed, Some(127), &said, WRITE).await?;
                 return Err(Failure::of_command(127, format!("{component}: {said}")));
             }
         };
         let state = if ended.exit == Some(0) { State::Done } else { State::Failed };
-        self.write(session, number, state, ended.exit, &ended.output).await?;
+        self.write(session, number, state, ended.exit, &ended.output, write_within(&ended)).await?;
         outcome(component, number, begun, &ended)
     }
 
@@ -259,28 +261,35 @@ impl Work<'_> {
         state: State,
         exit: Option<i32>,
         output: &str,
+        within: Duration,
     ) -> Result<(), Failure> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let begun = Instant::now();
-        let mut result = ledger::finish(session, number, state, exit, output).await;
-        while let Err(error) = &result {
-            if begun.elapsed() > WRITE {
-                let text = format!(
-                    "{}: the command ended, and that could not be written down: {}; the next run will ask a person",
-                    self.spec.component,
-                    chain(error)
-                );
-                return Err(Failure::new(Exit::TryAgain, text));
+        let mut trouble = "the server did not answer".to_owned();
+        let written = async {
+            let mut result = ledger::finish(session, number, state, exit, output).await;
+            while let Err(error) = result {
+                trouble = chain(&error);
+                warn!(component = %self.spec.component, "how it ended cannot be written down yet: {trouble}");
+                tokio::time::sleep(backoff.next_delay()).await;
+                result = match PostgresTarget::new(self.secrets.clone()).registry(&self.spec.server).await {
+                    Ok(mut again) => ledger::finish(&mut again, number, state, exit, output).await,
+                    Err(error) => Err(error),
+                };
             }
-            warn!(component = %self.spec.component, "how it ended cannot be written down yet: {error}");
-            tokio::time::sleep(backoff.next_delay()).await;
-            result = match PostgresTarget::new(self.secrets.clone()).registry(&self.spec.server).await {
-                Ok(mut again) => ledger::finish(&mut again, number, state, exit, output).await,
-                Err(error) => Err(error),
-            };
-        }
-        Ok(())
+        };
+        tokio::time::timeout(within, written).await.map_err(|_| {
+            let text = format!(
+                "{}: the command ended, and that could not be written down within {within:?}: {trouble}; the next run will ask a person",
+                self.spec.component
+            );
+            Failure::new(Exit::TryAgain, text)
+        })
     }
+}
+
+/// How long it is tried to write down how a command ended.
+fn write_within(ended: &process::Ended) -> Duration {
+    if ended.stopped { WRITE_STOPPED } else { WRITE }
 }
 
 /// What a command that has ended means for whoever ran it.

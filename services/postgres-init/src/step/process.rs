@@ -6,11 +6,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tracing::warn;
 use zeroize::Zeroizing;
 
@@ -21,6 +23,12 @@ const SEEN: usize = 64 * 1024;
 const KEPT: usize = 4 * 1024;
 /// Values shorter than this are words that anything prints.
 const SECRET_MIN: usize = 4;
+/// How long a command has for its end when it is asked to stop, and what it printed to be read. With what is left of it and what is to be
+/// written down that is well below the 30 s that a pod has.
+const STOPS: Duration = Duration::from_secs(12);
+const PRINTED: Duration = Duration::from_secs(1);
+/// The same of one that ended by itself.
+const PRINTED_LATE: Duration = Duration::from_secs(5);
 /// What stands in for a secret.
 const HIDDEN: &str = "[secret]";
 
@@ -37,6 +45,8 @@ pub struct Ended {
     pub signal: Option<i32>,
     /// The end of what it printed, without secrets.
     pub output: String,
+    /// It was asked to stop: whoever asked does not wait for long.
+    pub stopped: bool,
 }
 
 impl Ended {
@@ -111,8 +121,8 @@ impl Secrets {
 }
 
 /// Runs a command to its end, in a process group of its own. It gets our variables, and our standard input unless that is a terminal,
-/// which only the group in front may read. When this is dropped all of the group is killed; where the command was stopped, or a signal
-/// ended it, what is left of the group is too.
+/// which only the group in front may read. When this is dropped all of the group is killed. Where the command was stopped or did not end
+/// well, what is left of the group is ended too: whoever repeats it meets nobody.
 pub async fn run(command: &[String], secrets: &Secrets) -> io::Result<Ended> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no command"));
@@ -131,15 +141,18 @@ pub async fn run(command: &[String], secrets: &Secrets) -> io::Result<Ended> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let (group, stopped) = (Group::led_by(&child), AtomicBool::new(false));
+    let (group, stopped, asked) = (Group::led_by(&child), AtomicBool::new(false), Notify::new());
     let tail = Arc::new(Mutex::new(Tail::default()));
     let out = pass(child.stdout.take(), io::stdout, Arc::clone(&tail));
     let err = pass(child.stderr.take(), io::stderr, Arc::clone(&tail));
-    let (signalled, is_stopped) = (&group, &stopped);
+    let (signalled, is_stopped, asked) = (&group, &stopped, &asked);
     let passing = async {
         let each = signals.into_iter().map(|(one, mut stream)| async move {
             while stream.recv().await.is_some() {
-                is_stopped.fetch_or(stops(one), Ordering::Relaxed);
+                if stops(one) {
+                    is_stopped.store(true, Ordering::Relaxed);
+                    asked.notify_one();
+                }
                 signalled.pass(one);
             }
         });
@@ -151,20 +164,30 @@ pub async fn run(command: &[String], secrets: &Secrets) -> io::Result<Ended> {
         let status = child.wait().await?;
         Ok::<_, io::Error>(status)
     };
+    let overdue = async {
+        asked.notified().await;
+        tokio::time::sleep(STOPS).await;
+    };
     let printing = async { tokio::join!(out, err) };
     tokio::pin!(printing);
-    let mut printed = false;
+    let (mut printed, mut killed) = (false, false);
     let status = {
-        tokio::pin!(ending, passing);
+        tokio::pin!(ending, passing, overdue);
         loop {
             tokio::select! {
                 status = &mut ending => break status?,
                 _ = &mut printing, if !printed => printed = true,
                 () = &mut passing => {}
+                () = &mut overdue, if !killed => {
+                    warn!("{program} was asked to stop {STOPS:?} ago and goes on, so it is killed");
+                    group.kill();
+                    killed = true;
+                }
             }
         }
     };
-    if stopped.into_inner() || status.signal().is_some() {
+    let stopped = stopped.load(Ordering::Relaxed);
+    if stopped || !status.success() {
         group.end().await;
     } else {
         if group.is_there() {
@@ -175,14 +198,14 @@ pub async fn run(command: &[String], secrets: &Secrets) -> io::Result<Ended> {
         group.leave();
     }
     if !printed {
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), printing).await;
+        let _ = tokio::time::timeout(if stopped { PRINTED } else { PRINTED_LATE }, printing).await;
     }
     let mut tail = std::mem::take(&mut tail.lock().unwrap_or_else(PoisonError::into_inner).0);
     let text = secrets.hide(&String::from_utf8_lossy(tail.make_contiguous()));
     let from = text.ceil_char_boundary(text.len().saturating_sub(KEPT));
     // A text of the database's cannot hold it.
     let output = text[from..].replace('\0', "");
-    Ok(Ended { exit: status.code(), signal: status.signal(), output })
+    Ok(Ended { exit: status.code(), signal: status.signal(), output, stopped })
 }
 
 /// Passes what is printed on, and keeps its end. A reader that is gone does not keep the command from going on.

@@ -2,7 +2,6 @@
 //! runs here.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use chassis::converge::Reconcile;
 use chassis::secret::SecretStore;
@@ -25,9 +24,6 @@ use crate::delegation::conviction::{Conviction, goes_on};
 use crate::delegation::part::is_seen_here;
 use crate::migrate::{self, MigrationTarget};
 use crate::spec::logins_of;
-
-/// How long it is tried to have written down how a command ended.
-const WRITE: Duration = Duration::from_mins(2);
 
 /// A step that is asked for.
 struct Through<'a> {
@@ -275,10 +271,11 @@ impl Through<'_> {
             }
             self.ask(run, Some(&ended)).await.map(drop)
         };
-        let Ok(written) = tokio::time::timeout(WRITE, written).await else {
+        let within = super::write_within(&ended);
+        let Ok(written) = tokio::time::timeout(within, written).await else {
             let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let text = format!(
-                "{component}: the command {}, and that could not be written down within {WRITE:?} ({trouble}); the next run will ask a person",
+                "{component}: the command {}, and that could not be written down within {within:?} ({trouble}); the next run will ask a person",
                 super::how(&ended)
             );
             return Err(Failure::new(Exit::TryAgain, text));
@@ -315,6 +312,7 @@ async fn started(args: &Args, hidden: &Secrets) -> Ended {
         exit: Some(127),
         signal: None,
         output: format!("{} cannot be started: {error}", args.command[0]),
+        stopped: false,
     })
 }
 

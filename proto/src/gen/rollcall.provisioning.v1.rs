@@ -200,7 +200,8 @@ pub mod delegation_client {
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
     /// `postgres-init serve`, where a server's document says to whom it delegates. Every call needs a token of the fragment's own
-    /// namespace.
+    /// namespace, of an account that the rules let ask. When the token ends meanwhile the stream ends with UNAVAILABLE, and the caller asks
+    /// again with the one that it has by then; but not while a step's command runs.
     #[derive(Debug, Clone)]
     pub struct DelegationClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -299,7 +300,8 @@ pub mod delegation_client {
             self.inner.server_streaming(req, path, codec).await
         }
         /// Runs a step once in an environment. The stream is the claim: while it lives nobody else runs the step. The first request
-        /// begins it; the command itself runs where the caller is.
+        /// begins it; the command itself runs where the caller is. A run that was granted holds its claim until it is told how it ended, or the
+        /// stream ends, also for longer than the token.
         pub async fn run_step(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::RunStepRequest>,
@@ -360,14 +362,16 @@ pub mod delegation_server {
             + std::marker::Send
             + 'static;
         /// Runs a step once in an environment. The stream is the claim: while it lives nobody else runs the step. The first request
-        /// begins it; the command itself runs where the caller is.
+        /// begins it; the command itself runs where the caller is. A run that was granted holds its claim until it is told how it ended, or the
+        /// stream ends, also for longer than the token.
         async fn run_step(
             &self,
             request: tonic::Request<tonic::Streaming<super::RunStepRequest>>,
         ) -> std::result::Result<tonic::Response<Self::RunStepStream>, tonic::Status>;
     }
     /// `postgres-init serve`, where a server's document says to whom it delegates. Every call needs a token of the fragment's own
-    /// namespace.
+    /// namespace, of an account that the rules let ask. When the token ends meanwhile the stream ends with UNAVAILABLE, and the caller asks
+    /// again with the one that it has by then; but not while a step's command runs.
     #[derive(Debug)]
     pub struct DelegationServer<T> {
         inner: Arc<T>,

@@ -4,6 +4,7 @@ mod databases;
 mod inside;
 pub(crate) mod ownership;
 mod reader;
+mod renamed;
 mod replication;
 mod roles;
 mod settings;
@@ -20,9 +21,10 @@ use lifecycle::Component;
 
 use crate::adopt;
 use crate::spec::{Bounds, DatabaseSpec, ServerSpec};
-use crate::world::facts::{Registry, World};
+use crate::world::facts::{Kind, Registry, World};
 pub use inside::{each_right, makers, needs_look};
 use ownership::Obstacle;
+pub(crate) use renamed::follow;
 pub use step::{Change, Step};
 pub use unmarked::{leaves, leaves_all};
 
@@ -132,6 +134,9 @@ fn decide(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Decision
         decision.steps.push(Change::Finish { name: database.name.clone() });
     }
     adopt::hold(spec, database, world, &mut decision.steps, &mut decision.drift);
+    let roles = database.roles().into_iter().map(|role| (Kind::Role, role));
+    let renamed = renamed::steps(roles.chain([(Kind::Database, database.name.as_str())]), world);
+    decision.steps.splice(..0, renamed);
     roles::governed(&mut decision, spec, world);
     decision
 }

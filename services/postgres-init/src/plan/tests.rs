@@ -4,6 +4,7 @@ mod adopted;
 mod declared;
 mod laws;
 pub(in crate::plan) mod model;
+mod renamed;
 mod unmarked;
 
 use lifecycle::document::{Ddl, Extension};

@@ -43,6 +43,8 @@ fn record(kind: Kind, name: &str, component: &str, oid: i64) -> Record {
         system_identifier: Some("1".to_owned()),
         adopted: None,
         leaving: false,
+        now: None,
+        renamed_from: None,
     }
 }
 

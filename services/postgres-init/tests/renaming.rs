@@ -1,0 +1,67 @@
+//! Names that a document changes, on a real server: nothing empty is made beside what is there; what somebody renamed is taken under
+//! its new name; and whoever is declared no more is told of.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use common::{Db, World, refused};
+use serde_json::json;
+
+#[test]
+#[ignore = "the sandbox's supervisor, executed by the sandbox"]
+fn supervises() {
+    assert_eq!(sandbox::supervise(), std::process::ExitCode::SUCCESS);
+}
+
+#[tokio::test]
+async fn a_new_name_makes_nothing_empty_and_what_was_renamed_goes_on() {
+    for (version, managed) in [(14, true), (18, false)] {
+        let world = World::start(version).await;
+        let mut document = world.document("dev", &[Db::new("orders")]);
+        if managed {
+            world.managed(&mut document).await;
+        }
+        world.settle_twice(&document).await;
+        world.settle(&document).await;
+        let password = "password-of-orders-db";
+        let mut module = world.login("orders_user", password, "orders").await.unwrap();
+        module.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)").await.unwrap();
+        module.close().await;
+
+        document["databases"]["orders"]["name"] = json!("ordersdb");
+        document["databases"]["orders"]["roles"]["app"]["name"] = json!("ordersdb_user");
+        let before = world.written().await;
+        let text = refused(&world.converge(&document).await, "database/orders");
+        let rename = "ALTER DATABASE \"orders\" RENAME TO \"ordersdb\"; ALTER ROLE \"orders_owner\" RENAME TO \"ordersdb_owner\"";
+        assert!(
+            text.contains("is recorded as database `orders`") && text.contains(rename),
+            "{version}: {text}"
+        );
+        assert_eq!(world.written().await, before, "{version}: nothing is made, nothing is touched");
+
+        world.run("postgres", "ALTER DATABASE \"orders\" RENAME TO \"ordersdb\"").await;
+        world.run("postgres", "ALTER ROLE \"orders_owner\" RENAME TO \"ordersdb_owner\"").await;
+        let text = refused(&world.converge(&document).await, "database/orders");
+        let rename = "ALTER ROLE \"orders_user\" RENAME TO \"ordersdb_user\"";
+        assert!(text.contains(rename), "{version}: {text}");
+        world.run("postgres", rename).await;
+        world.settle_twice(&document).await;
+        world.settle(&document).await;
+        let records = "SELECT string_agg(name, ' ' ORDER BY kind, name) FROM rollcall.owned WHERE component = 'database/orders'";
+        assert_eq!(
+            world.ask("rollcall", records).await,
+            "ordersdb ordersdb_owner ordersdb_user",
+            "{version}"
+        );
+        let mut module = world.login("ordersdb_user", password, "ordersdb").await.unwrap();
+        module.execute("INSERT INTO kept VALUES (8)").await.unwrap();
+        module.close().await;
+        assert_eq!(
+            world.ask("ordersdb", "SELECT sum(n)::text FROM kept").await,
+            "15",
+            "{version}: its data is its own"
+        );
+        assert!(!world.told(&document).await.contains('+'), "{version}: {}", world.told(&document).await);
+        world.stop().await;
+    }
+}

@@ -12,6 +12,7 @@ mod step;
 pub mod teardown;
 #[cfg(test)]
 mod tests;
+mod undeclared;
 mod unmarked;
 
 use std::collections::BTreeSet;
@@ -38,6 +39,8 @@ pub fn plan(spec: &ServerSpec, world: &World) -> Plan<Step> {
     for role in &spec.roles {
         reader::decide(spec, role, world).pour(&role.component, &mut plan);
     }
+    let undeclared = undeclared::notes(spec, world).into_iter();
+    plan.drift.extend(undeclared.map(|(component, text)| Note::new(&component, text)));
     if !world.marks_were_read() {
         // Where the server's own part fails for good, so does what waits for it.
         plan.pending.iter_mut().for_each(|note| note.awaits = Awaits::Component(spec.component.clone()));

@@ -65,3 +65,43 @@ async fn a_new_name_makes_nothing_empty_and_what_was_renamed_goes_on() {
         world.stop().await;
     }
 }
+
+#[tokio::test]
+async fn whoever_is_declared_no_more_is_told_of_until_it_is_gone() {
+    let world = World::start(16).await;
+    world.secret("bi", "reads-only");
+    world.secret("migrator", "migrates");
+    let db = Db::new("orders").with(json!({"connect_also": ["visitor"], "roles": {
+        "migrator": {"name": "orders_migrator", "password": {"secret": "migrator", "key": "password"}}, "readers": {}
+    }}));
+    world.run("postgres", "CREATE ROLE visitor LOGIN").await;
+    let mut document = world.document("dev", &[db, Db::new("old")]);
+    document["roles"] = json!({"superset": {
+        "server": "main", "name": "superset_ro", "password": {"secret": "bi", "key": "password"}, "reads": ["orders"]
+    }});
+    world.settle_twice(&document).await;
+    assert!(!world.told(&document).await.contains('~'), "{}", world.told(&document).await);
+
+    document.as_object_mut().unwrap().remove("roles");
+    document["databases"].as_object_mut().unwrap().remove("old");
+    let orders = &mut document["databases"]["orders"];
+    orders["roles"].as_object_mut().unwrap().remove("migrator");
+    orders.as_object_mut().unwrap().remove("connect_also");
+    world.settle(&document).await;
+    let told = world.told(&document).await;
+    for line in [
+        "~ postgres/main: role `superset_ro` is recorded for role/superset of fragment `base`, which declares it no more: `superset_ro` \
+         still logs in, a member of `orders_readers`; ALTER ROLE \"superset_ro\" NOLOGIN ends its access",
+        "~ postgres/main: database `old`, role `old_owner`, role `old_user` are recorded for database/old",
+        "~ database/orders: role `orders_migrator` is recorded for database/orders",
+        "teardown DOCUMENTS --orphan role/superset` says what would go",
+        "REVOKE CONNECT ON DATABASE \"orders\" FROM \"visitor\"",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+    // What another fragment declares, whose document is not given, is not judged.
+    document["fragment"]["name"] = json!("other");
+    document["databases"] = json!({});
+    assert!(!world.told(&document).await.contains("no more"), "{}", world.told(&document).await);
+    world.stop().await;
+}

@@ -55,25 +55,14 @@ pub async fn teardown(environment: &Environment, context: &Context, how: &How) -
         let text = format!("is left to whoever has the fragment that declares {server} with `admin`");
         report.retained.push(Note::new(&component, text));
     }
-    let declared: BTreeSet<Component> = environment
-        .databases()
-        .map(|database| database.component)
-        .chain(environment.roles().map(|role| role.component))
-        .collect();
     for (component, target, spec) in targets(environment, &context.secrets_of(environment)?) {
         let target = target.of(context.source()).taking_down();
-        report.add(server(&component, &target, &spec, &declared, how).await);
+        report.add(server(&component, &target, &spec, how).await);
     }
     Ok(report)
 }
 
-async fn server(
-    component: &Component,
-    target: &PostgresTarget,
-    spec: &ServerSpec,
-    declared: &BTreeSet<Component>,
-    how: &How,
-) -> Report {
+async fn server(component: &Component, target: &PostgresTarget, spec: &ServerSpec, how: &How) -> Report {
     let mut report = Report::new(how.yes);
     let facts = match target.belongings(spec).await {
         Ok(Some(facts)) => facts,
@@ -101,7 +90,7 @@ async fn server(
         stays(&mut report, spec, &format!("stays: somebody provisions on {component}"));
         return report;
     }
-    let wanted = Wanted { spec, declared, orphans: &how.orphans, cancel: how.cancel };
+    let wanted = Wanted { spec, orphans: &how.orphans, cancel: how.cancel };
     let mut failed: BTreeSet<Component> = BTreeSet::new();
     let mut dropped: BTreeSet<(Component, String)> = BTreeSet::new();
     for part in plan(wanted, &facts, Expect::Done) {

@@ -1,7 +1,8 @@
 //! What became of names: a thing that somebody renamed keeps its record, and a name that a document changes makes nothing anew beside
 //! what is there.
 
-use super::{Change, ownership::Obstacle};
+use super::ownership::Obstacle;
+use super::{Change, undeclared};
 use crate::spec::{DatabaseSpec, RoleSpec, ServerSpec};
 use crate::world::facts::{Kind, Record, World};
 
@@ -64,23 +65,8 @@ fn left<'a>(spec: &'a ServerSpec, component: &'a str, world: &'a World) -> impl 
         record.environment_uid == uid
             && record.component == component
             && record.now.is_some()
-            && !names(spec, record)
+            && !undeclared::names(spec, record)
     })
-}
-
-/// Whether a document gives this name to something of this kind.
-fn names(spec: &ServerSpec, record: &Record) -> bool {
-    let name = record.name.as_str();
-    match record.kind {
-        Kind::Database => {
-            spec.given.databases.contains(name) || spec.databases.iter().any(|one| one.name == name)
-        }
-        Kind::Role | Kind::Observer => {
-            spec.given.roles.contains(name)
-                || spec.databases.iter().any(|one| one.roles().contains(&name))
-                || spec.roles.iter().any(|one| one.login.role == name)
-        }
-    }
 }
 
 fn moved(spec: &ServerSpec, database: &DatabaseSpec, before: &Record, world: &World) -> String {

@@ -25,8 +25,6 @@ use subject::{Subject, Wish};
 pub struct Wanted<'a> {
     /// What the documents declare on it.
     pub spec: &'a ServerSpec,
-    /// The components that the documents declare on any server.
-    pub declared: &'a BTreeSet<Component>,
     /// What none of them declares and is to go too, by name.
     pub orphans: &'a [Component],
     /// Nothing goes; what a teardown has closed is opened again.

@@ -5,6 +5,7 @@ mod declared;
 mod laws;
 pub(in crate::plan) mod model;
 mod renamed;
+mod undeclared;
 mod unmarked;
 
 use lifecycle::document::{Ddl, Extension};

@@ -9,6 +9,7 @@ use lifecycle::document::OnDelete;
 use super::Wanted;
 use super::facts::Facts;
 use crate::adopt::word;
+use crate::plan::undeclared::declares;
 use crate::spec::DatabaseSpec;
 use crate::world::facts::{Kind, Record};
 
@@ -91,7 +92,7 @@ fn orphans<'a>(wanted: Wanted<'a>, facts: &'a Facts) -> Vec<Subject<'a>> {
     let uid = spec.environment.uid.to_string();
     let mut lost: BTreeMap<&str, Lost<'_>> = BTreeMap::new();
     for record in
-        facts.records.iter().filter(|record| record.environment_uid == uid && !declares(wanted, record))
+        facts.records.iter().filter(|record| record.environment_uid == uid && !declares(spec, record))
     {
         let (databases, roles) = lost.entry(&record.component).or_default();
         match record.kind {
@@ -133,24 +134,6 @@ fn orphaned(wanted: Wanted<'_>, component: &Component) -> Wish {
         ),
         (true, _, OnDelete::Delete) => Wish::Delete,
     }
-}
-
-/// Whether a document declares it, here or under another name of the same server.
-fn declares(wanted: Wanted<'_>, record: &Record) -> bool {
-    let spec = wanted.spec;
-    let elsewhere = record.component.parse().is_ok_and(|component: Component| {
-        wanted.declared.contains(&component)
-            && spec.database(&component).is_none()
-            && spec.role(&component).is_none()
-    });
-    elsewhere
-        || match record.kind {
-            Kind::Database => spec.databases.iter().any(|database| database.name == record.name),
-            Kind::Role | Kind::Observer => {
-                spec.databases.iter().any(|database| database.roles().contains(&record.name.as_str()))
-                    || spec.roles.iter().any(|role| role.login.role == record.name)
-            }
-        }
 }
 
 impl Subject<'_> {

@@ -22,11 +22,8 @@ fn spec(delete: [bool; 3], report: bool) -> ServerSpec {
     spec.databases[1].on_delete = on_delete(delete[1]);
     spec.databases[1].report_only = report;
     spec.on_delete = on_delete(delete[2]);
+    spec.given.components = spec.databases.iter().map(|database| database.component.clone()).collect();
     spec
-}
-
-fn declared(spec: &ServerSpec) -> BTreeSet<Component> {
-    spec.databases.iter().map(|database| database.component.clone()).collect()
 }
 
 fn record(kind: Kind, name: &str, component: &str, oid: i64) -> Record {
@@ -258,8 +255,7 @@ prop_compose! {
 proptest! {
     #[test]
     fn nothing_foreign_and_nothing_retained_is_ever_touched((spec, orphans, cancel, facts, _) in scenes()) {
-        let declared = declared(&spec);
-        let wanted = Wanted { spec: &spec, declared: &declared, orphans: &orphans, cancel };
+        let wanted = Wanted { spec: &spec, orphans: &orphans, cancel };
         for part in plan(wanted, &facts, Expect::Done) {
             let opens = part.steps.iter().all(|step| matches!(step, Change::Reopen { .. }));
             prop_assert!(part.refused.is_empty() || opens);
@@ -296,8 +292,7 @@ proptest! {
 
     #[test]
     fn what_is_shown_is_what_is_done_and_nothing_is_left_to_do((spec, orphans, cancel, facts, _) in scenes()) {
-        let declared = declared(&spec);
-        let wanted = Wanted { spec: &spec, declared: &declared, orphans: &orphans, cancel };
+        let wanted = Wanted { spec: &spec, orphans: &orphans, cancel };
         let mut world = facts.clone();
         let shown = plan(wanted, &facts, Expect::Done);
         // As it is made: each step is decided anew, by what is seen then.
@@ -317,8 +312,7 @@ proptest! {
 
     #[test]
     fn cut_off_anywhere_the_next_run_ends_where_one_run_would((spec, orphans, _, facts, cut) in scenes()) {
-        let declared = declared(&spec);
-        let wanted = Wanted { spec: &spec, declared: &declared, orphans: &orphans, cancel: false };
+        let wanted = Wanted { spec: &spec, orphans: &orphans, cancel: false };
         let run = |world: &mut Facts, at_most: usize| {
             let mut made = 0;
             for part in plan(wanted, world, Expect::Done) {
@@ -341,8 +335,7 @@ proptest! {
 
     #[test]
     fn the_order_of_what_is_seen_and_declared_does_not_matter((spec, orphans, cancel, facts, _) in scenes()) {
-        let declared = declared(&spec);
-        let wanted = Wanted { spec: &spec, declared: &declared, orphans: &orphans, cancel };
+        let wanted = Wanted { spec: &spec, orphans: &orphans, cancel };
         let mut turned = facts.clone();
         turned.records.reverse();
         turned.databases.reverse();

@@ -31,7 +31,7 @@ use lifecycle::Component;
 use lifecycle::document::Environment;
 use tracing::{info, warn};
 
-pub use command::teardown::{How, teardown};
+pub use command::teardown::{How, orphans_are_there, teardown};
 pub use command::{Adoption, Command, Migrate};
 pub use migrate::{MigrationSpec, MigrationTarget};
 pub use plan::{Change, Step};

@@ -4,7 +4,11 @@
 
 mod common;
 
-use common::{Db, World, refused};
+use chassis::settings::Settings;
+use chassis::shutdown::Shutdown;
+use chassis::{Context, Exit};
+use common::{Db, World, environment, refused};
+use postgres_init::{How, orphans_are_there, teardown};
 use serde_json::json;
 
 #[test]
@@ -99,6 +103,32 @@ async fn whoever_is_declared_no_more_is_told_of_until_it_is_gone() {
     ] {
         assert!(told.contains(line), "{line}\n{told}");
     }
+    // What it advises is what a teardown takes, and nothing else.
+    document["policy"] = json!({"on_delete": "delete"});
+    let settings = [("ROLLCALL_SECRETS_ROOT".to_owned(), world.secrets.path().display().to_string())];
+    let context = Context::new("postgres-init", Settings::load(settings).unwrap(), Shutdown::manual());
+    let orphans = |names: &[&str]| How {
+        yes: true,
+        orphans: names.iter().map(|name| name.parse().unwrap()).collect(),
+        cancel: false,
+    };
+    let typo = orphans(&["role/superset", "database/typo"]);
+    let failure = orphans_are_there(&environment(&document), &context, &typo).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+    assert!(failure.message.contains("Orphans: database/old, database/orders, role/superset"), "{failure}");
+    document["databases"]["orders"]["on_delete"] = json!("retain");
+    let how = orphans(&["role/superset", "database/old", "database/orders"]);
+    orphans_are_there(&environment(&document), &context, &how).await.unwrap();
+    let report = teardown(&environment(&document), &context, &how).await.unwrap();
+    assert!(report.outcome().is_ok(), "{report}");
+    let records =
+        "SELECT string_agg(name, ' ' ORDER BY kind, name) FROM rollcall.owned WHERE kind <> 'observer'";
+    assert_eq!(
+        world.ask("rollcall", records).await,
+        "orders orders_migrator orders_owner orders_readers orders_user",
+        "what is declared stays, and so does a role that may still use something of it: {report}"
+    );
+
     // What another fragment declares, whose document is not given, is not judged.
     document["fragment"]["name"] = json!("other");
     document["databases"] = json!({});

@@ -72,6 +72,11 @@ fn stands(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(
     };
     ours(spec, &database.fragment, record, &thing)?;
     same(&database.component, record, &thing)?;
+    if record.leaving && exists.is_none() {
+        return Err(Obstacle::Known(format!(
+            "{thing} was dropped by a teardown that has not come to its end; `postgres-init teardown` with --yes finishes it"
+        )));
+    }
     if record.leaving {
         return Err(Obstacle::Known(format!(
             "{thing} is being torn down, and is left to that; `postgres-init teardown` with --yes finishes it, with --cancel it is opened \

@@ -35,6 +35,8 @@ pub(super) enum Wish {
     Retain(&'static str),
     /// Nobody declares it, so it stays; says what would delete it.
     Orphan(&'static str),
+    /// The command wants it to go, and the documents do not; says why.
+    Refused(&'static str),
 }
 
 const RETAINED: &str = "stays with its mark, for its document does not say `on_delete: delete`; `release-ownership` takes the mark away";
@@ -123,16 +125,21 @@ fn orphans<'a>(wanted: Wanted<'a>, facts: &'a Facts) -> Vec<Subject<'a>> {
 
 fn orphaned(wanted: Wanted<'_>, component: &Component) -> Wish {
     match (wanted.orphans.contains(component), wanted.spec.report_only, wanted.spec.on_delete) {
-        (_, true, _) => Wish::Orphan(
+        (false, true, _) => Wish::Orphan(
             "no document here declares it; it stays, for the server's fragment is in mode report",
         ),
-        (false, ..) => Wish::Orphan(
-            "no document here declares it; where no other does, `--orphan` with its name deletes it",
+        (false, false, _) => Wish::Orphan(
+            "no document here declares it; where no other does, `--orphan` with the name at the beginning of this line deletes it, if the \
+             fragment that declares its server says `policy: {on_delete: delete}`",
         ),
-        (true, _, OnDelete::Retain) => Wish::Orphan(
-            "no document here declares it; it stays, for the fragment that declares its server does not say `on_delete: delete`",
+        (true, true, _) => Wish::Refused(
+            "no document here declares it; it does not go, for the server's fragment is in mode report",
         ),
-        (true, _, OnDelete::Delete) => Wish::Delete,
+        (true, false, OnDelete::Retain) => Wish::Refused(
+            "no document here declares it; it does not go before the fragment that declares its server says \
+             `policy: {on_delete: delete}`",
+        ),
+        (true, false, OnDelete::Delete) => Wish::Delete,
     }
 }
 

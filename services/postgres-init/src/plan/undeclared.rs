@@ -91,7 +91,7 @@ fn told(spec: &ServerSpec, component: &str, fragment: &str, records: &[&Record])
     };
     format!(
         "{} {is} recorded for {component} of fragment `{fragment}`, which declares {them} no more: {still}{ends}; `postgres-init teardown \
-         DOCUMENTS --orphan {component}` says what would go, and with --yes drops it{once}",
+         DOCUMENTS --orphan {component}` says what would go and what keeps it, and with --yes drops what nothing keeps{once}",
         things.join(", ")
     )
 }

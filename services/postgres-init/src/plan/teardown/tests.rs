@@ -348,3 +348,29 @@ proptest! {
         prop_assert_eq!(plan(wanted, &facts, Expect::Done), turned);
     }
 }
+
+#[test]
+fn an_orphan_goes_only_where_the_fragment_of_its_server_says_so_and_is_refused_otherwise() {
+    let old: Component = "database/old".parse().unwrap();
+    let asked = [old.clone()];
+    for (delete, report, named, goes, refused) in [
+        (true, false, true, true, false),
+        (false, false, true, false, true),
+        (true, true, true, false, true),
+        (true, false, false, false, false),
+    ] {
+        let mut spec = spec([false, false, delete], false);
+        spec.report_only = report;
+        let facts = server();
+        let wanted = Wanted { spec: &spec, orphans: if named { &asked } else { &[] }, cancel: false };
+        assert_eq!(
+            orphans(wanted, &facts),
+            [old.clone()].into(),
+            "what is listed does not depend on the rest"
+        );
+        let parts = plan(wanted, &facts, Expect::Done);
+        let of_it: Vec<&Part> = parts.iter().filter(|part| part.component == old).collect();
+        assert_eq!(of_it.iter().any(|part| !part.steps.is_empty()), goes, "{of_it:?}");
+        assert_eq!(of_it.iter().any(|part| !part.refused.is_empty()), refused, "{of_it:?}");
+    }
+}

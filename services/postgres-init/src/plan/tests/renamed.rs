@@ -20,7 +20,9 @@ fn seen(spec: &ServerSpec, called: &[(&str, &str)]) -> World {
             .grants
             .iter()
             .map(|grant| {
-                grant.split_once('=').map_or(grant.clone(), |(who, what)| format!("{}={what}", called(who)))
+                grant
+                    .split_once('=')
+                    .map_or_else(|| grant.clone(), |(who, what)| format!("{}={what}", called(who)))
             })
             .collect();
     });

@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use lifecycle::Component;
 use lifecycle::document::{Environment, Problem};
+use lifecycle::{Component, Kind};
 use serde_json::{Value, json};
 
 use crate::converge::Note;
@@ -47,15 +47,24 @@ impl Confirmation {
         Ok(environment)
     }
 
+    /// That none of the orphans of these kinds is declared as a whole.
+    ///
+    /// # Errors
+    /// One that is: exit code 2.
+    pub fn undeclared(&self, environment: &Environment, kinds: &[Kind]) -> Result<(), Failure> {
+        let declared =
+            |one: &&Component| kinds.contains(&one.kind()) && environment.namespace_of(one).is_some();
+        match self.orphan.iter().find(declared) {
+            None => Ok(()),
+            Some(one) => Err(Failure::usage(format!(
+                "--orphan {one}: a document declares it, so its `on_delete` decides"
+            ))),
+        }
+    }
+
     fn check(&self, environment: &Environment, problems: &[Problem]) -> Result<(), Failure> {
         if !problems.is_empty() {
             return Err(documents::refusal(problems));
-        }
-        let declared = |one: &&Component| environment.namespace_of(one).is_some();
-        if let Some(one) = self.orphan.iter().find(declared) {
-            return Err(Failure::usage(format!(
-                "--orphan {one}: a document declares it, so its `on_delete` decides"
-            )));
         }
         let name = &environment.identity().name;
         match &self.environment {

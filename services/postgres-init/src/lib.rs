@@ -32,7 +32,7 @@ use lifecycle::document::Environment;
 use tracing::{info, warn};
 
 pub use command::delegations::delegations;
-pub use command::teardown::{How, teardown};
+pub use command::teardown::{How, orphans_are_there, teardown};
 pub use command::{Adoption, Command, Migrate};
 pub use migrate::{MigrationSpec, MigrationTarget};
 pub use plan::{Change, Step};
@@ -212,7 +212,9 @@ pub async fn apply_variables(variables: &Variables, owner: &Owner, context: &Con
     }
     let store = SecretStore::Reader(Arc::new(held));
     let targets = targets(&asked.environment, &store).into_iter().map(|(component, target, spec)| {
-        let spec = ServerSpec { unmarked: Unmarked::Reported, prefers_tls: asked.prefers_tls, ..spec };
+        // Others of its kind make the other databases of the same fragment.
+        let given = spec::Given::default();
+        let spec = ServerSpec { unmarked: Unmarked::Reported, prefers_tls: asked.prefers_tls, given, ..spec };
         (component, target, spec)
     });
     chassis::provision::apply(&asked.environment, context, targets.collect(), Around::default()).await

@@ -4,6 +4,7 @@ mod databases;
 mod inside;
 pub(crate) mod ownership;
 mod reader;
+mod renamed;
 mod replication;
 mod roles;
 mod settings;
@@ -11,6 +12,7 @@ mod step;
 pub mod teardown;
 #[cfg(test)]
 mod tests;
+mod undeclared;
 mod unmarked;
 
 use std::collections::BTreeSet;
@@ -20,9 +22,10 @@ use lifecycle::Component;
 
 use crate::adopt;
 use crate::spec::{Bounds, DatabaseSpec, ServerSpec};
-use crate::world::facts::{Registry, World};
+use crate::world::facts::{Kind, Registry, World};
 pub use inside::{each_right, makers, needs_look};
 use ownership::Obstacle;
+pub(crate) use renamed::follow;
 pub use step::{Change, Step};
 pub use unmarked::{leaves, leaves_all};
 
@@ -36,6 +39,8 @@ pub fn plan(spec: &ServerSpec, world: &World) -> Plan<Step> {
     for role in &spec.roles {
         reader::decide(spec, role, world).pour(&role.component, &mut plan);
     }
+    let undeclared = undeclared::notes(spec, world).into_iter();
+    plan.drift.extend(undeclared.map(|(component, text)| Note::new(&component, text)));
     if !world.marks_were_read() {
         // Where the server's own part fails for good, so does what waits for it.
         plan.pending.iter_mut().for_each(|note| note.awaits = Awaits::Component(spec.component.clone()));
@@ -132,6 +137,9 @@ fn decide(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Decision
         decision.steps.push(Change::Finish { name: database.name.clone() });
     }
     adopt::hold(spec, database, world, &mut decision.steps, &mut decision.drift);
+    let roles = database.roles().into_iter().map(|role| (Kind::Role, role));
+    let renamed = renamed::steps(roles.chain([(Kind::Database, database.name.as_str())]), world);
+    decision.steps.splice(..0, renamed);
     roles::governed(&mut decision, spec, world);
     decision
 }

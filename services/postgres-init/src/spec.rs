@@ -1,6 +1,7 @@
 //! What should be, on each server: the databases, roles and extensions that the documents declare. Pure.
 
 mod database;
+mod given;
 mod role;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use lifecycle::{Component, Kind};
 use postgres::{REGISTRY, Server};
 
 pub use database::{Account, Bounds, DatabaseSpec, READS, Rights, USES};
+pub use given::Given;
 pub use role::{Read, RoleSpec};
 
 use crate::adopt::Class;
@@ -58,6 +60,8 @@ pub struct ServerSpec {
     pub delegated: BTreeSet<String>,
     /// The namespace of each fragment that declares a database or role here.
     pub namespaces: BTreeMap<String, String>,
+    /// What all documents declare.
+    pub given: Given,
 }
 
 /// What becomes of a database and its login role that exist both and carry nobody's mark.
@@ -173,6 +177,9 @@ pub fn specs(environment: &Environment) -> BTreeMap<Component, ServerSpec> {
             spec.namespaces.extend([namespace(role.source)]);
         }
     }
+    for spec in specs.values_mut() {
+        spec.given = Given::of(environment, spec);
+    }
     specs
 }
 
@@ -242,6 +249,7 @@ fn of_server(server: &Declared<'_, document::Postgres>) -> Option<ServerSpec> {
         converging: None,
         delegated: BTreeSet::new(),
         namespaces: BTreeMap::new(),
+        given: Given::default(),
     })
 }
 

@@ -315,9 +315,12 @@ async fn what_nobody_declares_any_more_goes_only_when_that_is_said_too() {
     assert!(report.removed.is_empty());
     let orphans = How { orphans: vec!["database/a".parse().unwrap()], ..DO };
     document["policy"] = json!({"on_delete": "retain"});
+    let report = down(&world, &document, orphans.clone()).await;
+    assert!(report.removed.is_empty(), "the document does not say it: {report}");
+    let failure = report.outcome().unwrap_err();
     assert!(
-        down(&world, &document, orphans.clone()).await.removed.is_empty(),
-        "the document does not say it"
+        failure.exit == chassis::Exit::NeverWorks && failure.message.contains("policy: {on_delete: delete}"),
+        "{failure}"
     );
     document["policy"] = json!({"on_delete": "delete"});
     let report = down(&world, &document, orphans.clone()).await;

@@ -17,6 +17,7 @@ use crate::world::{Error, KafkaTarget};
 /// Runs the command.
 pub(crate) async fn run(confirmation: &Confirmation, context: &Context) -> Result<(), Failure> {
     let environment = confirmation.environment()?;
+    confirmation.undeclared(&environment, &[Kind::Topic])?;
     let report = teardown(&environment, context, confirmation.yes, &confirmation.orphan).await?;
     report.print(confirmation.output)
 }

@@ -31,6 +31,11 @@ pub struct Down {
 pub async fn run(args: &Down, context: &Context) -> Result<(), Failure> {
     let Confirmation { yes, output, ref orphan, .. } = args.confirmation;
     let environment = args.confirmation.environment()?;
+    args.confirmation.undeclared(&environment, &[Kind::Topic])?;
+    let orphans = orphan.iter().filter(|one| one.kind() != Kind::Topic).cloned().collect();
+    let how = postgres_init::How { yes, orphans, cancel: false };
+    // Before anything is touched anywhere.
+    postgres_init::orphans_are_there(&environment, context, &how).await?;
     let mut report = Report::new(yes);
     let hub_lives = living(&args.hub, &environment, &mut report).await;
 
@@ -38,7 +43,6 @@ pub async fn run(args: &Down, context: &Context) -> Result<(), Failure> {
     add(&mut report, &environment, Kind::Client, clients);
     let topics = topic_provisioner::teardown(&environment, context, yes, orphan).await;
     add(&mut report, &environment, Kind::Kafka, topics);
-    let how = postgres_init::How { yes, orphans: orphan.clone(), cancel: false };
     let databases = postgres_init::teardown(&environment, context, &how).await;
     add(&mut report, &environment, Kind::Postgres, databases);
 

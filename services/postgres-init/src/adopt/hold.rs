@@ -25,6 +25,7 @@ pub fn class_of(change: &Change) -> Held {
         | Change::Login { .. }
         | Change::Group { .. }
         | Change::Database { .. }
+        | Change::Renamed { .. }
         | Change::Connect { .. } => Held::Free,
         Change::Extension(extension) if extension.schema.is_none() => Held::Free,
         Change::Attributes { .. }

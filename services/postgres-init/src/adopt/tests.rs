@@ -49,6 +49,7 @@ fn spec(databases: &[&str]) -> ServerSpec {
         converging: None,
         delegated: std::collections::BTreeSet::new(),
         namespaces: std::collections::BTreeMap::new(),
+        given: crate::spec::Given::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use chassis::teardown::{Confirmation, Report};
 use lifecycle::Component;
 use lifecycle::document::Environment;
 
-use crate::plan::teardown::{Change, Expect, Part, Wanted, plan};
+use crate::plan::teardown::{Change, Expect, Part, Wanted, orphans, plan};
 use crate::world::Error;
 use crate::{PostgresTarget, ServerSpec, spec, targets};
 
@@ -39,8 +39,9 @@ pub struct How {
 pub(crate) async fn run(args: &Teardown, context: &Context) -> Result<(), Failure> {
     let Confirmation { yes, output, ref orphan, .. } = args.confirmation;
     let environment = args.confirmation.environment()?;
-    let report =
-        teardown(&environment, context, &How { yes, orphans: orphan.clone(), cancel: args.cancel }).await?;
+    let how = How { yes, orphans: orphan.clone(), cancel: args.cancel };
+    orphans_are_there(&environment, context, &how).await?;
+    let report = teardown(&environment, context, &how).await?;
     report.print(output)
 }
 
@@ -55,25 +56,47 @@ pub async fn teardown(environment: &Environment, context: &Context, how: &How) -
         let text = format!("is left to whoever has the fragment that declares {server} with `admin`");
         report.retained.push(Note::new(&component, text));
     }
-    let declared: BTreeSet<Component> = environment
-        .databases()
-        .map(|database| database.component)
-        .chain(environment.roles().map(|role| role.component))
-        .collect();
     for (component, target, spec) in targets(environment, &context.secrets_of(environment)?) {
         let target = target.of(context.source()).taking_down();
-        report.add(server(&component, &target, &spec, &declared, how).await);
+        report.add(server(&component, &target, &spec, how).await);
     }
     Ok(report)
 }
 
-async fn server(
-    component: &Component,
-    target: &PostgresTarget,
-    spec: &ServerSpec,
-    declared: &BTreeSet<Component>,
+/// That each orphan that is to go is one, looking only. What is asked of a teardown is known to be meant before anything is touched.
+///
+/// # Errors
+/// One that is none: exit code 2, with those there are. A server that could not be looked at, where one of them may be.
+pub async fn orphans_are_there(
+    environment: &Environment,
+    context: &Context,
     how: &How,
-) -> Report {
+) -> Result<(), Failure> {
+    if how.orphans.is_empty() {
+        return Ok(());
+    }
+    let context = context.clone().with_reader(kubernetes::reader());
+    let mut there: BTreeSet<Component> = BTreeSet::new();
+    let mut unseen = None;
+    for (component, target, spec) in targets(environment, &context.secrets_of(environment)?) {
+        let wanted = Wanted { spec: &spec, orphans: &[], cancel: false };
+        match target.taking_down().belongings(&spec).await {
+            Ok(facts) => there.extend(facts.iter().flat_map(|facts| orphans(wanted, facts))),
+            Err(error) => unseen = Some(failure(&component, &error)),
+        }
+    }
+    let Some(unknown) = how.orphans.iter().find(|one| !there.contains(one)) else { return Ok(()) };
+    if let Some(failure) = unseen {
+        return Err(failure);
+    }
+    let there: Vec<String> = there.iter().map(ToString::to_string).collect();
+    let there = if there.is_empty() { "there are none".to_owned() } else { there.join(", ") };
+    Err(Failure::usage(format!(
+        "--orphan {unknown}: nothing that is recorded for it lacks a document; nothing was done. Orphans: {there}"
+    )))
+}
+
+async fn server(component: &Component, target: &PostgresTarget, spec: &ServerSpec, how: &How) -> Report {
     let mut report = Report::new(how.yes);
     let facts = match target.belongings(spec).await {
         Ok(Some(facts)) => facts,
@@ -101,7 +124,7 @@ async fn server(
         stays(&mut report, spec, &format!("stays: somebody provisions on {component}"));
         return report;
     }
-    let wanted = Wanted { spec, declared, orphans: &how.orphans, cancel: how.cancel };
+    let wanted = Wanted { spec, orphans: &how.orphans, cancel: how.cancel };
     let mut failed: BTreeSet<Component> = BTreeSet::new();
     let mut dropped: BTreeSet<(Component, String)> = BTreeSet::new();
     for part in plan(wanted, &facts, Expect::Done) {

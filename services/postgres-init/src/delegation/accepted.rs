@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::judge::{Denied, judge};
 use super::{rules, union};
-use crate::spec::{self, ServerSpec};
+use crate::spec::{self, Given, ServerSpec};
 use crate::world::delegated::{Accepting, Kept};
 use crate::world::{Error, PostgresTarget};
 
@@ -276,6 +276,8 @@ impl Accepted {
                 databases: databases.cloned().collect(),
                 roles: roles.cloned().collect(),
                 delegated: delegated.clone(),
+                // What others declare no more is not told to who asks for this one.
+                given: Given { fragments: [fragment.to_owned()].into(), ..spec.given.clone() },
                 ..spec
             }
         });

@@ -126,8 +126,10 @@ pub(super) fn seal(
     for grant in
         grants.into_iter().flatten().filter(|grant| !grant.starts_with('=') && !wanted.contains(*grant))
     {
+        let (role, privilege) = grant.split_once('=').unwrap_or((grant, "ALL"));
         decision.drift.push(format!(
-            "database `{}` is open to more than its login role ({grant}); left alone",
+            "database `{0}` is open to more than its login role ({grant}); left alone: where nobody needs it, REVOKE {privilege} ON DATABASE \
+             \"{0}\" FROM \"{role}\"",
             database.name
         ));
     }

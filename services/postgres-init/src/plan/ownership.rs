@@ -2,6 +2,7 @@
 
 use lifecycle::Component;
 
+use super::renamed;
 use crate::adopt::Class;
 use crate::spec::{DatabaseSpec, RoleSpec, ServerSpec};
 use crate::world::facts::{Record, Registry, World};
@@ -29,7 +30,7 @@ impl Obstacle {
 pub(super) fn server(spec: &ServerSpec, world: &World) -> Result<(), Obstacle> {
     registry(spec, world)?;
     match &spec.observer {
-        Some(observer) => role(spec, &spec.fragment, &observer.role, None, world),
+        Some(observer) => role(spec, &spec.fragment, &spec.component, &observer.role, world),
         None => Ok(()),
     }
 }
@@ -38,10 +39,11 @@ pub(super) fn server(spec: &ServerSpec, world: &World) -> Result<(), Obstacle> {
 pub(crate) fn database(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(), Obstacle> {
     registry(spec, world)?;
     namespace(spec, &database.fragment, world)?;
-    let component = Some(&database.component);
-    let roles =
-        database.roles().into_iter().map(|name| role(spec, &database.fragment, name, component, world));
-    let found = roles.chain([stands(spec, database, world)]);
+    let roles = database
+        .roles()
+        .into_iter()
+        .map(|name| role(spec, &database.fragment, &database.component, name, world));
+    let found = roles.chain([stands(spec, database, world), renamed::database(spec, database, world)]);
     let mut obstacles: Vec<Obstacle> = found.filter_map(Result::err).collect();
     let gravest = obstacles.iter().position(|obstacle| matches!(obstacle, Obstacle::Known(_))).unwrap_or(0);
     if obstacles.is_empty() { Ok(()) } else { Err(obstacles.swap_remove(gravest)) }
@@ -51,7 +53,8 @@ pub(crate) fn database(spec: &ServerSpec, database: &DatabaseSpec, world: &World
 pub(crate) fn reader(spec: &ServerSpec, reader: &RoleSpec, world: &World) -> Result<(), Obstacle> {
     registry(spec, world)?;
     namespace(spec, &reader.fragment, world)?;
-    role(spec, &reader.fragment, &reader.login.role, Some(&reader.component), world)
+    role(spec, &reader.fragment, &reader.component, &reader.login.role, world)?;
+    renamed::reader(spec, reader, world)
 }
 
 /// Whether a database by itself may be touched; why not.
@@ -71,6 +74,12 @@ fn stands(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(
         };
     };
     ours(spec, &database.fragment, record, &thing)?;
+    same(&database.component, record, &thing)?;
+    if record.leaving && exists.is_none() {
+        return Err(Obstacle::Known(format!(
+            "{thing} was dropped by a teardown that has not come to its end; `postgres-init teardown` with --yes finishes it"
+        )));
+    }
     if record.leaving {
         return Err(Obstacle::Known(format!(
             "{thing} is being torn down, and is left to that; `postgres-init teardown` with --yes finishes it, with --cancel it is opened \
@@ -121,20 +130,22 @@ fn namespace(spec: &ServerSpec, fragment: &str, world: &World) -> Result<(), Obs
     }
 }
 
-/// `component` is the one that can be adopted with it.
 fn role(
     spec: &ServerSpec,
     fragment: &str,
+    component: &Component,
     name: &str,
-    component: Option<&Component>,
     world: &World,
 ) -> Result<(), Obstacle> {
     let thing = format!("role `{name}`");
+    // An observer is not adopted.
+    let adoptable = (*component != spec.component).then_some(component);
     match (world.role(name), world.role_record(name)) {
         (None, None) => Ok(()),
-        (Some(_), None) => Err(unmarked(spec, &thing, component, world)),
+        (Some(_), None) => Err(unmarked(spec, &thing, adoptable, world)),
         (facts, Some(record)) => {
             ours(spec, fragment, record, &thing)?;
+            same(component, record, &thing)?;
             match facts {
                 Some(facts)
                     if facts.oid != record.oid
@@ -174,6 +185,18 @@ fn ours(spec: &ServerSpec, fragment: &str, record: &Record, thing: &str) -> Resu
         )));
     }
     Ok(())
+}
+
+/// What was renamed is taken under its new name only for the component that it was recorded for.
+fn same(component: &Component, record: &Record, thing: &str) -> Result<(), Obstacle> {
+    match &record.renamed_from {
+        Some(from) if record.component != component.to_string() => Err(Obstacle::Known(format!(
+            "{thing} was recorded as `{from}` for {} and renamed since; {component} does not take it: give it its name back, or give \
+             {component} another name",
+            record.component
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn unmarked(spec: &ServerSpec, thing: &str, component: Option<&Component>, world: &World) -> Obstacle {

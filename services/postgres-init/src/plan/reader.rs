@@ -1,6 +1,6 @@
 //! A role that reads several databases: a member of the readers of each, and of no other group of its environment.
 
-use super::{Change, Decision, Step, ownership, passes, roles};
+use super::{Change, Decision, Step, ownership, passes, renamed, roles};
 use crate::spec::{Read, RoleSpec, ServerSpec};
 use crate::world::facts::{Kind, RoleFacts, World};
 
@@ -45,6 +45,8 @@ pub(super) fn decide(spec: &ServerSpec, role: &RoleSpec, world: &World) -> Decis
     if world.role_record(name).is_some_and(|record| record.adopted.is_some()) {
         hold(&mut decision, role);
     }
+    let renamed = renamed::steps([(Kind::Role, name.as_str())].into_iter(), world);
+    decision.steps.splice(..0, renamed);
     roles::governed(&mut decision, spec, world);
     decision
 }

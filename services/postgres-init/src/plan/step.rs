@@ -6,7 +6,9 @@ use std::fmt;
 use lifecycle::Component;
 use lifecycle::document::Extension;
 
+use crate::adopt::word;
 use crate::spec::Rights;
+use crate::world::facts::Kind;
 
 /// One idempotent change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,6 +178,17 @@ pub enum Change {
         /// The database.
         name: String,
     },
+    /// Record a thing under the name that somebody gave it.
+    Renamed {
+        /// What it is.
+        kind: Kind,
+        /// The name it was recorded under.
+        from: String,
+        /// The name it has.
+        to: String,
+        /// What identifies it.
+        oid: i64,
+    },
     /// Record that the database is finished.
     Finish {
         /// The database.
@@ -258,6 +271,13 @@ impl fmt::Display for Step {
                 let verb = if *rights == crate::spec::READS { "read" } else { "use" };
                 let verb_of = if makers.len() == 1 { "makes" } else { "make" };
                 write!(f, "let role `{role}` {verb} what `{}` {verb_of}", makers.join("`, `"))
+            }
+            Change::Renamed { kind, from, to, .. } => {
+                write!(
+                    f,
+                    "record {0} `{to}` under this name, which was recorded as {0} `{from}`",
+                    word(*kind)
+                )
             }
             Change::Join { role, group } => write!(f, "make role `{role}` a member of `{group}`"),
             Change::Leave { role, group } => write!(f, "end that role `{role}` is a member of `{group}`"),

@@ -25,8 +25,6 @@ use subject::{Subject, Wish};
 pub struct Wanted<'a> {
     /// What the documents declare on it.
     pub spec: &'a ServerSpec,
-    /// The components that the documents declare on any server.
-    pub declared: &'a BTreeSet<Component>,
     /// What none of them declares and is to go too, by name.
     pub orphans: &'a [Component],
     /// Nothing goes; what a teardown has closed is opened again.
@@ -151,6 +149,12 @@ pub fn plan(wanted: Wanted<'_>, facts: &Facts, expect: Expect) -> Vec<Part> {
     parts
 }
 
+/// What is recorded as this environment's and declared by no document, as `--orphan` takes it.
+pub fn orphans(wanted: Wanted<'_>, facts: &Facts) -> BTreeSet<Component> {
+    let subjects = subject::all(wanted, facts);
+    subjects.into_iter().filter(|subject| subject.orphaned).map(|subject| subject.component).collect()
+}
+
 /// What becomes of a component's database. Without one it says what becomes of the component as a whole.
 fn database(wanted: Wanted<'_>, facts: &Facts, subject: &Subject<'_>) -> Part {
     let mut part = Part::new(Phase::Databases, subject);
@@ -186,6 +190,11 @@ fn database(wanted: Wanted<'_>, facts: &Facts, subject: &Subject<'_>) -> Part {
             part.steps = reopen;
             part.refused = undone;
             part.retained.push(format!("{names}: {why}"));
+            return part;
+        }
+        Wish::Refused(why) => {
+            part.steps = reopen;
+            part.refused.push(format!("{names}, of fragment `{}`: {why}", records[0].fragment));
             return part;
         }
         Wish::Orphan(why) => {

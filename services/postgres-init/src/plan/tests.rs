@@ -4,6 +4,8 @@ mod adopted;
 mod declared;
 mod laws;
 pub(in crate::plan) mod model;
+mod renamed;
+mod undeclared;
 mod unmarked;
 
 use lifecycle::document::{Ddl, Extension};

@@ -9,6 +9,7 @@ use postgres::Session;
 use super::facts::{Password, World};
 use super::hold::Hold;
 use super::{Error, PostgresTarget};
+use crate::adopt::stored;
 use crate::ident::{Ident, Literal};
 use crate::plan::{Change, Step};
 use crate::scram;
@@ -106,6 +107,16 @@ impl PostgresTarget {
                 work.run(format!("GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {role}")).await
             }
             Change::Finish { name } => work.finish(name).await,
+            Change::Renamed { kind, from, to, oid } => {
+                work.run(format!(
+                    "UPDATE rollcall.owned SET name = {} WHERE kind = {} AND name = {} AND oid = {oid} AND environment_uid = {}",
+                    Literal::new(to)?,
+                    Literal::new(stored(*kind))?,
+                    Literal::new(from)?,
+                    Literal::new(&spec.environment.uid.to_string())?,
+                ))
+                .await
+            }
             Change::ClosePublic { .. }
             | Change::Schema { .. }
             | Change::Extension(_)

@@ -251,6 +251,24 @@ pub struct Record {
     /// A teardown of it was begun and is not finished.
     #[serde(default)]
     pub leaving: bool,
+    /// What is known of what has this oid now, whatever its name; none where there is nothing.
+    #[serde(default)]
+    pub now: Option<Now>,
+    /// The name it was recorded under, where somebody has renamed the thing since.
+    #[serde(skip)]
+    pub renamed_from: Option<String>,
+}
+
+/// What has a recorded oid now.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Now {
+    /// Its name.
+    pub name: String,
+    /// A role that logs in.
+    pub login: bool,
+    /// The roles that it is a member of.
+    pub member_of: BTreeSet<String>,
 }
 
 impl Record {

@@ -1,6 +1,6 @@
 //! Looks, and only looks.
 
-use chassis::converge::Fault;
+use chassis::converge::{Fault, Reconcile};
 use futures_util::stream::{self, StreamExt};
 use postgres::{ErrorKind, REGISTRY, Session};
 use serde::de::DeserializeOwned;
@@ -89,7 +89,7 @@ impl PostgresTarget {
         let rest = Rest { recorded, delegated: whole, identifies, verifiers: world.shared.reads_verifiers };
         let (records, delegated, system_identifier, verifiers) = rest.ask(spec, session).await?;
         (world.records, world.delegated, world.shared.system_identifier) =
-            (records, delegated, system_identifier);
+            (plan::follow(records, system_identifier.as_ref()), delegated, system_identifier);
         if recorded && !whole {
             world.delegated = delegated::namespaces(spec, session).await?;
         }
@@ -237,9 +237,11 @@ impl Rest {
         let (databases, mut roles, mut logins) = (spec.databases.iter(), names(spec), Vec::new());
         roles.extend(spec.roles.iter().flat_map(|role| role.reads.iter().map(|read| read.group.clone())));
         logins.extend(spec.logins().into_iter().map(|(login, _)| login.role));
+        let components: Vec<String> =
+            PostgresTarget::components(spec).iter().map(ToString::to_string).collect();
         let asked = |whether: bool, question: &'static str| if whether { question } else { "NULL" };
         let question = format!(
-            "WITH asked AS (SELECT $1::text[], $2::text[], $3::bool, $4::text[], $5::text) SELECT ({}), ({}), ({}), ({})",
+            "WITH asked AS (SELECT $1::text[], $2::text[], $3::bool, $4::text[], $5::text, $6::text[], $7::text[], $8::text[], $9::text[]) SELECT ({}), ({}), ({}), ({})",
             asked(self.recorded, RECORDS),
             asked(self.delegated, delegated::AGREED),
             asked(self.identifies, "SELECT system_identifier::text FROM pg_control_system()"),
@@ -253,7 +255,11 @@ impl Rest {
         .bind(roles)
         .bind(spec.replicates())
         .bind(logins)
-        .bind(spec.environment.uid.to_string());
+        .bind(spec.environment.uid.to_string())
+        .bind(spec.given.fragments.iter().collect::<Vec<_>>())
+        .bind(components)
+        .bind(spec.given.databases.iter().collect::<Vec<_>>())
+        .bind(spec.given.roles.iter().collect::<Vec<_>>());
         let (records, delegated, identifier, verifiers) = within.judge(query.fetch_one(connection)).await?;
         let records = records.map(|text| parse("ownership", &text)).transpose()?;
         let verifiers = verifiers.map(|text| parse("passwords", &text)).transpose()?;

@@ -102,16 +102,25 @@ pub(super) const READS_HBA: &str = "SELECT has_table_privilege('pg_hba_file_rule
      AND has_function_privilege('pg_hba_file_rules()', 'EXECUTE')";
 
 /// $1 databases, $2 roles, $3 whether the records of all databases are wanted. The records of what a role is a member of come
-/// with its own. Columns that came later are read so that a table without them is read too.
+/// with its own. And what is recorded of environment $5 for fragments $6 or components $7 under names that are not of databases $8 or
+/// roles $9. Columns that came later are read so that a table without them is read too.
 pub(super) const RECORDS: &str = "
 SELECT coalesce(json_agg(json_build_object(
   'kind', kind, 'name', name, 'environment_uid', environment_uid, 'environment_name', environment_name, 'fragment', fragment,
   'component', component, 'oid', oid::int8, 'spec_hash', spec_hash, 'finished', finished_at IS NOT NULL,
   'system_identifier', to_jsonb(o) ->> 'system_identifier',
   'adopted', CASE WHEN to_jsonb(o) ->> 'adopted_at' IS NOT NULL THEN coalesce(to_jsonb(o) -> 'converged', '[]') END,
-  'leaving', to_jsonb(o) ->> 'leaving_since' IS NOT NULL)), '[]')::text
+  'leaving', to_jsonb(o) ->> 'leaving_since' IS NOT NULL,
+  'now', CASE kind
+    WHEN 'database' THEN (
+      SELECT json_build_object('name', d.datname, 'login', false, 'member_of', '[]'::json) FROM pg_database d WHERE d.oid = o.oid)
+    ELSE (
+      SELECT json_build_object('name', r.rolname, 'login', r.rolcanlogin, 'member_of', coalesce((
+        SELECT json_agg(DISTINCT g.rolname) FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid), '[]'))
+      FROM pg_roles r WHERE r.oid = o.oid) END)), '[]')::text
 FROM rollcall.owned o
-WHERE (kind = 'database' AND ($3 OR name = ANY($1))) OR (kind <> 'database' AND (name = ANY($2) OR name IN (
+WHERE (kind = 'database' AND ($3 OR name = ANY($1))) OR (environment_uid = $5::uuid AND (fragment = ANY($6) OR component = ANY($7))
+  AND name <> ALL (CASE kind WHEN 'database' THEN $8 ELSE $9 END)) OR (kind <> 'database' AND (name = ANY($2) OR name IN (
   SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles r ON r.oid = m.member
   WHERE r.rolname = ANY($2))))";
 

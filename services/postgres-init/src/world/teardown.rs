@@ -12,7 +12,7 @@ use chassis::converge::Fault;
 use chassis::exit::chain;
 use chassis::provision::Change as Made;
 use postgres::{ErrorKind, REGISTRY, Session};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::facts::Registry;
 use super::look::{parse, system_identifier};
@@ -151,6 +151,7 @@ impl PostgresTarget {
                 };
                 self.tell(session, wanted.spec, change).await;
                 made?;
+                info!(component = %now.component, "done: {step}");
                 done.push(step);
                 if done.len() > STEPS {
                     return Err(Error::Busy {

@@ -9,6 +9,7 @@ use lifecycle::document::OnDelete;
 use super::Wanted;
 use super::facts::Facts;
 use crate::adopt::word;
+use crate::plan::undeclared::declares;
 use crate::spec::DatabaseSpec;
 use crate::world::facts::{Kind, Record};
 
@@ -34,6 +35,8 @@ pub(super) enum Wish {
     Retain(&'static str),
     /// Nobody declares it, so it stays; says what would delete it.
     Orphan(&'static str),
+    /// The command wants it to go, and the documents do not; says why.
+    Refused(&'static str),
 }
 
 const RETAINED: &str = "stays with its mark, for its document does not say `on_delete: delete`; `release-ownership` takes the mark away";
@@ -91,7 +94,7 @@ fn orphans<'a>(wanted: Wanted<'a>, facts: &'a Facts) -> Vec<Subject<'a>> {
     let uid = spec.environment.uid.to_string();
     let mut lost: BTreeMap<&str, Lost<'_>> = BTreeMap::new();
     for record in
-        facts.records.iter().filter(|record| record.environment_uid == uid && !declares(wanted, record))
+        facts.records.iter().filter(|record| record.environment_uid == uid && !declares(spec, record))
     {
         let (databases, roles) = lost.entry(&record.component).or_default();
         match record.kind {
@@ -122,35 +125,22 @@ fn orphans<'a>(wanted: Wanted<'a>, facts: &'a Facts) -> Vec<Subject<'a>> {
 
 fn orphaned(wanted: Wanted<'_>, component: &Component) -> Wish {
     match (wanted.orphans.contains(component), wanted.spec.report_only, wanted.spec.on_delete) {
-        (_, true, _) => Wish::Orphan(
+        (false, true, _) => Wish::Orphan(
             "no document here declares it; it stays, for the server's fragment is in mode report",
         ),
-        (false, ..) => Wish::Orphan(
-            "no document here declares it; where no other does, `--orphan` with its name deletes it",
+        (false, false, _) => Wish::Orphan(
+            "no document here declares it; where no other does, `--orphan` with the name at the beginning of this line deletes it, if the \
+             fragment that declares its server says `policy: {on_delete: delete}`",
         ),
-        (true, _, OnDelete::Retain) => Wish::Orphan(
-            "no document here declares it; it stays, for the fragment that declares its server does not say `on_delete: delete`",
+        (true, true, _) => Wish::Refused(
+            "no document here declares it; it does not go, for the server's fragment is in mode report",
         ),
-        (true, _, OnDelete::Delete) => Wish::Delete,
+        (true, false, OnDelete::Retain) => Wish::Refused(
+            "no document here declares it; it does not go before the fragment that declares its server says \
+             `policy: {on_delete: delete}`",
+        ),
+        (true, false, OnDelete::Delete) => Wish::Delete,
     }
-}
-
-/// Whether a document declares it, here or under another name of the same server.
-fn declares(wanted: Wanted<'_>, record: &Record) -> bool {
-    let spec = wanted.spec;
-    let elsewhere = record.component.parse().is_ok_and(|component: Component| {
-        wanted.declared.contains(&component)
-            && spec.database(&component).is_none()
-            && spec.role(&component).is_none()
-    });
-    elsewhere
-        || match record.kind {
-            Kind::Database => spec.databases.iter().any(|database| database.name == record.name),
-            Kind::Role | Kind::Observer => {
-                spec.databases.iter().any(|database| database.roles().contains(&record.name.as_str()))
-                    || spec.roles.iter().any(|role| role.login.role == record.name)
-            }
-        }
 }
 
 impl Subject<'_> {

@@ -22,11 +22,8 @@ fn spec(delete: [bool; 3], report: bool) -> ServerSpec {
     spec.databases[1].on_delete = on_delete(delete[1]);
     spec.databases[1].report_only = report;
     spec.on_delete = on_delete(delete[2]);
+    spec.given.components = spec.databases.iter().map(|database| database.component.clone()).collect();
     spec
-}
-
-fn declared(spec: &ServerSpec) -> BTreeSet<Component> {
-    spec.databases.iter().map(|database| database.component.clone()).collect()
 }
 
 fn record(kind: Kind, name: &str, component: &str, oid: i64) -> Record {
@@ -43,6 +40,8 @@ fn record(kind: Kind, name: &str, component: &str, oid: i64) -> Record {
         system_identifier: Some("1".to_owned()),
         adopted: None,
         leaving: false,
+        now: None,
+        renamed_from: None,
     }
 }
 
@@ -256,8 +255,7 @@ prop_compose! {
 proptest! {
     #[test]
     fn nothing_foreign_and_nothing_retained_is_ever_touched((spec, orphans, cancel, facts, _) in scenes()) {
-        let declared = declared(&spec);
-        let wanted = Wanted { spec: &spec, declared: &declared, orphans: &orphans, cancel };
+        let wanted = Wanted { spec: &spec, orphans: &orphans, cancel };
         for part in plan(wanted, &facts, Expect::Done) {
             let opens = part.steps.iter().all(|step| matches!(step, Change::Reopen { .. }));
             prop_assert!(part.refused.is_empty() || opens);
@@ -294,8 +292,7 @@ proptest! {
 
     #[test]
     fn what_is_shown_is_what_is_done_and_nothing_is_left_to_do((spec, orphans, cancel, facts, _) in scenes()) {
-        let declared = declared(&spec);
-        let wanted = Wanted { spec: &spec, declared: &declared, orphans: &orphans, cancel };
+        let wanted = Wanted { spec: &spec, orphans: &orphans, cancel };
         let mut world = facts.clone();
         let shown = plan(wanted, &facts, Expect::Done);
         // As it is made: each step is decided anew, by what is seen then.
@@ -315,8 +312,7 @@ proptest! {
 
     #[test]
     fn cut_off_anywhere_the_next_run_ends_where_one_run_would((spec, orphans, _, facts, cut) in scenes()) {
-        let declared = declared(&spec);
-        let wanted = Wanted { spec: &spec, declared: &declared, orphans: &orphans, cancel: false };
+        let wanted = Wanted { spec: &spec, orphans: &orphans, cancel: false };
         let run = |world: &mut Facts, at_most: usize| {
             let mut made = 0;
             for part in plan(wanted, world, Expect::Done) {
@@ -339,8 +335,7 @@ proptest! {
 
     #[test]
     fn the_order_of_what_is_seen_and_declared_does_not_matter((spec, orphans, cancel, facts, _) in scenes()) {
-        let declared = declared(&spec);
-        let wanted = Wanted { spec: &spec, declared: &declared, orphans: &orphans, cancel };
+        let wanted = Wanted { spec: &spec, orphans: &orphans, cancel };
         let mut turned = facts.clone();
         turned.records.reverse();
         turned.databases.reverse();
@@ -351,5 +346,31 @@ proptest! {
         other.databases.reverse();
         let turned = plan(Wanted { spec: &other, ..wanted }, &turned, Expect::Done);
         prop_assert_eq!(plan(wanted, &facts, Expect::Done), turned);
+    }
+}
+
+#[test]
+fn an_orphan_goes_only_where_the_fragment_of_its_server_says_so_and_is_refused_otherwise() {
+    let old: Component = "database/old".parse().unwrap();
+    let asked = [old.clone()];
+    for (delete, report, named, goes, refused) in [
+        (true, false, true, true, false),
+        (false, false, true, false, true),
+        (true, true, true, false, true),
+        (true, false, false, false, false),
+    ] {
+        let mut spec = spec([false, false, delete], false);
+        spec.report_only = report;
+        let facts = server();
+        let wanted = Wanted { spec: &spec, orphans: if named { &asked } else { &[] }, cancel: false };
+        assert_eq!(
+            orphans(wanted, &facts),
+            [old.clone()].into(),
+            "what is listed does not depend on the rest"
+        );
+        let parts = plan(wanted, &facts, Expect::Done);
+        let of_it: Vec<&Part> = parts.iter().filter(|part| part.component == old).collect();
+        assert_eq!(of_it.iter().any(|part| !part.steps.is_empty()), goes, "{of_it:?}");
+        assert_eq!(of_it.iter().any(|part| !part.refused.is_empty()), refused, "{of_it:?}");
     }
 }

@@ -48,6 +48,8 @@ fn adopt(spec: &ServerSpec, world: &mut World) {
             system_identifier: None,
             adopted: Some(BTreeSet::new()),
             leaving: false,
+            now: None,
+            renamed_from: None,
         });
     }
 }

@@ -97,6 +97,7 @@ pub(in crate::plan) fn spec(ddl: Ddl, extensions: &[&str]) -> ServerSpec {
         converging: None,
         delegated: std::collections::BTreeSet::new(),
         namespaces: std::collections::BTreeMap::new(),
+        given: crate::spec::Given::default(),
     }
 }
 
@@ -167,6 +168,8 @@ fn record(world: &mut World, spec: &ServerSpec, step: &Step, kind: Kind, name: &
         system_identifier: None,
         adopted: None,
         leaving: false,
+        now: None,
+        renamed_from: None,
     });
 }
 
@@ -299,6 +302,11 @@ pub(super) fn step_on(world: &mut World, spec: &ServerSpec, step: &Step) {
             let record =
                 world.records.iter_mut().find(|r| r.kind == Kind::Database && r.name == *name).unwrap();
             (record.spec_hash, record.finished) = (Some(hash), true);
+        }
+        Change::Renamed { kind, from, to, .. } => {
+            let renamed = world.records.iter_mut().find(|record| record.kind == *kind && record.name == *to);
+            let record = renamed.filter(|record| record.renamed_from.as_ref() == Some(from)).unwrap();
+            record.renamed_from = None;
         }
         other => bound(world, other),
     }

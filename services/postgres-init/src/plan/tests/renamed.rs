@@ -1,0 +1,132 @@
+//! What a document that changes a name makes: nothing beside what is there; and what somebody renamed is followed.
+
+use super::*;
+use crate::world::facts::Now;
+
+/// A server on which all is made, as it looks to who asks for `wanted`: oids with the names that they have.
+fn seen(spec: &ServerSpec, called: &[(&str, &str)]) -> World {
+    let mut found = finished(spec);
+    found.shared.system_identifier = Some("7".to_owned());
+    let called =
+        |name: &str| called.iter().find(|(from, _)| *from == name).map_or(name, |(_, to)| *to).to_owned();
+    for record in &mut found.records {
+        record.system_identifier = Some("7".to_owned());
+        let login = found.shared.roles.iter().any(|role| role.oid == record.oid && role.login);
+        record.now = Some(Now { name: called(&record.name), login, ..Now::default() });
+    }
+    found.shared.databases.iter_mut().for_each(|database| {
+        (database.name, database.owner) = (called(&database.name), called(&database.owner));
+        database.grants = database
+            .grants
+            .iter()
+            .map(|grant| {
+                grant
+                    .split_once('=')
+                    .map_or_else(|| grant.clone(), |(who, what)| format!("{}={what}", called(who)))
+            })
+            .collect();
+    });
+    found.shared.roles.iter_mut().for_each(|role| role.name = called(&role.name));
+    found.inside = found.inside.into_iter().map(|(name, inside)| (called(&name), inside)).collect();
+    found.passwords = found.passwords.into_iter().map(|(name, one)| (called(&name), one)).collect();
+    let identifier = found.shared.system_identifier.clone();
+    found.records = follow(found.records, identifier.as_ref());
+    found
+}
+
+fn named(spec: &ServerSpec, name: &str) -> ServerSpec {
+    let mut spec = spec.clone();
+    spec.databases[0].name = name.to_owned();
+    spec.databases[0].owner = format!("{name}_owner");
+    spec
+}
+
+#[test]
+fn a_new_name_of_a_database_makes_no_empty_one_beside_what_is_there() {
+    let before = spec(Ddl::AsOwner, &[]);
+    let wanted = named(&before, "people");
+    let found = seen(&before, &[]);
+    let text = refusal(&wanted, &found);
+    for needle in [
+        "database/registry is recorded as database `registry` (oid ",
+        "the document now names `people`",
+        "ALTER DATABASE \"registry\" RENAME TO \"people\"; ALTER ROLE \"registry_owner\" RENAME TO \"people_owner\"",
+        "another component name",
+    ] {
+        assert!(text.contains(needle), "{needle}: {text}");
+    }
+    // What is gone is in nobody's way.
+    let mut gone = found;
+    gone.records.iter_mut().for_each(|record| record.now = None);
+    gone.shared.databases.retain(|database| database.name == postgres::REGISTRY);
+    gone.shared.roles.clear();
+    assert!(plan(&wanted, &gone).refusals.is_empty());
+}
+
+#[test]
+fn what_was_renamed_is_followed_and_recorded_once() {
+    let before = spec(Ddl::AsOwner, &[]);
+    let wanted = named(&before, "people");
+    let mut found = seen(&before, &[("registry", "people"), ("registry_owner", "people_owner")]);
+    let made = steps(&wanted, &found);
+    assert_eq!(
+        made[..2],
+        [
+            "record role `people_owner` under this name, which was recorded as role `registry_owner`",
+            "record database `people` under this name, which was recorded as database `registry`"
+        ]
+    );
+    assert!(!made.iter().any(|step| step.starts_with("make ")), "{made:?}");
+    for step in plan(&wanted, &found).steps {
+        model::step_on(&mut found, &wanted, &step);
+    }
+    assert!(plan(&wanted, &found).is_settled(), "{}", plan(&wanted, &found));
+}
+
+#[test]
+fn an_oid_tells_nothing_on_another_cluster_nor_for_another_component() {
+    let before = spec(Ddl::AsOwner, &[]);
+    let mut wanted = named(&before, "people");
+    let called = [("registry", "people"), ("registry_owner", "people_owner")];
+    let found = seen(&before, &called);
+    for theirs in [None, Some("8".to_owned())] {
+        let mut records = finished(&before).records;
+        for record in &mut records {
+            record.system_identifier.clone_from(&theirs);
+            record.now = Some(Now { name: "people".to_owned(), ..Now::default() });
+        }
+        assert_eq!(follow(records.clone(), Some(&"7".to_owned())), records);
+    }
+    wanted.databases[0].component = Component::new(lifecycle::Kind::Database, "other");
+    let text = refusal(&wanted, &found);
+    assert!(
+        text.contains("for database/registry and renamed since; database/other does not take it"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_new_name_of_a_login_leaves_no_old_one_its_access() {
+    let before = spec(Ddl::None, &[]);
+    let mut wanted = before.clone();
+    wanted.databases[0].app = model::login("a_user");
+    let text = refusal(&wanted, &seen(&before, &[]));
+    for needle in [
+        "database/registry has role `registry_user` recorded",
+        "ALTER ROLE \"registry_user\" RENAME TO \"a_user\"",
+        "ALTER ROLE \"registry_user\" NOLOGIN",
+    ] {
+        assert!(text.contains(needle), "{needle}: {text}");
+    }
+    let renamed = seen(&before, &[("registry_user", "a_user")]);
+    assert!(steps(&wanted, &renamed)[0].starts_with("record role `a_user` under this name"));
+    // Its access was ended by somebody: the new one is made.
+    let mut ended = seen(&before, &[]);
+    ended.records.iter_mut().filter_map(|record| record.now.as_mut()).for_each(|now| now.login = false);
+    assert!(steps(&wanted, &ended).contains(&"make role `a_user`, which logs in".to_owned()));
+    // Taking one away makes nothing.
+    let mut more = before.clone();
+    let others = model::full("registry").others;
+    more.databases[0].others = others;
+    assert!(plan(&before, &seen(&more, &[])).refusals.is_empty());
+}

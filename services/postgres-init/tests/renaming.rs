@@ -94,7 +94,7 @@ async fn whoever_is_declared_no_more_is_told_of_until_it_is_gone() {
     world.settle(&document).await;
     let told = world.told(&document).await;
     for line in [
-        "~ postgres/main: role `superset_ro` is recorded for role/superset of fragment `base`, which declares it no more: `superset_ro` \
+        "~ postgres/main: role `superset_ro` is recorded for role/superset of fragment `base`, which declares it no more (where a document that was not given does, give that one too): `superset_ro` \
          still logs in, a member of `orders_readers`; ALTER ROLE \"superset_ro\" NOLOGIN ends its access",
         "~ postgres/main: database `old`, role `old_owner`, role `old_user` are recorded for database/old",
         "~ database/orders: role `orders_migrator` is recorded for database/orders",

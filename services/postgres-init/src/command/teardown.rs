@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chassis::Context;
-use chassis::converge::{Fault, Note};
+use chassis::converge::{Fault, Note, Reconcile};
 use chassis::exit::{Exit, Failure, chain};
 use chassis::teardown::{Confirmation, Report};
 use lifecycle::Component;
@@ -63,7 +63,11 @@ pub async fn teardown(environment: &Environment, context: &Context, how: &How) -
     Ok(report)
 }
 
-/// That each orphan that is to go is one, looking only. What is asked of a teardown is known to be meant before anything is touched.
+/// So many changes of a component are looked through for one of it.
+const CHANGES: usize = 100;
+
+/// That each orphan that is to go is one, or was, looking only: what is asked of a teardown is known to be meant before anything is
+/// touched, and one that was cut off can be run again as it was.
 ///
 /// # Errors
 /// One that is none: exit code 2, with those there are. A server that could not be looked at, where one of them may be.
@@ -76,16 +80,24 @@ pub async fn orphans_are_there(
         return Ok(());
     }
     let context = context.clone().with_reader(kubernetes::reader());
-    let mut there: BTreeSet<Component> = BTreeSet::new();
+    let (mut there, mut gone): (BTreeSet<Component>, BTreeSet<Component>) = Default::default();
     let mut unseen = None;
+    let asked: BTreeSet<Component> = how.orphans.iter().cloned().collect();
     for (component, target, spec) in targets(environment, &context.secrets_of(environment)?) {
         let wanted = Wanted { spec: &spec, orphans: &[], cancel: false };
-        match target.taking_down().belongings(&spec).await {
+        let target = target.taking_down();
+        match target.belongings(&spec).await {
             Ok(facts) => there.extend(facts.iter().flat_map(|facts| orphans(wanted, facts))),
             Err(error) => unseen = Some(failure(&component, &error)),
         }
+        // Of what is gone the history tells that it was.
+        match target.history(&spec, &asked, asked.len() * CHANGES).await {
+            Ok(changes) => gone.extend(changes.into_iter().flatten().map(|change| change.component)),
+            Err(error) => unseen = Some(failure(&component, &error)),
+        }
     }
-    let Some(unknown) = how.orphans.iter().find(|one| !there.contains(one)) else { return Ok(()) };
+    let unknown = |one: &&Component| !there.contains(one) && !gone.contains(one);
+    let Some(unknown) = how.orphans.iter().find(unknown) else { return Ok(()) };
     if let Some(failure) = unseen {
         return Err(failure);
     }

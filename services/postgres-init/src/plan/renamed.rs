@@ -7,7 +7,8 @@ use crate::spec::{DatabaseSpec, RoleSpec, ServerSpec};
 use crate::world::facts::{Kind, Record, World};
 
 /// The records, each under the name that its thing has now. An oid tells which thing it is only on the cluster where it was recorded.
-pub(crate) fn follow(records: Vec<Record>, identifier: Option<&String>) -> Vec<Record> {
+/// What a document still calls as it was recorded keeps its name: what has it no more was taken away from under it, and that is told.
+pub(crate) fn follow(spec: &ServerSpec, records: Vec<Record>, identifier: Option<&String>) -> Vec<Record> {
     let taken: Vec<(Kind, String)> =
         records.iter().map(|record| (record.kind, record.name.clone())).collect();
     let follow = |record: Record| {
@@ -18,6 +19,7 @@ pub(crate) fn follow(records: Vec<Record>, identifier: Option<&String>) -> Vec<R
                 if here
                     && now != record.name
                     && record.kind != Kind::Observer
+                    && !undeclared::names(spec, &record)
                     && !taken.contains(&(record.kind, now.clone())) =>
             {
                 Record { renamed_from: Some(record.name), name: now, ..record }
@@ -49,13 +51,12 @@ pub(super) fn database(spec: &ServerSpec, database: &DatabaseSpec, world: &World
     {
         return Err(Obstacle::Known(moved(spec, database, before, world)));
     }
-    let logins: Vec<String> = database.accounts().into_iter().map(|account| account.login.role).collect();
-    logins_of(spec, &component, &logins, world)
+    login(spec, &component, &database.app.role, world)
 }
 
 /// As [`database`], of a role that reads several databases.
 pub(super) fn reader(spec: &ServerSpec, role: &RoleSpec, world: &World) -> Result<(), Obstacle> {
-    logins_of(spec, &role.component.to_string(), std::slice::from_ref(&role.login.role), world)
+    login(spec, &role.component.to_string(), &role.login.role, world)
 }
 
 /// What is recorded for a component, is there, and no document names any more.
@@ -91,13 +92,12 @@ fn moved(spec: &ServerSpec, database: &DatabaseSpec, before: &Record, world: &Wo
     )
 }
 
-/// A login that is made anew beside one that is recorded, still logs in and is named no more would leave that one its access.
-fn logins_of(spec: &ServerSpec, component: &str, logins: &[String], world: &World) -> Result<(), Obstacle> {
-    let Some(new) =
-        logins.iter().find(|name| world.role(name).is_none() && world.role_record(name).is_none())
-    else {
+/// A module's login that is made anew beside one that is recorded, still logs in and is named no more would leave that one its access.
+/// (Others that come and go with changes of passwords are told of, and hold up nothing.)
+fn login(spec: &ServerSpec, component: &str, new: &str, world: &World) -> Result<(), Obstacle> {
+    if world.role(new).is_some() || world.role_record(new).is_some() {
         return Ok(());
-    };
+    }
     let still =
         |record: &&Record| record.kind == Kind::Role && record.now.as_ref().is_some_and(|now| now.login);
     match left(spec, component, world).find(still) {

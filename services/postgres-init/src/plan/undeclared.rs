@@ -90,7 +90,8 @@ fn told(spec: &ServerSpec, component: &str, fragment: &str, records: &[&Record])
         ),
     };
     format!(
-        "{} {is} recorded for {component} of fragment `{fragment}`, which declares {them} no more: {still}{ends}; `postgres-init teardown \
+        "{} {is} recorded for {component} of fragment `{fragment}`, which declares {them} no more (where a document that was not \
+         given does, give that one too): {still}{ends}; `postgres-init teardown \
          DOCUMENTS --orphan {component}` says what would go and what keeps it, and with --yes drops what nothing keeps{once}",
         things.join(", ")
     )

@@ -89,7 +89,7 @@ impl PostgresTarget {
         let rest = Rest { recorded, delegated: whole, identifies, verifiers: world.shared.reads_verifiers };
         let (records, delegated, system_identifier, verifiers) = rest.ask(spec, session).await?;
         (world.records, world.delegated, world.shared.system_identifier) =
-            (plan::follow(records, system_identifier.as_ref()), delegated, system_identifier);
+            (plan::follow(spec, records, system_identifier.as_ref()), delegated, system_identifier);
         if recorded && !whole {
             world.delegated = delegated::namespaces(spec, session).await?;
         }

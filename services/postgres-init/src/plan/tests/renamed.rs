@@ -1,10 +1,11 @@
 //! What a document that changes a name makes: nothing beside what is there; and what somebody renamed is followed.
 
 use super::*;
+use crate::spec::Account;
 use crate::world::facts::Now;
 
-/// A server on which all is made, as it looks to who asks for `wanted`: oids with the names that they have.
-fn seen(spec: &ServerSpec, called: &[(&str, &str)]) -> World {
+/// A server on which all of `spec` is made, as it looks to who asks for `wanted`: oids with the names that they have.
+fn seen(spec: &ServerSpec, wanted: &ServerSpec, called: &[(&str, &str)]) -> World {
     let mut found = finished(spec);
     found.shared.system_identifier = Some("7".to_owned());
     let called =
@@ -30,7 +31,7 @@ fn seen(spec: &ServerSpec, called: &[(&str, &str)]) -> World {
     found.inside = found.inside.into_iter().map(|(name, inside)| (called(&name), inside)).collect();
     found.passwords = found.passwords.into_iter().map(|(name, one)| (called(&name), one)).collect();
     let identifier = found.shared.system_identifier.clone();
-    found.records = follow(found.records, identifier.as_ref());
+    found.records = follow(wanted, found.records, identifier.as_ref());
     found
 }
 
@@ -45,7 +46,7 @@ fn named(spec: &ServerSpec, name: &str) -> ServerSpec {
 fn a_new_name_of_a_database_makes_no_empty_one_beside_what_is_there() {
     let before = spec(Ddl::AsOwner, &[]);
     let wanted = named(&before, "people");
-    let found = seen(&before, &[]);
+    let found = seen(&before, &wanted, &[]);
     let text = refusal(&wanted, &found);
     for needle in [
         "database/registry is recorded as database `registry` (oid ",
@@ -67,7 +68,7 @@ fn a_new_name_of_a_database_makes_no_empty_one_beside_what_is_there() {
 fn what_was_renamed_is_followed_and_recorded_once() {
     let before = spec(Ddl::AsOwner, &[]);
     let wanted = named(&before, "people");
-    let mut found = seen(&before, &[("registry", "people"), ("registry_owner", "people_owner")]);
+    let mut found = seen(&before, &wanted, &[("registry", "people"), ("registry_owner", "people_owner")]);
     let made = steps(&wanted, &found);
     assert_eq!(
         made[..2],
@@ -88,14 +89,14 @@ fn an_oid_tells_nothing_on_another_cluster_nor_for_another_component() {
     let before = spec(Ddl::AsOwner, &[]);
     let mut wanted = named(&before, "people");
     let called = [("registry", "people"), ("registry_owner", "people_owner")];
-    let found = seen(&before, &called);
+    let found = seen(&before, &wanted, &called);
     for theirs in [None, Some("8".to_owned())] {
         let mut records = finished(&before).records;
         for record in &mut records {
             record.system_identifier.clone_from(&theirs);
             record.now = Some(Now { name: "people".to_owned(), ..Now::default() });
         }
-        assert_eq!(follow(records.clone(), Some(&"7".to_owned())), records);
+        assert_eq!(follow(&wanted, records.clone(), Some(&"7".to_owned())), records);
     }
     wanted.databases[0].component = Component::new(lifecycle::Kind::Database, "other");
     let text = refusal(&wanted, &found);
@@ -110,7 +111,7 @@ fn a_new_name_of_a_login_leaves_no_old_one_its_access() {
     let before = spec(Ddl::None, &[]);
     let mut wanted = before.clone();
     wanted.databases[0].app = model::login("a_user");
-    let text = refusal(&wanted, &seen(&before, &[]));
+    let text = refusal(&wanted, &seen(&before, &wanted, &[]));
     for needle in [
         "database/registry has role `registry_user` recorded",
         "ALTER ROLE \"registry_user\" RENAME TO \"a_user\"",
@@ -118,15 +119,42 @@ fn a_new_name_of_a_login_leaves_no_old_one_its_access() {
     ] {
         assert!(text.contains(needle), "{needle}: {text}");
     }
-    let renamed = seen(&before, &[("registry_user", "a_user")]);
+    let renamed = seen(&before, &wanted, &[("registry_user", "a_user")]);
     assert!(steps(&wanted, &renamed)[0].starts_with("record role `a_user` under this name"));
     // Its access was ended by somebody: the new one is made.
-    let mut ended = seen(&before, &[]);
+    let mut ended = seen(&before, &wanted, &[]);
     ended.records.iter_mut().filter_map(|record| record.now.as_mut()).for_each(|now| now.login = false);
     assert!(steps(&wanted, &ended).contains(&"make role `a_user`, which logs in".to_owned()));
     // Taking one away makes nothing.
     let mut more = before.clone();
     let others = model::full("registry").others;
     more.databases[0].others = others;
-    assert!(plan(&before, &seen(&more, &[])).refusals.is_empty());
+    assert!(plan(&before, &seen(&more, &before, &[])).refusals.is_empty());
+}
+
+#[test]
+fn what_a_document_still_names_was_taken_from_under_it() {
+    let wanted = spec(Ddl::AsOwner, &[]);
+    let called = [("registry", "registry_old")];
+    // For a restore, say: the name is free, and nothing empty is made under it.
+    let text = refusal(&wanted, &seen(&wanted, &wanted, &called));
+    assert!(text.contains("database `registry`") && text.contains("vanished"), "{text}");
+    // Also where the record has the name of a component from before.
+    let mut other = wanted.clone();
+    other.databases[0].component = Component::new(lifecycle::Kind::Database, "people");
+    let text = refusal(&other, &seen(&wanted, &other, &called));
+    assert!(text.contains("vanished"), "{text}");
+}
+
+#[test]
+fn a_login_for_a_change_of_passwords_waits_for_no_earlier_one() {
+    let with = |login: &str| {
+        let mut spec = spec(Ddl::AsOwner, &[]);
+        let account = spec.databases[0].accounts().remove(0);
+        spec.databases[0].others = vec![Account { login: model::login(login), ..account }];
+        spec
+    };
+    let (before, wanted) = (with("first"), with("second"));
+    let found = seen(&before, &wanted, &[]);
+    assert!(plan(&wanted, &found).refusals.is_empty(), "{}", plan(&wanted, &found));
 }

@@ -138,6 +138,18 @@ fn fenced(result: Result<Value, kube::Error>, words: &str) {
     );
 }
 
+/// Waits until the fence stands around a namespace: the API server knows policies and labels a moment after they were written.
+async fn up(cluster: &Cluster, syncer: &User, namespace: &str) {
+    until(&format!("the fence is up around {namespace}"), async || {
+        let refused = syncer.apply("try", false, marked(namespace, "probe")).await.is_err();
+        if !refused {
+            cluster.admin().delete("secret", namespace, "probe").await.unwrap();
+        }
+        refused
+    })
+    .await;
+}
+
 /// A Secret as secret-syncer writes one.
 fn marked(namespace: &str, name: &str) -> Value {
     let mut secret = secret(namespace, name, &[("a", "b")]);
@@ -164,15 +176,7 @@ async fn the_fence_holds_whatever_rights_somebody_gave() {
         }))
         .await;
     let syncer: User = cluster.syncer().await;
-    // The fence is up a moment after it was made.
-    until("the fence is up", async || {
-        let refused = syncer.apply("try", false, marked("kube-system", "probe")).await.is_err();
-        if !refused {
-            cluster.admin().delete("secret", "kube-system", "probe").await.unwrap();
-        }
-        refused
-    })
-    .await;
+    up(&cluster, &syncer, "kube-system").await;
 
     // Everything that documents ask for goes through it.
     ready(&standings(&syncer.store().await, &dev()).await);
@@ -185,6 +189,7 @@ async fn the_fence_holds_whatever_rights_somebody_gave() {
     apply(secret("app", "rollcall-restarts-x", &[("a", "b")])).await.unwrap();
     apply(marked("three", "leaving")).await.unwrap();
     label(&cluster, "three", json!({})).await;
+    up(&cluster, &syncer, "three").await;
     fenced(apply(marked("three", "x")).await, "only in namespaces labelled rollcall=on");
     syncer.delete("secret", "three", "leaving").await.unwrap();
     fenced(apply(marked("kube-system", "x")).await, "in a namespace of Kubernetes itself");

@@ -138,7 +138,12 @@ fn decide(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Decision
     }
     adopt::hold(spec, database, world, &mut decision.steps, &mut decision.drift);
     let roles = database.roles().into_iter().map(|role| (Kind::Role, role));
-    let renamed = renamed::steps(roles.chain([(Kind::Database, database.name.as_str())]), world);
+    let renamed = renamed::steps(
+        spec,
+        &database.component,
+        roles.chain([(Kind::Database, database.name.as_str())]),
+        world,
+    );
     decision.steps.splice(..0, renamed);
     roles::governed(&mut decision, spec, world);
     decision

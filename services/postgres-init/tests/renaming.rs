@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod common;
+mod old;
 
 use chassis::settings::Settings;
 use chassis::shutdown::Shutdown;
 use chassis::{Context, Exit};
 use common::{Db, World, environment, refused};
+use old::Commands;
 use postgres_init::{How, orphans_are_there, teardown};
 use serde_json::json;
 
@@ -66,6 +68,30 @@ async fn a_new_name_makes_nothing_empty_and_what_was_renamed_goes_on() {
             "{version}: its data is its own"
         );
         assert!(!world.told(&document).await.contains('+'), "{version}: {}", world.told(&document).await);
+
+        // Renamed, and moved to another fragment: what it advises ends it.
+        world.run("postgres", "ALTER DATABASE \"ordersdb\" RENAME TO \"sales\"").await;
+        document["databases"]["orders"]["name"] = json!("sales");
+        document["databases"]["orders"]["roles"]["owner"] = json!({"name": "ordersdb_owner"});
+        document["fragment"]["name"] = json!("moved");
+        let text = refused(&world.converge(&document).await, "database/orders");
+        assert!(text.contains("rebind DOCUMENTS --component database/orders"), "{version}: {text}");
+        let commands = Commands::new(&world, &document);
+        commands.run(&["rebind", "--yes"]).await.unwrap();
+        world.settle_twice(&document).await;
+        assert!(!world.told(&document).await.contains('+'), "{version}: {}", world.told(&document).await);
+
+        // Its component is called otherwise: the records go along, and it is still known by them.
+        let databases = document["databases"].as_object_mut().unwrap();
+        let orders = databases.remove("orders").unwrap();
+        databases.insert("people".to_owned(), orders);
+        world.settle_twice(&document).await;
+        let components = "SELECT string_agg(DISTINCT component, ' ') FROM rollcall.owned WHERE component LIKE 'database/%'";
+        assert_eq!(world.ask("rollcall", components).await, "database/people", "{version}");
+        assert!(!world.told(&document).await.contains('+'), "{version}: {}", world.told(&document).await);
+        document["databases"]["people"]["name"] = json!("empty");
+        let text = refused(&world.converge(&document).await, "database/people");
+        assert!(text.contains("is recorded as database `sales`"), "{version}: {text}");
         world.stop().await;
     }
 }

@@ -26,6 +26,7 @@ pub fn class_of(change: &Change) -> Held {
         | Change::Group { .. }
         | Change::Database { .. }
         | Change::Renamed { .. }
+        | Change::Reassign { .. }
         | Change::Connect { .. } => Held::Free,
         Change::Extension(extension) if extension.schema.is_none() => Held::Free,
         Change::Attributes { .. }

@@ -45,7 +45,7 @@ pub(super) fn decide(spec: &ServerSpec, role: &RoleSpec, world: &World) -> Decis
     if world.role_record(name).is_some_and(|record| record.adopted.is_some()) {
         hold(&mut decision, role);
     }
-    let renamed = renamed::steps([(Kind::Role, name.as_str())].into_iter(), world);
+    let renamed = renamed::steps(spec, &role.component, [(Kind::Role, name.as_str())].into_iter(), world);
     decision.steps.splice(..0, renamed);
     roles::governed(&mut decision, spec, world);
     decision

@@ -1,6 +1,8 @@
 //! What became of names: a thing that somebody renamed keeps its record, and a name that a document changes makes nothing anew beside
 //! what is there.
 
+use lifecycle::Component;
+
 use super::ownership::Obstacle;
 use super::{Change, undeclared};
 use crate::spec::{DatabaseSpec, RoleSpec, ServerSpec};
@@ -30,17 +32,29 @@ pub(crate) fn follow(spec: &ServerSpec, records: Vec<Record>, identifier: Option
     records.into_iter().map(follow).collect()
 }
 
-/// The changes that write down under which names things are recorded from now on.
-pub(super) fn steps<'a>(names: impl Iterator<Item = (Kind, &'a str)>, world: &World) -> Vec<Change> {
+/// The changes that write down under which names, and for which component, a component's things are recorded from now on.
+pub(super) fn steps<'a>(
+    spec: &ServerSpec,
+    component: &Component,
+    names: impl Iterator<Item = (Kind, &'a str)>,
+    world: &World,
+) -> Vec<Change> {
     let record = |(kind, name): (Kind, &str)| match kind {
         Kind::Database => world.database_record(name),
         Kind::Role | Kind::Observer => world.role_record(name),
     };
-    let renamed = names.filter_map(record).filter_map(|record| {
-        let from = record.renamed_from.clone()?;
-        Some(Change::Renamed { kind: record.kind, from, to: record.name.clone(), oid: record.oid })
+    let changes = names.filter_map(record).filter_map(|record| match &record.renamed_from {
+        Some(from) => {
+            let (kind, from, to) = (record.kind, from.clone(), record.name.clone());
+            Some(Change::Renamed { kind, from, to, oid: record.oid })
+        }
+        None if record.component != component.to_string() && !undeclared::keeps(spec, record) => {
+            let (kind, name, from) = (record.kind, record.name.clone(), record.component.clone());
+            Some(Change::Reassign { kind, name, from })
+        }
+        None => None,
     });
-    renamed.collect()
+    changes.collect()
 }
 
 /// Why a database may not be made under a new name, nor its roles: what it was is still there.

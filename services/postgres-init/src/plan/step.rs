@@ -189,6 +189,15 @@ pub enum Change {
         /// What identifies it.
         oid: i64,
     },
+    /// Record a thing for the component that declares it now, where the one it was recorded for is declared no more.
+    Reassign {
+        /// What it is.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// The component it was recorded for.
+        from: String,
+    },
     /// Record that the database is finished.
     Finish {
         /// The database.
@@ -278,6 +287,9 @@ impl fmt::Display for Step {
                     "record {0} `{to}` under this name, which was recorded as {0} `{from}`",
                     word(*kind)
                 )
+            }
+            Change::Reassign { kind, name, from } => {
+                write!(f, "record {} `{name}` here, which was recorded for {from}", word(*kind))
             }
             Change::Join { role, group } => write!(f, "make role `{role}` a member of `{group}`"),
             Change::Leave { role, group } => write!(f, "end that role `{role}` is a member of `{group}`"),

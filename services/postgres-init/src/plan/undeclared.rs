@@ -24,6 +24,16 @@ pub(super) fn names(spec: &ServerSpec, record: &Record) -> bool {
     }
 }
 
+/// Whether the component that it is recorded for is declared, or that cannot be told.
+pub(super) fn keeps(spec: &ServerSpec, record: &Record) -> bool {
+    let declared = |component: Component| {
+        spec.given.components.contains(&component)
+            || spec.database(&component).is_some()
+            || spec.role(&component).is_some()
+    };
+    !spec.given.fragments.contains(&record.fragment) || record.component.parse().is_ok_and(declared)
+}
+
 /// Whether a document declares it, here or under another name of the same server.
 pub(super) fn declares(spec: &ServerSpec, record: &Record) -> bool {
     let elsewhere = record.component.parse().is_ok_and(|component: Component| {

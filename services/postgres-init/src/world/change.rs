@@ -6,7 +6,7 @@ mod verifier;
 
 use postgres::Session;
 
-use super::facts::{Password, World};
+use super::facts::{Kind, Password, World};
 use super::hold::Hold;
 use super::{Error, PostgresTarget};
 use crate::adopt::stored;
@@ -108,14 +108,12 @@ impl PostgresTarget {
             }
             Change::Finish { name } => work.finish(name).await,
             Change::Renamed { kind, from, to, oid } => {
-                work.run(format!(
-                    "UPDATE rollcall.owned SET name = {} WHERE kind = {} AND name = {} AND oid = {oid} AND environment_uid = {}",
-                    Literal::new(to)?,
-                    Literal::new(stored(*kind))?,
-                    Literal::new(from)?,
-                    Literal::new(&spec.environment.uid.to_string())?,
-                ))
-                .await
+                let set = format!("name = {}", Literal::new(to)?);
+                work.correct(*kind, from, &set, &format!("oid = {oid}")).await
+            }
+            Change::Reassign { kind, name, from } => {
+                let set = format!("component = {}", Literal::new(&step.component.to_string())?);
+                work.correct(*kind, name, &set, &format!("component = {}", Literal::new(from)?)).await
             }
             Change::ClosePublic { .. }
             | Change::Schema { .. }
@@ -250,6 +248,17 @@ impl Work<'_> {
         let owner = Ident::new(owner)?;
         self.run(format!(
             "GRANT {owner} TO {role}{options}; ALTER ROLE {role} IN DATABASE {database} SET role = {acts}"
+        ))
+        .await
+    }
+
+    /// Changes the ownership record that has this name, if it still is as it was seen.
+    async fn correct(&mut self, kind: Kind, name: &str, set: &str, seen: &str) -> Result<(), Error> {
+        self.run(format!(
+            "UPDATE rollcall.owned SET {set} WHERE kind = {} AND name = {} AND environment_uid = {} AND {seen}",
+            Literal::new(stored(kind))?,
+            Literal::new(name)?,
+            Literal::new(&self.spec.environment.uid.to_string())?,
         ))
         .await
     }

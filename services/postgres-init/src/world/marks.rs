@@ -5,7 +5,7 @@ use sqlx::AssertSqlSafe;
 use tracing::warn;
 
 use super::change::optional;
-use super::facts::{Kind, Registry, World};
+use super::facts::{Kind, Record, Registry, World};
 use super::look::{Depth, parse};
 use super::{Error, PostgresTarget, delegated, registry};
 use crate::adopt::{Decide, Mark, MarkStep, stored};
@@ -72,8 +72,11 @@ impl PostgresTarget {
     ) -> Result<(), Error> {
         let uid = Literal::new(&spec.environment.uid.to_string())?.to_string();
         let cluster = optional(world.shared.system_identifier.as_deref())?;
+        // What somebody renamed is recorded under the name it had.
         let one = |kind: Kind, name: &str| -> Result<String, Error> {
-            let (kind, name) = (Literal::new(stored(kind))?, Literal::new(name)?);
+            let its = |record: &&Record| record.kind == kind && record.name == name;
+            let before = world.records.iter().find(its).and_then(|record| record.renamed_from.as_deref());
+            let (kind, name) = (Literal::new(stored(kind))?, Literal::new(before.unwrap_or(name))?);
             Ok(format!("kind = {kind} AND name = {name} AND environment_uid = {uid}"))
         };
         let sql = match &step.mark {
@@ -94,8 +97,11 @@ impl PostgresTarget {
             ),
             // What it holds is another thing's; the next run looks.
             Mark::Rebind { kind, name, fragment, oid } => format!(
-                "UPDATE rollcall.owned SET oid = {oid}, system_identifier = {cluster}, fragment = {}, spec_hash = NULL, leaving_since = NULL WHERE {}",
+                "UPDATE rollcall.owned SET name = {}, oid = {oid}, system_identifier = {cluster}, fragment = {}, component = {}, \
+                 spec_hash = NULL, leaving_since = NULL WHERE {}",
+                Literal::new(name)?,
                 Literal::new(fragment)?,
+                Literal::new(&step.component.to_string())?,
                 one(*kind, name)?
             ),
             // Nothing is left of it that somebody uses as it was found.

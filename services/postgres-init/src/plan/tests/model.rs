@@ -308,6 +308,11 @@ pub(super) fn step_on(world: &mut World, spec: &ServerSpec, step: &Step) {
             let record = renamed.filter(|record| record.renamed_from.as_ref() == Some(from)).unwrap();
             record.renamed_from = None;
         }
+        Change::Reassign { kind, name, from } => {
+            let stale = world.records.iter_mut().find(|record| record.kind == *kind && record.name == *name);
+            let record = stale.filter(|record| record.component == *from).unwrap();
+            record.component = step.component.to_string();
+        }
         other => bound(world, other),
     }
 }

@@ -158,3 +158,38 @@ fn a_login_for_a_change_of_passwords_waits_for_no_earlier_one() {
     let found = seen(&before, &wanted, &[]);
     assert!(plan(&wanted, &found).refusals.is_empty(), "{}", plan(&wanted, &found));
 }
+
+#[test]
+fn a_component_that_is_called_otherwise_takes_its_records_along() {
+    let before = spec(Ddl::AsOwner, &[]);
+    let mut wanted = before.clone();
+    wanted.databases[0].component = Component::new(lifecycle::Kind::Database, "people");
+    wanted.given.fragments.insert(wanted.databases[0].fragment.clone());
+    let mut found = seen(&before, &wanted, &[]);
+    let made = steps(&wanted, &found);
+    assert_eq!(made.len(), found.records.iter().filter(|one| one.kind != Kind::Observer).count(), "{made:?}");
+    assert!(
+        made.contains(
+            &"record database `registry` here, which was recorded for database/registry".to_owned()
+        )
+    );
+    for step in plan(&wanted, &found).steps {
+        model::step_on(&mut found, &wanted, &step);
+    }
+    assert_eq!(steps(&wanted, &found), Vec::<String>::new());
+    // So a name that changes after that is still known not to be free.
+    let mut next = wanted.clone();
+    next.databases[0].name = "citizens".to_owned();
+    assert!(refusal(&next, &found).contains("is recorded as database `registry`"));
+
+    // Where its own is declared too, or a document is missing that may declare it, a record stays where it is.
+    let found = seen(&before, &wanted, &[]);
+    for more in [Some(before.databases[0].component.clone()), None] {
+        let mut wanted = wanted.clone();
+        if more.is_none() {
+            wanted.given.fragments.clear();
+        }
+        wanted.given.components.extend(more);
+        assert_eq!(steps(&wanted, &found), Vec::<String>::new());
+    }
+}

@@ -165,13 +165,17 @@ impl Cluster {
         Some(data.iter().map(|(key, value)| (key.clone(), text(value))).collect())
     }
 
-    /// Every version of every Secret and ConfigMap: what two of them have in common was not written in between.
+    /// Every version of every Secret and ConfigMap but those of Kubernetes' own namespaces: what two of them have in common was not
+    /// written in between.
     pub async fn versions(&self) -> BTreeMap<String, String> {
         let mut versions = BTreeMap::new();
         for kind in ["secrets", "configmaps"] {
             let list = self.admin().call("GET", &format!("/api/v1/{kind}"), None).await.unwrap();
             for object in list["items"].as_array().unwrap() {
                 let metadata = &object["metadata"];
+                if metadata["namespace"].as_str().unwrap().starts_with("kube-") {
+                    continue;
+                }
                 let name = format!("{kind}/{}/{}", metadata["namespace"], metadata["name"]).replace('"', "");
                 versions.insert(name, metadata["resourceVersion"].as_str().unwrap().to_owned());
             }

@@ -41,7 +41,7 @@ use lifecycle::{Component, Phase};
 use rollcall::rehearse::{Board, Follower, Service, Setting, Stage};
 
 /// How long anything in a scenario may take before it counts as never.
-pub const PATIENCE: Duration = Duration::from_mins(3);
+pub const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The repository.
 pub fn root() -> PathBuf {

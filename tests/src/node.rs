@@ -21,7 +21,7 @@ pub use servers::Servers;
 pub use whole::{Whole, renamed, texts};
 
 /// How long a node and what is installed on it may take.
-pub const READY: Duration = Duration::from_mins(5);
+pub const READY: Duration = Duration::from_mins(8);
 static ALONE: Mutex<()> = Mutex::const_new(());
 /// The command line, the services, and what stands in for modules.
 const PROGRAMS: [&str; 7] = [
@@ -182,12 +182,22 @@ impl Place {
         items
     }
 
-    /// The only pod with this label that stays.
+    /// The only pod with this label that stays, once there is only one: a Deployment that is ready may still have its old one.
     #[track_caller]
     pub fn pod(&self, namespace: &str, label: &str) -> Value {
-        let mut pods = self.staying(namespace, label);
-        assert_eq!(pods.len(), 1, "{label}\n{}", self.pods());
-        pods.remove(0)
+        let started = Instant::now();
+        loop {
+            let mut pods = self.staying(namespace, label);
+            if pods.len() == 1 {
+                return pods.remove(0);
+            }
+            assert!(started.elapsed() < READY, "not one pod of {label}\n{}", self.pods());
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "between two looks at a condition that has a deadline"
+            )]
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// Whether one such pod stays, and it is ready.

@@ -8,7 +8,7 @@ use rollcall::command::rbac::{Account, Process, Service, manifests};
 use serde_json::{Value, json};
 
 use crate::cluster::{ACCOUNT, Cluster, User};
-use crate::{rollcall, text};
+use crate::{rollcall, text, until};
 
 /// The Roles of secret-syncer, as the command line makes them.
 pub fn of_syncer(environment: &Environment) -> Vec<Value> {
@@ -87,9 +87,43 @@ pub fn asked(said: &str) -> BTreeSet<(String, String)> {
 impl Cluster {
     /// Applies the Roles of secret-syncer.
     pub async fn grant(&self, environment: &Environment) {
-        for manifest in of_syncer(environment) {
-            self.apply(manifest).await;
+        self.give(ACCOUNT, &of_syncer(environment)).await;
+    }
+
+    /// Applies these, and waits until the API server goes by the Roles among them, which are an account's.
+    pub async fn give(&self, account: (&str, &str), manifests: &[Value]) {
+        for manifest in manifests {
+            self.apply(manifest.clone()).await;
         }
+        for role in manifests.iter().filter(|manifest| manifest["kind"] == "Role") {
+            for rule in role["rules"].as_array().unwrap() {
+                let namespace = role["metadata"]["namespace"].as_str().unwrap();
+                until(&format!("{rule} is given in {namespace}"), async || {
+                    self.goes_by(account, namespace, rule).await
+                })
+                .await;
+            }
+        }
+    }
+
+    async fn goes_by(&self, (of, account): (&str, &str), namespace: &str, rule: &Value) -> bool {
+        let (resource, part) = rule["resources"][0].as_str().unwrap().split_once('/').map_or_else(
+            || (rule["resources"][0].clone(), Value::Null),
+            |(resource, part)| (json!(resource), json!(part)),
+        );
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {
+                "user": format!("system:serviceaccount:{of}:{account}"),
+                "resourceAttributes": {
+                    "namespace": namespace, "verb": rule["verbs"][0], "group": rule["apiGroups"][0],
+                    "resource": resource, "subresource": part, "name": rule["resourceNames"][0],
+                },
+            },
+        });
+        let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let answer = self.admin().call("POST", path, Some(review)).await.unwrap();
+        answer["status"]["allowed"].as_bool().unwrap_or(false)
     }
 
     /// Applies what `rollcall rbac` prints for an account with these arguments; the account, and the objects that are named.
@@ -100,9 +134,7 @@ impl Cluster {
         args: &[&str],
     ) -> (User, BTreeSet<String>) {
         let manifests = printed(documents, account, args);
-        for manifest in &manifests {
-            self.apply(manifest.clone()).await;
-        }
+        self.give(account, &manifests).await;
         (self.account(account).await, named(&manifests))
     }
 }

@@ -60,9 +60,14 @@ impl Scene {
     /// One process more.
     pub async fn serve(&mut self, user: &User, name: &str) {
         let user = user.by_way_of(self.relay.kubeconfig(&user.kubeconfig));
+        self.serve_as(&user, name).await;
+    }
+
+    /// One process more, on its user's own way to the cluster.
+    pub async fn serve_as(&mut self, user: &User, name: &str) {
         let documents = folder(&self.cluster.dir().join("documents"), 7, &FRAGMENTS);
         let more = [("ROLLCALL_RESYNC", RESYNC), ("ROLLCALL_LOG", "trace")];
-        let service = self.cluster.serve(&user, &documents, name, &more).await;
+        let service = self.cluster.serve(user, &documents, name, &more).await;
         service.answers().await;
         self.services.push(service);
     }

@@ -1,7 +1,8 @@
 //! What a cluster says of its topics, so that "nothing changed" can be compared.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
@@ -16,6 +17,22 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Every topic by name, with lines that say all of it: its id, its settings, and each partition's replicas and offsets.
 pub async fn all(stage: &Stage) -> BTreeMap<String, Vec<String>> {
     all_of(stage.kafka().expect("a stage with Kafka")).await
+}
+
+/// A file that the broker writes, a moment after it said so.
+fn written(file: &Path) -> String {
+    let started = Instant::now();
+    loop {
+        match std::fs::read_to_string(file) {
+            Ok(text) => return text,
+            Err(error) => assert!(started.elapsed() < ANSWER, "{}: {error}", file.display()),
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "between two looks at a condition that has a deadline"
+        )]
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The same of a cluster.
@@ -36,7 +53,7 @@ pub async fn all_of(kafka: &Kafka) -> BTreeMap<String, Vec<String>> {
                 // The client cannot tell a topic's id; the broker keeps it here.
                 let file =
                     data.join(format!("{}-{}", topic.name(), partition.id())).join("partition.metadata");
-                let id = std::fs::read_to_string(file).unwrap().replace('\n', " ");
+                let id = written(&file).replace('\n', " ");
                 let (number, replicas) = (partition.id(), partition.replicas());
                 lines.push(format!(
                     "partition {number}: {id}, replicas {replicas:?}, offsets {low} to {high}"

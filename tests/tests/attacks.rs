@@ -9,21 +9,18 @@
 use std::process::Output;
 
 use acceptance::charts::{Charts, fragments};
-use acceptance::cluster::{Cluster, User, environment, folder, standings};
+use acceptance::cluster::{ACCOUNT, Cluster, User, environment, folder, standings};
 use acceptance::relay::Relay;
 use acceptance::rights::of_syncer;
 use acceptance::sample::{APP, BASE, cluster, dev, ready, refused, text};
 use acceptance::{openg2p, root};
+use serde_json::Value;
 
 const CROWN: &str = "PLANTEDcrownJ4wEl8Zq2mXv";
 
 fn run(cluster: &Cluster, user: &User, documents: &std::path::Path, args: &[&str]) -> Output {
     let mut command = cluster.program(user, documents, args);
-    command
-        .env("ROLLCALL_DEADLINE", "8s")
-        .env("ROLLCALL_LOG", "debug,h2=warn,tower=warn,hyper=warn")
-        .output()
-        .unwrap()
+    command.env("ROLLCALL_LOG", "debug,h2=warn,tower=warn,hyper=warn").output().unwrap()
 }
 
 fn said(output: &Output) -> String {
@@ -119,11 +116,8 @@ async fn a_fragment_that_names_anothers_secret_reads_what_its_owner_gave_and_not
         let wish = environment(7, &fragments);
         cluster.secret("app", "own", &[("a", "b")]).await;
         // The tenant's own namespace gives everything; the owner of `base` gives nothing.
-        for right in of_syncer(&wish) {
-            if right["metadata"]["namespace"] == "app" {
-                cluster.apply(right).await;
-            }
-        }
+        let own = |right: &Value| right["metadata"]["namespace"] == "app";
+        cluster.give(ACCOUNT, &of_syncer(&wish).into_iter().filter(own).collect::<Vec<_>>()).await;
         let documents = folder(&cluster.dir().join(format!("mallory {what}")), 7, &fragments);
         let output = run(&cluster, &syncer, &documents, &["apply"]);
         let said = said(&output);

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
 
 use acceptance::cluster::{ACCOUNT, Cluster};
+use acceptance::relay::{Fault, Relay};
 use acceptance::scene::{COPIES, Scene, dev};
 use acceptance::until;
 use rollcall_proto::lifecycle::v1::Phase;
@@ -40,7 +41,9 @@ async fn two_instances_agree_and_write_nothing_twice() {
             due += 1;
         }
     }
-    scene.settled().await;
+    // What is written is counted once its answer has come.
+    until("each change is counted", async || written(&scene).await - before >= due).await;
+    scene.looked_again().await;
     assert_eq!(written(&scene).await - before, due, "each change is written once, by one of them");
     assert!(scene.writes(&COPIES) <= 2 * due, "{} tries for {due} writes", scene.writes(&COPIES));
 
@@ -49,11 +52,39 @@ async fn two_instances_agree_and_write_nothing_twice() {
         scene.change(&format!("quick {round}")).await;
     }
     scene.follows(&COPIES, "quick 19").await;
+    scene.looked_again().await;
     scene.settled().await;
     let (tries, all) = (scene.writes(&COPIES), 2 * (due + 20 * COPIES.len()));
     assert!(tries <= all, "{tries} tries, at most {all}");
     scene.looked_again().await;
     assert_eq!(scene.writes(&COPIES), tries, "then it is quiet");
+    scene.end().await;
+}
+
+/// One that hears of a copy which another has written, before it hears of what that was made from.
+#[tokio::test]
+async fn nobody_writes_back_what_was_read_before_another_wrote() {
+    let mut scene = Scene::start(1).await;
+    let syncer = scene.cluster.syncer().await;
+    let late = Relay::start(&syncer.kubeconfig).await;
+    late.rule(|call| {
+        (call.verb == "watch" && call.object == "secrets/base/origin").then_some(Fault::Silence)
+    });
+    scene.serve_as(&syncer.by_way_of(late.kubeconfig(&syncer.kubeconfig)), "late").await;
+    scene.settled().await;
+    let (before, mut due) = (written(&scene).await, 0);
+    for round in 0..6 {
+        // It has just looked at the source when that changes.
+        let looks = late.count("get", "secrets/base/origin");
+        until("it looks", async || late.count("get", "secrets/base/origin") > looks).await;
+        let value = format!("round {round}");
+        scene.change(&value).await;
+        scene.follows(&COPIES, &value).await;
+        due += COPIES.len();
+        until("each change is counted", async || written(&scene).await - before >= due).await;
+    }
+    scene.looked_again().await;
+    assert_eq!(written(&scene).await - before, due, "each change is written once, by one of them");
     scene.end().await;
 }
 

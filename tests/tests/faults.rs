@@ -65,9 +65,11 @@ impl Play {
     }
 
     fn ends_with(args: &[&str], env: &[(&str, &str)], code: i32, words: &[&str]) {
-        let env =
-            [&[("ROLLCALL_DEADLINE", "5s"), ("ROLLCALL_LOG", "error"), ("ROLLCALL_LOG_FORMAT", "text")], env]
-                .concat();
+        // What waits for its deadline is given a short one; what is refused ends by itself.
+        let deadline = if [124, 75].contains(&code) { "15s" } else { "60s" };
+        let log =
+            [("ROLLCALL_DEADLINE", deadline), ("ROLLCALL_LOG", "error"), ("ROLLCALL_LOG_FORMAT", "text")];
+        let env = [&log, env].concat();
         let output = acceptance::rollcall(args, &env);
         let said = text(&output);
         println!("{args:?}: {said}");

@@ -17,11 +17,11 @@ async fn a_waiter_is_released_by_a_secret_that_appears_in_the_cluster() {
     let cluster = Cluster::start(&[]).await;
     cluster.namespace("shop").await;
     let waiter = reader(&cluster, "waiter", "shop", &["db"]).await;
-    let target = ["wait-for-dependency", "wait", "--secret", "shop/db:password", "--timeout", "60s"];
+    let target = ["wait-for-dependency", "wait", "--secret", "shop/db:password", "--timeout", "5m"];
 
     let mut waiting = Running::start(&cluster, "waiter", &waiter.kubeconfig, &target);
     waiting.says("secret/shop/db does not exist (looked in the cluster at https://").await;
-    let hurried = [&target[..4], &["--timeout", "1s"]].concat();
+    let hurried = [&target[..4], &["--timeout", "5s"]].concat();
     for (keys, says) in [
         (&[("user", PLANTED)][..], "secret/shop/db has no key `password`"),
         (&[("user", PLANTED), ("password", "")], "secret/shop/db key `password` is empty"),

@@ -180,7 +180,7 @@ async fn one_that_fails_says_where_and_runs_again_only_when_something_changed() 
             let looks = "SELECT xact_commit::text FROM pg_stat_database WHERE datname = 'registry'";
             let seen = || async { bench.world.ask("postgres", looks).await.parse::<u64>().unwrap() };
             let before = seen().await;
-            until(|| async { seen().await > before + 100 }).await;
+            until(|| async { seen().await > before + 20 }).await;
             assert_eq!(bench.world.ask("registry", tries).await, "2");
             bench.world.run("registry", "SET ROLE registry_owner; CREATE TABLE missing (x int)").await;
             until(|| async { bench.ledger().await.ends_with("migration/registry done") }).await;

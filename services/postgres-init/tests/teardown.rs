@@ -242,6 +242,13 @@ async fn down_with_superuser_inside(world: &World, document: &Value) -> Report {
     let admin = world.login("postgres", world.server.password(), "gone_a").await.unwrap();
     let report = down(world, document, DO).await;
     admin.close().await;
+    world
+        .comes_to(
+            "postgres",
+            "SELECT count(*)::text FROM pg_stat_activity WHERE datname = 'gone_a' AND usename = 'postgres'",
+            "0",
+        )
+        .await;
     report
 }
 
@@ -392,6 +399,9 @@ async fn nothing_goes_while_somebody_provisions_and_all_that_stays_is_named() {
     let cancel = How { cancel: true, ..DO };
     assert!(down(&world, &document, cancel).await.outcome().is_ok());
     other.close().await;
+    let provisions =
+        "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'rollcall postgres-init/gone'";
+    world.comes_to("postgres", provisions, "0").await;
     goes(&world, &document).await;
     assert_eq!(left(&world).await, "0");
     world.stop().await;

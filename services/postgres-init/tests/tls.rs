@@ -75,7 +75,7 @@ async fn modes_accept_what_they_say() {
     // What is not required is used where it is offered.
     let password = chassis::SecretValue::new(world.server.password());
     let preferring = server(address, Encryption::Prefer, None);
-    let within = std::time::Duration::from_secs(5);
+    let within = std::time::Duration::from_mins(1);
     let mut session =
         Session::open(&preferring, "postgres", Some(&password), "postgres", "test", within).await.unwrap();
     let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
@@ -95,7 +95,7 @@ async fn modes_accept_what_they_say() {
 
 async fn try_login(world: &World, server: &Server) -> Result<(), postgres::Error> {
     let password = chassis::SecretValue::new(world.server.password());
-    let within = std::time::Duration::from_secs(5);
+    let within = std::time::Duration::from_mins(1);
     postgres::Session::open(server, "postgres", Some(&password), "postgres", "test", within)
         .await?
         .close()

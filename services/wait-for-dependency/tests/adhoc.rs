@@ -75,8 +75,7 @@ fn several_targets_are_all_waited_for() {
     let health = server(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     let url = format!("http://{health}/");
     assert_eq!(run(&["--tcp", &open, "--http", &url]).0, Some(0));
-    let (code, _, said) =
-        run(&["--tcp", &open, "--http", &url, "--tcp", &closed_port(), "--timeout", "300ms"]);
+    let (code, _, said) = run(&["--tcp", &open, "--http", &url, "--tcp", &closed_port(), "--timeout", "3s"]);
     assert_eq!(code, Some(124), "{said}");
     assert!(said.contains("1 of 3 not ready"), "{said}");
 }
@@ -87,7 +86,7 @@ fn the_deadline_is_124_and_names_target_state_and_cause() {
     let failing =
         server(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     let url = format!("http://{failing}/health");
-    let (code, _, said) = run(&["--tcp", &closed, "--http", &url, "--timeout", "400ms"]);
+    let (code, _, said) = run(&["--tcp", &closed, "--http", &url, "--timeout", "3s"]);
     assert_eq!(code, Some(124));
     assert!(said.contains(&format!("tcp {closed}: refused for")), "{said}");
     assert!(said.contains("Connection refused"), "{said}");
@@ -109,7 +108,7 @@ fn the_command_takes_the_process_over_with_its_exit_code() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(finished(&output).1.trim(), pid.to_string(), "the command keeps the process id");
 
-    let (code, out, _) = run(&["--tcp", &closed_port(), "--timeout", "200ms", "--", "echo", "ran"]);
+    let (code, out, _) = run(&["--tcp", &closed_port(), "--timeout", "3s", "--", "echo", "ran"]);
     assert_eq!((code, out.as_str()), (Some(124), ""), "a timeout never starts the command");
     let (code, _, said) = run(&["--tcp", &address, "--", "/no/such/program"]);
     assert_eq!(code, Some(2));
@@ -161,7 +160,7 @@ fn no_refusal_repeats_a_password() {
 fn a_password_is_neither_said_nor_seen_in_a_childs_arguments() {
     let closed = closed_port();
     let inline = format!("postgresql://app:{PLANTED}@{closed}/registry");
-    let (code, out, said) = run(&["--postgres", &inline, "--timeout", "300ms", "--output", "json"]);
+    let (code, out, said) = run(&["--postgres", &inline, "--timeout", "3s", "--output", "json"]);
     assert_eq!(code, Some(124));
     assert!(
         said.contains("holds a password") && said.contains(&format!("postgresql://app@{closed}/registry")),
@@ -187,7 +186,7 @@ fn a_secret_must_be_there_and_can_be_waited_for() {
         command
     };
     let (code, _, said) =
-        finished(&secrets(&["--secret", "db:password", "--timeout", "200ms"]).output().unwrap());
+        finished(&secrets(&["--secret", "db:password", "--timeout", "3s"]).output().unwrap());
     assert_eq!(code, Some(124));
     assert!(said.contains("has no key `password`"), "{said}");
 
@@ -276,7 +275,7 @@ fn asked_to_stop_it_ends_promptly_and_says_what_it_waited_for() {
 fn machines_read_json_lines() {
     let (_listener, open) = open_port();
     let closed = closed_port();
-    let (code, out, _) = run(&["--tcp", &open, "--tcp", &closed, "--timeout", "300ms", "--output", "json"]);
+    let (code, out, _) = run(&["--tcp", &open, "--tcp", &closed, "--timeout", "3s", "--output", "json"]);
     assert_eq!(code, Some(124));
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |target: &str| lines.iter().find(|line| line["target"] == format!("tcp {target}")).unwrap();

@@ -109,8 +109,12 @@ async fn a_missing_secret_is_explained(place: &Place) {
         })
         .await;
     let pod = place.pod(NAME, "module=mailer")["metadata"]["name"].as_str().unwrap().to_owned();
-    let described = place.kubectl(&["describe", "pod", &pod, "-n", NAME]);
-    assert!(described.contains("secret \"smtp\" not found"), "{described}");
+    place
+        .until("the kubelet says which", async || {
+            let described = place.kubectl(&["describe", "pod", &pod, "-n", NAME]);
+            described.contains("secret \"smtp\" not found")
+        })
+        .await;
     let mut why = String::new();
     place
         .until("it is explained", async || {

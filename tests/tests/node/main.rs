@@ -158,7 +158,7 @@ async fn whatever_fails_meanwhile_it_comes_up() {
 
 /// Helm's arguments, and that it waits for the release.
 fn waited(args: [&str; 5]) -> Vec<&str> {
-    args.into_iter().chain(["--wait", "--timeout", "3m"]).collect()
+    args.into_iter().chain(["--wait", "--timeout", "5m"]).collect()
 }
 
 /// A module that waits for what a hook makes after the release: Helm waits for the module first, for ever.
@@ -179,7 +179,7 @@ async fn what_dead_locks_with_hooks_does_not_without() {
     assert!(gone.status.success(), "{}", text(&gone));
 
     let plain = place.helm(
-        &["install", "plain", "hooked", "--wait", "--timeout", "3m"],
+        &["install", "plain", "hooked", "--wait", "--timeout", "5m"],
         &json!({"image": image, "hook": false}),
     );
     assert!(plain.status.success(), "{}\n{}", text(&plain), place.pods());

@@ -79,7 +79,8 @@ async fn grows_and_is_rolled_back(place: &Place, servers: &Servers, whole: &Whol
     grown.install(place);
     place.until("the new module is known", async || place.phase(NAMESPACE, "module/surveys").is_some()).await;
     place.comes_up(NAMESPACE).await;
-    assert_eq!(partitions(servers).await, 18);
+    // The hub knew the topic as ready before it was to grow.
+    place.until("the topic has grown", async || partitions(servers).await == 18).await;
     let mut after = lives(place, &grown);
     assert!(after.remove("surveys").is_some(), "{}", place.pods());
     assert_eq!(after, before, "an upgrade touches only what it changes");
@@ -100,6 +101,9 @@ async fn grows_and_is_rolled_back(place: &Place, servers: &Servers, whole: &Whol
         })
         .await;
     assert_eq!(partitions(servers).await, 18);
+    place
+        .until("the new module's pod is gone", async || place.staying(NAMESPACE, "module=surveys").is_empty())
+        .await;
     assert_eq!(place.phase(NAMESPACE, &format!("topic/{TOPIC}")).as_deref(), Some("ready"));
     assert_eq!(lives(place, whole), before, "a rollback touches only what it changes");
     // The database of a module that went is left to whoever may want it back.
@@ -130,8 +134,12 @@ async fn starts_again_without_keycloak(place: &Place) {
             why.starts_with("module/iam ") && why.contains("← module/keycloak ")
         })
         .await;
-    let waits = &place.pod(NAMESPACE, "module=iam")["status"]["initContainerStatuses"][0]["state"]["running"];
-    assert!(waits.is_object(), "{why}\n{}", place.pods());
+    place
+        .until("the other waits", async || {
+            let pod = place.pod(NAMESPACE, "module=iam");
+            pod["status"]["initContainerStatuses"][0]["state"]["running"].is_object()
+        })
+        .await;
     assert!(!place.is_ready(NAMESPACE, "module=iam"), "{why}");
     place.kubectl(&["scale", "deployment", "keycloak", "-n", NAMESPACE, "--replicas=1"]);
     place.until("it starts too", async || place.is_ready(NAMESPACE, "module=iam")).await;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 const READY: Duration = Duration::from_mins(2);
 /// How long anything may take before it counts as never.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(crate) struct Server {
     sandbox: Sandbox,

@@ -113,11 +113,11 @@ impl Bench {
 }
 
 /// Asks until it is so; a test that waits in vain ends by its own deadline.
-pub async fn until<F: Future<Output = bool>>(so: impl Fn() -> F) {
+pub async fn until(so: impl AsyncFn() -> bool) {
     let asked = async {
         while !so().await {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_mins(1), asked).await.expect("it comes to be so");
+    tokio::time::timeout(Duration::from_mins(3), asked).await.expect("it comes to be so");
 }

@@ -102,7 +102,7 @@ impl World {
         database: &str,
     ) -> Result<Session, postgres::Error> {
         let password = SecretValue::new(password);
-        Session::open(&self.at(), role, Some(&password), database, "test", Duration::from_secs(5)).await
+        Session::open(&self.at(), role, Some(&password), database, "test", READY).await
     }
 
     /// Sees to it that there is a `psql` to be started.
@@ -144,6 +144,11 @@ impl World {
             within.judge(sqlx::query_scalar(sql).fetch_one(connection)).await.expect(sql);
         session.close().await;
         answer.unwrap_or_default()
+    }
+
+    /// Waits until the superuser is answered so: what a client held is let go when its backend has ended, a moment after it.
+    pub async fn comes_to(&self, database: &str, sql: &'static str, answer: &str) {
+        bench::until(async || self.ask(database, sql).await == answer).await;
     }
 
     /// What every shared row that is ours was last written by.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const READY: Duration = Duration::from_mins(2);
 /// How long anything may take before it counts as never.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 /// How often something is looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
 /// A value that is found again wherever it went.

@@ -18,6 +18,9 @@ use crate::world::{Error, KafkaTarget};
 pub(crate) async fn run(confirmation: &Confirmation, context: &Context) -> Result<(), Failure> {
     let environment = confirmation.environment()?;
     confirmation.undeclared(&environment, &[Kind::Topic])?;
+    if let Some(other) = confirmation.orphan.iter().find(|orphan| orphan.kind() != Kind::Topic) {
+        return Err(Failure::usage(format!("--orphan {other}: only topics are taken down here")));
+    }
     let report = teardown(&environment, context, confirmation.yes, &confirmation.orphan).await?;
     report.print(confirmation.output)
 }
@@ -40,6 +43,7 @@ pub async fn teardown(
         let subjects = spec.topics.iter().map(|(component, topic)| Subject::declared(component, topic));
         cluster(&mut report, spec, &secrets, |_| subjects.collect()).await;
     }
+    let mut unseen: BTreeSet<&Component> = orphans.iter().filter(|one| one.kind() == Kind::Topic).collect();
     // The same cluster may be reached by several names.
     for (spec, on_delete) in clusters(environment) {
         let names: BTreeSet<String> =
@@ -47,6 +51,7 @@ pub async fn teardown(
         cluster(&mut report, &spec, &secrets, |world| {
             let subject = |name: String| {
                 let component = Component::new(Kind::Topic, &name);
+                unseen.remove(&component);
                 let goes = orphans.contains(&component) && on_delete == OnDelete::Delete;
                 let wish = if goes { Wish::Delete } else { Wish::Orphan };
                 Subject { component, name, fragment: None, wish }
@@ -54,6 +59,11 @@ pub async fn teardown(
             undeclared(world, spec.environment.uid, &names).into_iter().map(subject).collect()
         })
         .await;
+    }
+    // Where a cluster could not be looked at, that is what is said. (One that is gone cannot be told from one that never was.)
+    let text = "nothing to delete: no record says that it is this environment's and that no document here declares it";
+    if report.failed.is_empty() {
+        report.told.extend(unseen.into_iter().map(|orphan| Note::new(orphan, text)));
     }
     Ok(report)
 }

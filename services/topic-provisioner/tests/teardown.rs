@@ -139,6 +139,13 @@ async fn only_what_is_ours_and_unread_goes_and_only_when_both_say_so() {
     assert!(report.removed.is_empty(), "{report}");
     assert_eq!(down(&fewer, true, Some("topic/kept")).await.removed.len(), 1);
     assert_eq!(cluster.partitions("kept").await, 0);
+    // What is gone, or never was, is said to be nothing.
+    for none in ["topic/kept", "topic/typo"] {
+        let report = down(&fewer, true, Some(none)).await;
+        let said = format!("{none}: nothing to delete: no record says");
+        assert!(report.to_string().contains(&said) && report.outcome().is_ok(), "{report}");
+        assert!(report.removed.is_empty(), "{report}");
+    }
     // What went is made anew.
     cluster.settled("dev", 1, topics).await.values().for_each(|standing| support::ready(standing, true));
     cluster.stop().await;

@@ -22,7 +22,7 @@ use super::rules;
 use super::service::denied;
 use super::settle::TAKES;
 use crate::step::claim::{self, Left};
-use crate::step::plan::{Asked, Decision, anothers, decide};
+use crate::step::plan::{Asked, Decision, Written, anothers, decide};
 use crate::step::spec::{StepSpec, spec};
 use crate::world::ledger::{self, Entry, State};
 use crate::world::{Error, PostgresTarget};
@@ -95,7 +95,9 @@ impl Call {
         {
             return Ok(Some(refused(why)));
         }
-        let mut decision = decide(&spec, last.as_ref(), &self.begin.inputs, asked);
+        let older =
+            ledger::older(&mut session, &spec.server, spec.database.as_deref()).await.map_err(failed)?;
+        let mut decision = decide(&spec, Written::of(last.as_ref(), older), &self.begin.inputs, asked);
         if let Decision::Ask(otherwise) = decision {
             let Some(shown) = self.evidence(believed).await? else { return Ok(None) };
             decision = if shown {

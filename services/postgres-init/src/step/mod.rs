@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use crate::world::ledger::{self, Entry, State};
 use crate::world::{Error, PostgresTarget};
 use claim::Left;
-use plan::{Asked, Decision};
+use plan::{Asked, Decision, Written};
 use process::Secrets;
 use spec::{Evidence, StepSpec};
 
@@ -174,7 +174,10 @@ impl Work<'_> {
             Failure::new(exit, format!("{}: {}", spec.component, chain(&error)))
         };
         let last = claim::last(&mut session, spec).await;
-        let mut decision = plan::decide(spec, last.map_err(failed)?.as_ref(), self.inputs, self.asked);
+        let last = last.map_err(failed)?;
+        let older = ledger::older(&mut session, &spec.server, spec.database.as_deref()).await;
+        let written = Written::of(last.as_ref(), older.map_err(failed)?);
+        let mut decision = plan::decide(spec, written, self.inputs, self.asked);
         if let Decision::Ask(otherwise) = decision {
             let shown = match &spec.evidence {
                 Some(evidence) => evident(&spec.component, evidence, self.secrets).await?,

@@ -32,10 +32,39 @@ pub enum Decision {
     Refuse(String),
 }
 
+/// What the ledger says.
+#[derive(Debug, Clone, Copy)]
+pub enum Written<'a> {
+    /// The last run.
+    Last(&'a Run),
+    /// It never ran.
+    Never,
+    /// Nothing is known: it works on what was taken over or restored, and may have been done to that before.
+    Unknown,
+}
+
+impl<'a> Written<'a> {
+    /// What is said by the last run, of which there may be none, and by whether what it works on may be older than the ledger.
+    pub fn of(last: Option<&'a Run>, older: bool) -> Self {
+        match last {
+            Some(run) => Written::Last(run),
+            None if older => Written::Unknown,
+            None => Written::Never,
+        }
+    }
+
+    fn last(self) -> Option<&'a Run> {
+        match self {
+            Written::Last(run) => Some(run),
+            Written::Never | Written::Unknown => None,
+        }
+    }
+}
+
 /// Decides. `inputs` is what goes into it now, as a hash. What a fragment ran that is there no more counts for the one that declares the
 /// step now.
-pub fn decide(spec: &StepSpec, last: Option<&Run>, inputs: &str, asked: Asked) -> Decision {
-    match (judge(spec, last, inputs, asked), last) {
+pub fn decide(spec: &StepSpec, written: Written<'_>, inputs: &str, asked: Asked) -> Decision {
+    match (judge(spec, written, inputs, asked), written.last()) {
         (Decision::Done(why), Some(run)) if run.fragment != spec.fragment => {
             Decision::Done(format!("{why}, by fragment `{}`, which nobody declares any more", run.fragment))
         }
@@ -43,18 +72,34 @@ pub fn decide(spec: &StepSpec, last: Option<&Run>, inputs: &str, asked: Asked) -
     }
 }
 
-fn judge(spec: &StepSpec, last: Option<&Run>, inputs: &str, asked: Asked) -> Decision {
+fn judge(spec: &StepSpec, written: Written<'_>, inputs: &str, asked: Asked) -> Decision {
     let name = &spec.component;
     let done = |run: &Run| run.state.is_done() && run.same_database;
     match asked {
         Asked::Again => return Decision::Run,
         Asked::Baseline
-            if last.is_some_and(|run| done(run) && run.inputs == inputs && run.fragment == spec.fragment) => {
-        }
+            if written
+                .last()
+                .is_some_and(|run| done(run) && run.inputs == inputs && run.fragment == spec.fragment) => {}
         Asked::Baseline => return Decision::Baseline("a person says that it was done".to_owned()),
         Asked::Nothing => {}
     }
-    let Some(run) = last else { return ask(spec, Decision::Run) };
+    let run = match written {
+        Written::Last(run) => run,
+        Written::Never => return ask(spec, Decision::Run),
+        Written::Unknown if spec.idempotent || spec.evidence.is_some() => return ask(spec, Decision::Run),
+        Written::Unknown => {
+            let what = match &spec.database {
+                Some(database) => format!("database `{database}` was"),
+                None => "something of this environment on its server was".to_owned(),
+            };
+            return Decision::Refuse(format!(
+                "{name} has no run in the ledger, and {what} taken over or restored: it may have been done to that before. See whether it \
+                 was; then say --baseline if its work is done, or --again to run it (or give it `evidence` in its document, which is asked \
+                 instead of you, or `idempotent: true`, if it may always be repeated)"
+            ));
+        }
+    };
     if let Some(why) = anothers(spec, run) {
         return Decision::Refuse(why);
     }

@@ -142,6 +142,11 @@ SELECT run, state, hash, inputs, database IS NULL OR coalesce(database = (SELECT
   by, started_at::text, exit, output, fragment
 FROM rollcall.ledger WHERE environment_uid = $1::uuid AND component = $2 ORDER BY run DESC LIMIT 1";
 
+/// $1 the environment's uid, $2 a database; none for any.
+const OLDER: &str = "
+SELECT EXISTS (SELECT FROM rollcall.owned WHERE environment_uid = $1::uuid AND kind = 'database' AND ($2::text IS NULL OR name = $2)
+  AND (adopted_at IS NOT NULL OR found_at IS NOT NULL))";
+
 const ADD: &str = "
 INSERT INTO rollcall.ledger (environment_uid, environment_name, fragment, component, state, hash, inputs, database, by, exit, output, finished_at)
 VALUES ($1::uuid, $2, $3, $4, $5, $6, $7, (SELECT oid FROM pg_catalog.pg_database WHERE datname = $8), $9, $10, $11,
@@ -291,6 +296,18 @@ pub(crate) async fn steps(session: &mut Session, spec: &ServerSpec, fragment: &s
     let asked = asked.bind(spec.environment.uid.to_string()).bind(fragment);
     let count = within.judge(asked.fetch_one(connection)).await?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// Whether what a step works on, a database or anything of the environment on this server, was there before its records: it was taken
+/// over, or restored and bound by hand. Over a session in database `rollcall`.
+pub(crate) async fn older(
+    session: &mut Session,
+    spec: &ServerSpec,
+    database: Option<&str>,
+) -> Result<bool, Error> {
+    let (connection, within) = session.parts();
+    let asked = sqlx::query_scalar(OLDER).bind(spec.environment.uid.to_string()).bind(database);
+    Ok(within.judge(asked.fetch_one(connection)).await?)
 }
 
 /// The last run of a component, over a session in database `rollcall`.

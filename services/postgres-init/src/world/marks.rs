@@ -98,7 +98,8 @@ impl PostgresTarget {
             // What it holds is another thing's; the next run looks.
             Mark::Rebind { kind, name, fragment, oid } => format!(
                 "UPDATE rollcall.owned SET name = {}, oid = {oid}, system_identifier = {cluster}, fragment = {}, component = {}, \
-                 spec_hash = NULL, leaving_since = NULL WHERE {}",
+                 spec_hash = NULL, leaving_since = NULL, found_at = CASE WHEN oid = {oid} AND system_identifier IS NOT DISTINCT FROM \
+                 {cluster} THEN found_at ELSE now() END WHERE {}",
                 Literal::new(name)?,
                 Literal::new(fragment)?,
                 Literal::new(&step.component.to_string())?,

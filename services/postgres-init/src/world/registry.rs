@@ -120,8 +120,8 @@ FROM (
   SELECT d.datdba, o.rolname AS owner, o.rolsuper OR o.rolname = current_user AS trusted,
          to_regclass('rollcall.owned') AS owned,
          (SELECT c.relowner FROM pg_class c WHERE c.oid = to_regclass('rollcall.owned')) AS owned_by,
-         4 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = to_regclass('rollcall.owned') AND NOT a.attisdropped
-               AND a.attname IN ('system_identifier', 'adopted_at', 'converged', 'leaving_since')) AS shaped,
+         5 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = to_regclass('rollcall.owned') AND NOT a.attisdropped
+               AND a.attname IN ('system_identifier', 'adopted_at', 'converged', 'leaving_since', 'found_at')) AS shaped,
          (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
            WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg\\_%') AS strangers,
          NOT EXISTS (SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a WHERE a.grantee = 0) AS closed
@@ -150,7 +150,8 @@ CREATE TABLE IF NOT EXISTS rollcall.owned (
 ALTER TABLE rollcall.owned ADD COLUMN IF NOT EXISTS system_identifier text,
   ADD COLUMN IF NOT EXISTS adopted_at timestamptz,
   ADD COLUMN IF NOT EXISTS converged text[] NOT NULL DEFAULT '{}',
-  ADD COLUMN IF NOT EXISTS leaving_since timestamptz;
+  ADD COLUMN IF NOT EXISTS leaving_since timestamptz,
+  ADD COLUMN IF NOT EXISTS found_at timestamptz;
 CREATE OR REPLACE VIEW rollcall.mine WITH (security_barrier) AS
   SELECT kind, name, fragment, component, oid, login, spec_hash, created_at, finished_at FROM rollcall.owned
   WHERE environment_uid IN (SELECT o.environment_uid FROM rollcall.owned o WHERE o.kind = 'observer' AND o.name = current_user);

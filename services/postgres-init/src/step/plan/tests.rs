@@ -81,12 +81,38 @@ fn what_is_done_follows_from_what_is_written_down() {
         (&plain, Some(run(Done, "a", true)), Baseline, "done"),
         (&plain, None, Baseline, "baseline"),
     ] {
-        let decision = decide(spec, last.as_ref(), "a", asked);
+        let decision = decide(spec, Written::of(last.as_ref(), false), "a", asked);
         assert_eq!(word(&decision), wanted, "{last:?} {asked:?}: {decision:?}");
         if let Decision::Refuse(text) = decision {
             assert!(text.contains("--again") && text.contains("--baseline"), "{text}");
         }
     }
+}
+
+#[test]
+fn what_may_be_older_than_the_ledger_is_asked_for_or_decided_by_a_person() {
+    use Asked::{Again, Baseline, Nothing};
+    let plain = step(false, OnChange::Rerun, false);
+    for (spec, asked, wanted) in [
+        (&plain, Nothing, "refuse"),
+        (&step(false, OnChange::Refuse, true), Nothing, "ask, then run"),
+        (&step(true, OnChange::Refuse, false), Nothing, "run"),
+        (&plain, Again, "run"),
+        (&plain, Baseline, "baseline"),
+    ] {
+        let decision = decide(spec, Written::of(None, true), "a", asked);
+        assert_eq!(word(&decision), wanted, "{asked:?}: {decision:?}");
+        if let Decision::Refuse(text) = decision {
+            for needle in
+                ["database `registry` was taken over or restored", "--again", "--baseline", "`evidence`"]
+            {
+                assert!(text.contains(needle), "{text}");
+            }
+        }
+    }
+    // What is written down is what counts.
+    let done = run(State::Done, "a", true);
+    assert_eq!(word(&decide(&plain, Written::of(Some(&done), true), "a", Nothing)), "done");
 }
 
 proptest! {
@@ -97,13 +123,13 @@ proptest! {
         let state = [State::Running, State::Failed, State::Done, State::Baseline][state];
         let spec = step(false, OnChange::Refuse, evidence);
         let last = run(state, if other { "b" } else { "a" }, same);
-        let decision = decide(&spec, Some(&last), "a", Asked::Nothing);
+        let decision = decide(&spec, Written::Last(&last), "a", Asked::Nothing);
         // Only a person's document (evidence) may say of another database that nothing was done to it.
         prop_assert!(decision != Decision::Run);
         prop_assert!(same || evidence || matches!(decision, Decision::Refuse(_)));
         // What was just written down as done is done.
         let next = run(State::Done, "a", true);
-        prop_assert!(matches!(decide(&spec, Some(&next), "a", Asked::Nothing), Decision::Done(_)));
+        prop_assert!(matches!(decide(&spec, Written::Last(&next), "a", Asked::Nothing), Decision::Done(_)));
     }
 }
 
@@ -115,7 +141,7 @@ fn what_another_fragment_ran_is_no_answer_unless_a_person_says_so() {
         let theirs = Run { fragment: "theirs".to_owned(), ..run(state, "i", true) };
         let accepted = Run { accepted: true, ..theirs.clone() };
         for (step, theirs) in [(&declared, &theirs), (&step, &accepted)] {
-            let Decision::Refuse(why) = decide(step, Some(theirs), "i", Asked::Nothing) else {
+            let Decision::Refuse(why) = decide(step, Written::Last(theirs), "i", Asked::Nothing) else {
                 panic!("{state:?} is an answer")
             };
             assert!(
@@ -124,7 +150,7 @@ fn what_another_fragment_ran_is_no_answer_unless_a_person_says_so() {
             );
         }
         // It moved, and nobody else declares it.
-        let decision = decide(&step, Some(&theirs), "i", Asked::Nothing);
+        let decision = decide(&step, Written::Last(&theirs), "i", Asked::Nothing);
         match decision {
             Decision::Done(why) => {
                 assert!(
@@ -136,6 +162,6 @@ fn what_another_fragment_ran_is_no_answer_unless_a_person_says_so() {
         }
     }
     let theirs = Run { fragment: "theirs".to_owned(), ..run(State::Done, "i", true) };
-    assert_eq!(decide(&step, Some(&theirs), "i", Asked::Again), Decision::Run);
-    assert!(matches!(decide(&step, Some(&theirs), "i", Asked::Baseline), Decision::Baseline(_)));
+    assert_eq!(decide(&step, Written::Last(&theirs), "i", Asked::Again), Decision::Run);
+    assert!(matches!(decide(&step, Written::Last(&theirs), "i", Asked::Baseline), Decision::Baseline(_)));
 }

@@ -142,7 +142,10 @@ async fn whatever_fails_meanwhile_it_comes_up() {
         .await;
     assert!(!place.is_ready("shop", MODULE));
     shop.make_secret(&place);
-    // Each at its work, one after the other.
+    // In the middle of their work, all at once; and each at its work, one after the other.
+    for component in PARTS {
+        kill_part(&place, component);
+    }
     for component in PARTS {
         kill_part(&place, component);
         place

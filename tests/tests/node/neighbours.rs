@@ -25,7 +25,8 @@ pub(crate) async fn come_and_go(place: &Place, servers: &Servers) {
     let goes = documents.iter().map(|text| format!("{text}\npolicy: {{on_delete: delete}}\n"));
     let second = Whole::of(&goes.collect::<Vec<_>>());
     servers.found_in(place, SECOND.0);
-    second.install(place);
+    // For the first time, and Helm waits for all of it.
+    second.install_and_wait(place);
     place.comes_up(SECOND.0).await;
     second.came_up_in_order(place, false).await;
     unchanged(&before, &belongings(place, servers).await);

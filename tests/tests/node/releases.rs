@@ -6,9 +6,19 @@ use acceptance::previous::Previous;
 use acceptance::{binary, text};
 use serde_json::Value;
 
+use self::Release::{Newer, Older};
+
 const MODULE: &str = "app=own";
 const ENVIRONMENT: [&str; 4] = ["env", "environment", "--namespace", "base"];
 const OWN: [&str; 4] = ["own", "own", "--namespace", "shop"];
+
+/// What runs beside the hub: the key of its values, and its component.
+const PROVISIONERS: [(&str, &str); 4] = [
+    ("postgresInit", "postgres-init"),
+    ("topicProvisioner", "topic-provisioner"),
+    ("secretSyncer", "secret-syncer"),
+    ("telemetryExporter", "telemetry-exporter"),
+];
 
 /// Both releases as charts and images.
 struct Releases {
@@ -24,15 +34,39 @@ enum Release {
     Newer,
 }
 
+impl Release {
+    fn tag(self) -> &'static str {
+        match self {
+            Older => "0",
+            Newer => "1",
+        }
+    }
+}
+
 impl Releases {
     /// Installs or upgrades with a release's charts and images, and waits until that runs.
     #[track_caller]
     fn put(&self, release: Release, name: [&str; 4], values: &Value) {
-        let (charts, tag) = match release {
-            Release::Older => (&self.older, "0"),
-            Release::Newer => (&self.place.charts, "1"),
+        self.set(release, name, &tagged(values, release));
+    }
+
+    /// The environment with the hub of one release, and with provisioners and exporter of the other.
+    #[track_caller]
+    fn cross(&self, hub: Release, provisioners: Release, values: &Value) {
+        let mut values = tagged(values, hub);
+        for (key, _) in PROVISIONERS {
+            values[key]["image"]["tag"] = provisioners.tag().into();
+        }
+        self.set(hub, ENVIRONMENT, &values);
+    }
+
+    #[track_caller]
+    fn set(&self, release: Release, name: [&str; 4], values: &Value) {
+        let charts = match release {
+            Older => &self.older,
+            Newer => &self.place.charts,
         };
-        let file = charts.values(name[1], &tagged(values, tag));
+        let file = charts.values(name[1], values);
         let args = ["upgrade", "--install", "--wait", "--timeout", "5m", "--values", &file];
         let done = charts.over(self.place.node.kubeconfig(), &[&args[..], &name].concat());
         assert!(done.status.success(), "{release:?} {name:?}: {}\n{}", text(&done), self.place.pods());
@@ -47,7 +81,7 @@ impl Releases {
     }
 
     /// The module's pod goes while its server is down; the one that comes hears of the hub, and everything is ready in the end.
-    async fn rescheduled(&self, shop: &Shop, hub: Release, waiter: Release) {
+    async fn rescheduled(&self, shop: &Shop, runs: Runs) {
         let place = &self.place;
         shop.postgres.stop().await.unwrap();
         let gone = place.pod("shop", MODULE)["metadata"]["uid"].clone();
@@ -67,23 +101,30 @@ impl Releases {
         place.until("the module is ready", async || place.is_ready("shop", MODULE)).await;
         place.comes_up("base").await;
         let pod = place.pod("shop", MODULE);
-        assert_eq!(image(&pod["spec"]["initContainers"][0]), waiter, "{pod:#}");
-        for component in ["hub", "postgres-init", "topic-provisioner", "secret-syncer", "telemetry-exporter"]
-        {
+        assert_eq!(image(&pod["spec"]["initContainers"][0]), runs.waiter, "{pod:#}");
+        for (_, component) in PROVISIONERS.into_iter().chain([("hub", "hub")]) {
             let pod = place.pod("base", &format!("app.kubernetes.io/component={component}"));
-            assert_eq!(image(&pod["spec"]["containers"][0]), hub, "{component}");
+            let is = if component == "hub" { runs.hub } else { runs.provisioners };
+            assert_eq!(image(&pod["spec"]["containers"][0]), is, "{component}");
         }
     }
 }
 
-/// Values with the images of this tag.
-fn tagged(values: &Value, tag: &str) -> Value {
-    let text = values.to_string().replace(r#""tag":"1""#, &format!(r#""tag":"{tag}""#));
+/// What runs of which release.
+struct Runs {
+    hub: Release,
+    provisioners: Release,
+    waiter: Release,
+}
+
+/// Values with the images of this release.
+fn tagged(values: &Value, release: Release) -> Value {
+    let text = values.to_string().replace(r#""tag":"1""#, &format!(r#""tag":"{}""#, release.tag()));
     serde_json::from_str(&text).unwrap()
 }
 
 fn image(container: &Value) -> Release {
-    if container["image"].as_str().unwrap().ends_with(":0") { Release::Older } else { Release::Newer }
+    if container["image"].as_str().unwrap().ends_with(":0") { Older } else { Newer }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,17 +140,23 @@ async fn an_environment_is_upgraded_piece_by_piece_and_taken_back() {
     shop.make_secret(&place);
     let both = Releases { place, older };
 
-    both.put(Release::Older, ENVIRONMENT, &shop.environment);
-    both.put(Release::Older, OWN, &shop.module);
-    both.rescheduled(&shop, Release::Older, Release::Older).await;
+    let runs = |hub, provisioners, waiter| both.rescheduled(&shop, Runs { hub, provisioners, waiter });
+
+    both.put(Older, ENVIRONMENT, &shop.environment);
+    both.put(Older, OWN, &shop.module);
+    runs(Older, Older, Older).await;
     let made = shop.made(&both.place).await;
 
-    both.put(Release::Newer, ENVIRONMENT, &shop.environment);
-    both.rescheduled(&shop, Release::Newer, Release::Older).await;
-    both.put(Release::Newer, OWN, &shop.module);
-    both.rescheduled(&shop, Release::Newer, Release::Newer).await;
+    both.put(Newer, ENVIRONMENT, &shop.environment);
+    runs(Newer, Newer, Older).await;
+    both.put(Newer, OWN, &shop.module);
+    runs(Newer, Newer, Newer).await;
+    both.cross(Newer, Older, &shop.environment);
+    runs(Newer, Older, Newer).await;
+    both.cross(Older, Newer, &shop.environment);
+    runs(Older, Newer, Newer).await;
     both.back(ENVIRONMENT, "1");
-    both.rescheduled(&shop, Release::Older, Release::Newer).await;
+    runs(Older, Older, Newer).await;
 
     // Nobody made anew what another release had made.
     assert_eq!(shop.made(&both.place).await, made);

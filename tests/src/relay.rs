@@ -15,7 +15,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -47,6 +47,8 @@ pub enum Fault {
     Ended,
     /// No answer ever, and an open connection.
     Silence,
+    /// The server's own answer, once this says so.
+    Held(watch::Receiver<bool>),
 }
 
 /// A relay. It ends when it is dropped.
@@ -205,6 +207,7 @@ async fn answer(
             let _hanging = Hanging::begin(state);
             return std::future::pending().await;
         }
+        Some(Fault::Held(mut gate)) => drop(gate.wait_for(|open| *open).await.map_err(|_| Broken)?),
         Some(fault) => return Ok(fault.answer()),
     }
     let born = state.silences.load(Ordering::SeqCst);
@@ -317,7 +320,7 @@ impl Fault {
             Fault::Expired => {
                 (200, None, json!({"type": "ERROR", "object": status(410, "Expired")}).to_string() + "\n")
             }
-            Fault::Ended | Fault::Silence => (200, None, String::new()),
+            Fault::Ended | Fault::Silence | Fault::Held(_) => (200, None, String::new()),
         };
         let body = Full::from(text).map_err(|never| match never {});
         let mut answer = Response::new(BoxBody::new(body));

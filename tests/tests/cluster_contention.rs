@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario fails by panicking")]
 
 use acceptance::cluster::{ACCOUNT, Cluster};
-use acceptance::relay::{Fault, Relay};
+use acceptance::relay::{Call, Fault, Relay};
 use acceptance::scene::{COPIES, Scene, dev};
 use acceptance::until;
 use rollcall_proto::lifecycle::v1::Phase;
@@ -84,6 +84,48 @@ async fn nobody_writes_back_what_was_read_before_another_wrote() {
         until("each change is counted", async || written(&scene).await - before >= due).await;
     }
     scene.looked_again().await;
+    assert_eq!(written(&scene).await - before, due, "each change is written once, by one of them");
+    scene.end().await;
+}
+
+/// How often each copy was looked at.
+fn looks(relay: &Relay) -> [usize; 3] {
+    COPIES.map(|copy| relay.count("get", &format!("secrets/{copy}/copy")))
+}
+
+/// One that hears of nothing, and whose look at a copy ends after another has written that, although it looked at the source
+/// before that changed.
+#[tokio::test]
+async fn nobody_writes_back_what_was_read_before_it_looked_at_the_copy() {
+    let mut scene = Scene::start(1).await;
+    let syncer = scene.cluster.syncer().await;
+    let late = Relay::start(&syncer.kubeconfig).await;
+    let deaf = |call: &Call| (call.verb == "watch").then_some(Fault::Silence);
+    late.rule(deaf);
+    scene.serve_as(&syncer.by_way_of(late.kubeconfig(&syncer.kubeconfig)), "late").await;
+    scene.settled().await;
+    let (before, mut due) = (written(&scene).await, 0);
+    for round in 0..6 {
+        let (open, gate) = tokio::sync::watch::channel(false);
+        let is_copy = |call: &Call| call.verb == "get" && call.object.ends_with("/copy");
+        late.rule(move |call| if is_copy(call) { Some(Fault::Held(gate.clone())) } else { deaf(call) });
+        let begun = looks(&late);
+        until("it begins to look at every copy", async || {
+            looks(&late).iter().zip(begun).all(|(now, then)| *now > then)
+        })
+        .await;
+        let looked = late.count("get", "secrets/base/origin");
+        until("it looks at the source", async || late.count("get", "secrets/base/origin") > looked).await;
+        let value = format!("round {round}");
+        scene.change(&value).await;
+        scene.follows(&COPIES, &value).await;
+        due += COPIES.len();
+        open.send(true).unwrap();
+        late.rule(deaf);
+        until("each change is counted", async || written(&scene).await - before >= due).await;
+    }
+    scene.looked_again().await;
+    assert_eq!(late.count("patch", "secrets/"), 0, "it has nothing newer to write");
     assert_eq!(written(&scene).await - before, due, "each change is written once, by one of them");
     scene.end().await;
 }

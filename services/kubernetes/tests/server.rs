@@ -110,6 +110,13 @@ async fn each_manager_owns_what_it_applied(server: &Server) {
     let stale = kubernetes::Desired { version: Some(object.version), ..keys(&[("three", "3")]) };
     let error = admin.apply(&db, "a", &stale, false).await.unwrap_err();
     assert!(matches!(error, Error::Changed(_)) && error.is_transient(), "{error:?}");
+
+    let last = admin.get(&db).await.unwrap().unwrap();
+    admin.delete(&db, &last.uid, None).await.unwrap();
+    let stale = kubernetes::Desired { version: Some(last.version), ..keys(&[("three", "3")]) };
+    let error = admin.apply(&db, "a", &stale, false).await.unwrap_err();
+    assert!(matches!(error, Error::Changed(_)), "what is gone is not made again: {error:?}");
+    assert!(admin.get(&db).await.unwrap().is_none());
 }
 
 async fn what_is_refused_is_said_without_a_value(server: &Server) {

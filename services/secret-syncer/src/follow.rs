@@ -27,32 +27,23 @@ const WATCHES: usize = 200;
 /// A watch that broke off, or ended before its time, begins again after 100 ms, growing to this.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// What a change of an object means.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Interest {
-    /// Who is to look again.
-    who: BTreeSet<Component>,
-    /// What it is made from. Another instance may have heard of a change there sooner, and written it here: what was read of it
-    /// before that would be written back.
-    from: BTreeSet<Component>,
-}
+/// Who is to look again when an object changed.
+type Interested = BTreeMap<Component, BTreeSet<Component>>;
 
 /// What is to be watched, sources before those that follow them: what changes there reaches others.
-fn interests(specs: &[Spec]) -> Vec<(Component, Interest)> {
-    let mut sources: BTreeMap<Component, Interest> = BTreeMap::new();
-    let mut others: BTreeMap<Component, Interest> = BTreeMap::new();
+fn interested(specs: &[Spec]) -> Vec<(Component, BTreeSet<Component>)> {
+    let mut sources = Interested::new();
+    let mut others = Interested::new();
     for spec in specs {
         for source in spec.read_objects() {
-            sources.entry(source).or_default().who.insert(spec.object.clone());
+            sources.entry(source).or_default().insert(spec.object.clone());
         }
     }
     for spec in specs {
-        let interest = match sources.get_mut(&spec.object) {
-            Some(interest) => interest,
-            None => others.entry(spec.object.clone()).or_default(),
+        match sources.get_mut(&spec.object) {
+            Some(who) => who.insert(spec.object.clone()),
+            None => others.entry(spec.object.clone()).or_default().insert(spec.object.clone()),
         };
-        interest.who.insert(spec.object.clone());
-        interest.from.extend(spec.read_objects());
     }
     sources.into_iter().chain(others).collect()
 }
@@ -73,10 +64,14 @@ pub(crate) struct Telling {
 }
 
 impl Telling {
-    fn wake(&self, changed: &Component, who: &BTreeSet<Component>) {
+    /// What we have just read or written ourselves is no news to that object, but to those that follow it: the one for which it
+    /// was read is not all of them.
+    fn wake(&self, changed: &Component, who: &BTreeSet<Component>, knows: bool) {
         for target in who {
             if target != changed {
                 self.progress.woken(target);
+            } else if knows {
+                continue;
             }
             self.nudges.one(target);
         }
@@ -127,7 +122,7 @@ fn directory(store: &Directory, telling: Telling) {
 struct Watches {
     store: Kubernetes,
     pulse: Pulse,
-    running: Mutex<BTreeMap<Component, (Interest, AbortHandle)>>,
+    running: Mutex<BTreeMap<Component, (BTreeSet<Component>, AbortHandle)>>,
 }
 
 impl Watches {
@@ -140,7 +135,7 @@ impl Watches {
 
     /// Watches what these need, and nothing else any more.
     fn are(&self, specs: &[Spec], telling: &Telling) {
-        let watched = interests(specs);
+        let watched = interested(specs);
         if watched.len() > WATCHES {
             info!(
                 objects = watched.len(),
@@ -150,18 +145,18 @@ impl Watches {
         }
         let watched: BTreeMap<_, _> = watched.into_iter().take(WATCHES).collect();
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.retain(|object, (interest, watch)| {
-            let stays = watched.get(object) == Some(interest);
+        running.retain(|object, (who, watch)| {
+            let stays = watched.get(object) == Some(who);
             if !stays {
                 watch.abort();
             }
             stays
         });
-        for (object, interest) in watched {
+        for (object, who) in watched {
             running.entry(object.clone()).or_insert_with(|| {
                 let (store, telling, pulse) = (self.store.clone(), telling.clone(), self.pulse.clone());
-                let watch = Watch { store, object, interest: interest.clone(), telling, pulse };
-                (interest, tokio::spawn(watch.run()).abort_handle())
+                let watch = Watch { store, object, who: who.clone(), telling, pulse };
+                (who, tokio::spawn(watch.run()).abort_handle())
             });
         }
     }
@@ -171,7 +166,7 @@ impl Watches {
 struct Watch {
     store: Kubernetes,
     object: Component,
-    interest: Interest,
+    who: BTreeSet<Component>,
     telling: Telling,
     pulse: Pulse,
 }
@@ -196,12 +191,11 @@ impl Watch {
                 .follow(&name, lasts, |version| {
                     self.pulse.beat(&self.object);
                     self.telling.progress.heard();
-                    // What we have just written ourselves is no news.
-                    if !self.store.knows(&self.object, version) {
+                    let knows = self.store.knows(&self.object, version);
+                    if !knows {
                         self.store.changed(&self.object);
-                        self.interest.from.iter().for_each(|source| self.store.changed(source));
-                        self.telling.wake(&self.object, &self.interest.who);
                     }
+                    self.telling.wake(&self.object, &self.who, knows);
                     // To pods, what we have written is news as well.
                     self.telling.restarts.notify_waiters();
                     self.telling.modules.iter().for_each(|module| self.telling.nudges.one(module));

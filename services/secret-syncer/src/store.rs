@@ -71,6 +71,18 @@ impl Backend for Store {
         }
     }
 
+    async fn read_for(
+        &self,
+        source: &Component,
+        target: &Component,
+        version: Option<&str>,
+    ) -> Result<Option<Contents>, Error> {
+        match self {
+            Store::Directory(store) => store.read_for(source, target, version).await,
+            Store::Kubernetes(store) => store.read_for(source, target, version).await,
+        }
+    }
+
     async fn given(&self, source: &Component, target: &Component) -> Result<(), Error> {
         match self {
             Store::Directory(store) => store.given(source, target).await,

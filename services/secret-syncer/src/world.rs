@@ -8,6 +8,7 @@ mod error;
 mod kubernetes;
 mod mark;
 mod outside;
+mod reading;
 mod values;
 mod watch;
 
@@ -34,7 +35,7 @@ use crate::escrow;
 use crate::generate;
 use crate::plan::{self, Action, Keys, Marker, Reason, Recorded, Seen, Step, There, Value, World};
 use crate::progress::{Progress, seconds_since_1970};
-use crate::spec::{Origin, Source, Spec};
+use crate::spec::{Origin, Spec};
 use values::Sources;
 
 /// A store whose objects are made to be as documents say.
@@ -51,21 +52,6 @@ impl<B: Backend> Target<B> {
         Target { backend, outside, progress }
     }
 
-    async fn sources(&self, spec: &Spec) -> Result<Sources, Error> {
-        let mut sources = Sources::new();
-        for source in spec.reads() {
-            let contents = match &source {
-                Source::Object(object) => {
-                    self.backend.given(object, &spec.object).await?;
-                    self.backend.read(object).await?
-                }
-                outside => self.outside.read(outside).await?,
-            };
-            sources.insert(source, contents);
-        }
-        Ok(sources)
-    }
-
     async fn follow(
         &self,
         spec: &Spec,
@@ -73,7 +59,8 @@ impl<B: Backend> Target<B> {
         keys: &BTreeMap<String, plan::Change>,
         force: bool,
     ) -> Result<(), Error> {
-        let sources = self.sources(spec).await?;
+        let mut sources = self.sources(spec).await?;
+        self.renew(spec, step.version.as_deref(), &mut sources).await?;
         let mut change = Change { force, ..Change::claim(claim(spec), step.version.clone()) };
         for (key, what) in keys {
             match what {
@@ -101,11 +88,11 @@ impl<B: Backend> Target<B> {
         if let Action::Generate { absent, serial, rotate, trust } = &step.action {
             change.serial = *serial;
             for (own, generator) in absent {
-                change.create.push(self.values(spec, own, generator).await?);
+                change.create.push(self.values(spec, step, own, generator).await?);
             }
-            change.trust = self.trusted(spec, trust).await?;
+            change.trust = self.trusted(spec, step, trust).await?;
             for (own, rotation) in rotate {
-                let mut values = self.values(spec, own, &rotation.generator).await?;
+                let mut values = self.values(spec, step, own, &rotation.generator).await?;
                 self.succeed(spec, own, rotation, &mut values).await?;
                 for (key, value) in values {
                     let previous = rotation.previous.get(&key).cloned();
@@ -123,10 +110,11 @@ impl<B: Backend> Target<B> {
     async fn values(
         &self,
         spec: &Spec,
+        step: &Step,
         own: &str,
         generator: &Generator,
     ) -> Result<BTreeMap<String, SecretValue>, Error> {
-        let ca = self.authority(spec, own, generator).await?;
+        let ca = self.authority(spec, step, own, generator).await?;
         let (generator, key, now) = (generator.clone(), own.to_owned(), seconds_since_1970());
         let make = move || generate::make(&generator, &key, ca.as_ref(), now);
         let unmade =
@@ -229,7 +217,13 @@ impl<B: Backend> Reconcile for Target<B> {
             _ => Record::default(),
         };
         let contents = self.backend.read(&spec.object).await?;
-        let sources = self.sources(spec).await?;
+        let mut sources = self.sources(spec).await?;
+        // That nothing is to be done may be seen from what was read a moment ago; what is to be done, not.
+        let seen = world(spec, contents.clone(), &sources);
+        if !plan::plan(spec, &seen).steps.is_empty() {
+            let version = contents.as_ref().and_then(|contents| contents.version.as_deref());
+            self.renew(spec, version, &mut sources).await?;
+        }
         let mut world = world(spec, contents, &sources);
         world.recorded = Recorded {
             keys: record.keys,

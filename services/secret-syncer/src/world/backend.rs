@@ -10,9 +10,20 @@ use super::{Claim, Error, Mark};
 
 /// A store. A reader sees a key whole or not at all, and so does the next run after a crash.
 pub trait Backend: Send + Sync {
-    /// Reads an object; none when there is none. With a key that was written under a mark comes that mark, or a later one:
+    /// Reads an object, perhaps as it was a moment ago; none when there is none. With a key that was written under a mark comes that mark, or a later one:
     /// otherwise what another instance of us makes at this moment would seem to be a stranger's.
     fn read(&self, object: &Component) -> impl Future<Output = Result<Option<Contents>, Error>> + Send;
+
+    /// Reads a source for what is to be written to a target that was seen in this version, or as absent: not as it was before that.
+    /// Whoever has written the target since is noticed by its version; whoever wrote it until then had read nothing newer.
+    fn read_for(
+        &self,
+        source: &Component,
+        _target: &Component,
+        _version: Option<&str>,
+    ) -> impl Future<Output = Result<Option<Contents>, Error>> + Send {
+        self.read(source)
+    }
 
     /// Fails unless what is in an object may be carried to where a target stands. Where only those who may read both carry, this
     /// process's own rights say so, and nothing more is asked.

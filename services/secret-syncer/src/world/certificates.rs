@@ -9,7 +9,7 @@ use lifecycle::document::{Ca, Certificate, Generator};
 use super::values::Sources;
 use super::{Backend, Contents, Error, Refreshed, Target};
 use crate::generate::{self, CaMaterial, TrustError};
-use crate::plan::{self, Rotation};
+use crate::plan::{self, Rotation, Step};
 use crate::spec::{Authority, Generated, Origin, Source, Spec};
 
 impl<B: Backend> Target<B> {
@@ -17,11 +17,14 @@ impl<B: Backend> Target<B> {
     pub(super) async fn authority(
         &self,
         spec: &Spec,
+        step: &Step,
         own: &str,
         generator: &Generator,
     ) -> Result<Option<CaMaterial>, Error> {
         let Some((ca, authority)) = generator.ca().zip(authority_of(spec, own)) else { return Ok(None) };
-        let keys = self.backend.read(&authority.secret).await?.unwrap_or_default().keys;
+        let version = step.version.as_deref();
+        let read = self.backend.read_for(&authority.secret, &step.object, version).await?;
+        let keys = read.unwrap_or_default().keys;
         let value = |key: &String| {
             let from = Source::Object(authority.secret.clone());
             keys.get(key).cloned().ok_or_else(|| Error::SourceGone { from, key: key.clone() })
@@ -54,6 +57,7 @@ impl<B: Backend> Target<B> {
     pub(super) async fn trusted(
         &self,
         spec: &Spec,
+        step: &Step,
         generators: &BTreeMap<String, Generator>,
     ) -> Result<BTreeMap<String, Refreshed>, Error> {
         let mut trusted = BTreeMap::new();
@@ -68,7 +72,7 @@ impl<B: Backend> Target<B> {
                     let Some(held) = held.get(own) else { continue };
                     generate::succession(None, held, 0, 1 + usize::from(*keep))
                 }
-                _ => match self.authority(spec, own, generator).await? {
+                _ => match self.authority(spec, step, own, generator).await? {
                     Some(authority) => generate::bundle(&[authority.certificate]),
                     None => continue,
                 },

@@ -16,6 +16,7 @@ use kubernetes::{Cluster, Desired, Name, Object, Resource};
 use lifecycle::document::{Workload, WorkloadKind};
 use lifecycle::{Component, Kind};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Backend, Change, Claim, Contents, Error, Mark, Record};
@@ -97,12 +98,16 @@ impl Kubernetes {
 
     /// Whether an object was read, or written, in this version a moment ago.
     pub fn knows(&self, object: &Component, version: Option<&str>) -> bool {
-        version.is_some_and(|version| self.0.recent.is(&name(object), version))
+        version.is_some() && self.0.recent.told(&name(object), version).is_some()
     }
 
     async fn get(&self, name: &Name) -> Result<Option<Object>, Error> {
+        self.get_since(name, None).await
+    }
+
+    async fn get_since(&self, name: &Name, since: Option<Instant>) -> Result<Option<Object>, Error> {
         let read = self.0.pace.call(name, self.0.cluster.get(name));
-        Ok(self.0.recent.get(name, read).await?)
+        Ok(self.0.recent.get(name, since, read).await?)
     }
 
     async fn apply(
@@ -114,8 +119,9 @@ impl Kubernetes {
     ) -> Result<(), kubernetes::Error> {
         // Whatever comes of it, what was read before holds no longer.
         self.0.recent.forget(name);
+        let asked = Instant::now();
         let applied = self.0.pace.call(name, self.0.cluster.apply(name, manager, desired, force)).await?;
-        self.0.recent.put(name, applied.object);
+        self.0.recent.put(name, asked, applied.object);
         Ok(())
     }
 }
@@ -123,6 +129,17 @@ impl Kubernetes {
 impl Backend for Kubernetes {
     async fn read(&self, object: &Component) -> Result<Option<Contents>, Error> {
         Ok(self.get(&name(object)).await?.map(|found| contents(object, found)))
+    }
+
+    async fn read_for(
+        &self,
+        source: &Component,
+        target: &Component,
+        version: Option<&str>,
+    ) -> Result<Option<Contents>, Error> {
+        // By now it was seen in any case.
+        let seen = self.0.recent.told(&name(target), version).unwrap_or_else(Instant::now);
+        Ok(self.get_since(&name(source), Some(seen)).await?.map(|found| contents(source, found)))
     }
 
     async fn given(&self, source: &Component, target: &Component) -> Result<(), Error> {

@@ -1,4 +1,5 @@
-//! What was read a moment ago: a source that a thousand objects follow is read once, not a thousand times.
+//! What was read a moment ago: a source that a thousand objects follow is read once to see that nothing is to be done, not a
+//! thousand times; and, where something is to be written, often enough that nobody writes back what another has overtaken.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,7 +12,23 @@ use tokio::time::Instant;
 /// What was read holds for so long, unless it is known sooner to have changed. Values are not kept longer either.
 const HOLDS: Duration = Duration::from_secs(1);
 
-type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Object)>>>;
+type Slot = Arc<tokio::sync::Mutex<Option<Held>>>;
+
+/// One answer of the server.
+struct Held {
+    /// It shows the object as it was then, or later.
+    asked: Instant,
+    /// And as it was by then.
+    told: Instant,
+    /// None when there was none.
+    object: Option<Object>,
+}
+
+impl Held {
+    fn is_fresh(&self) -> bool {
+        self.told.elapsed() < HOLDS
+    }
+}
 
 /// Objects as they were read. Whoever asks for one that is being read waits for that answer.
 #[derive(Clone, Default)]
@@ -30,28 +47,33 @@ impl fmt::Debug for Recent {
 }
 
 impl Recent {
-    /// An object as it was read at most [`HOLDS`] ago, or else as it is read now. That there is none is never remembered.
+    /// An object as it was read at most [`HOLDS`] ago, and asked for no sooner than `since` where that is given; or else as it
+    /// is read now. That there is none is never answered from memory.
     pub(super) async fn get<E>(
         &self,
         name: &Name,
+        since: Option<Instant>,
         read: impl Future<Output = Result<Option<Object>, E>>,
     ) -> Result<Option<Object>, E> {
         let slot = Arc::clone(self.slots().slots.entry(name.clone()).or_default());
         self.sweep();
         let mut held = slot.lock().await;
-        if let Some((at, object)) = &*held
-            && at.elapsed() < HOLDS
+        if let Some(known) = held.as_ref().filter(|held| held.is_fresh())
+            && known.object.is_some()
+            && since.is_none_or(|since| known.asked >= since)
         {
-            return Ok(Some(object.clone()));
+            return Ok(known.object.clone());
         }
-        let found = read.await?;
-        *held = found.clone().map(|object| (Instant::now(), object));
-        Ok(found)
+        let asked = Instant::now();
+        let object = read.await?;
+        *held = Some(Held { asked, told: Instant::now(), object: object.clone() });
+        Ok(object)
     }
 
-    /// Remembers an object as the server has just shown it.
-    pub(super) fn put(&self, name: &Name, object: Object) {
-        let slot = Arc::new(tokio::sync::Mutex::new(Some((Instant::now(), object))));
+    /// Remembers an object as the server has just shown it to whoever asked then.
+    pub(super) fn put(&self, name: &Name, asked: Instant, object: Object) {
+        let held = Held { asked, told: Instant::now(), object: Some(object) };
+        let slot = Arc::new(tokio::sync::Mutex::new(Some(held)));
         self.slots().slots.insert(name.clone(), slot);
         self.sweep();
     }
@@ -61,13 +83,12 @@ impl Recent {
         self.slots().slots.remove(name);
     }
 
-    /// Whether an object is remembered in this version.
-    pub(super) fn is(&self, name: &Name, version: &str) -> bool {
-        let slot = self.slots().slots.get(name).cloned();
-        slot.is_some_and(|slot| {
-            slot.try_lock()
-                .is_ok_and(|held| held.as_ref().is_some_and(|(_, object)| object.version == version))
-        })
+    /// When it was told at the latest that an object is in this version, or that there is none; none when that is not remembered.
+    pub(super) fn told(&self, name: &Name, version: Option<&str>) -> Option<Instant> {
+        let slot = self.slots().slots.get(name).cloned()?;
+        let held = slot.try_lock().ok()?;
+        let is = |held: &&Held| held.object.as_ref().map(|object| object.version.as_str()) == version;
+        held.as_ref().filter(is).map(|held| held.told)
     }
 
     /// Drops what has expired, for as long as there is anything.
@@ -82,10 +103,8 @@ impl Recent {
                 let mut slots = recent.slots();
                 // One that is being read, or about to be, is left.
                 slots.slots.retain(|_, slot| {
-                    let expired = |held: &Option<(Instant, Object)>| {
-                        held.as_ref().is_none_or(|(at, _)| at.elapsed() >= HOLDS)
-                    };
-                    Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|held| !expired(&held))
+                    let is_fresh = |held: &Option<Held>| held.as_ref().is_some_and(Held::is_fresh);
+                    Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|held| is_fresh(&held))
                 });
                 if slots.slots.is_empty() {
                     slots.slots.shrink_to_fit();
@@ -126,24 +145,62 @@ mod tests {
             Ok::<_, Infallible>(Some(object(&reads.fetch_add(1, Ordering::Relaxed).to_string())))
         };
         let name = name();
-        let all = futures_util::future::join_all((0..100).map(|_| recent.get(&name, read()))).await;
+        let all = futures_util::future::join_all((0..100).map(|_| recent.get(&name, None, read()))).await;
         assert!(all.iter().all(|found| found.as_ref().unwrap().as_ref().unwrap().version == "0"));
         assert_eq!(reads.load(Ordering::Relaxed), 1);
         recent.forget(&name);
-        assert_eq!(recent.get(&name, read()).await.unwrap().unwrap().version, "1");
-        recent.put(&name, object("put"));
-        assert_eq!(recent.get(&name, read()).await.unwrap().unwrap().version, "put");
+        assert_eq!(recent.get(&name, None, read()).await.unwrap().unwrap().version, "1");
+        recent.put(&name, Instant::now(), object("put"));
+        assert_eq!(recent.get(&name, None, read()).await.unwrap().unwrap().version, "put");
         tokio::time::sleep(HOLDS * 3).await;
         assert!(recent.slots().slots.is_empty());
-        assert_eq!(recent.get(&name, read()).await.unwrap().unwrap().version, "2");
+        assert_eq!(recent.get(&name, None, read()).await.unwrap().unwrap().version, "2");
     }
 
     #[tokio::test(start_paused = true)]
     async fn that_there_is_none_is_not_remembered() {
         let recent = Recent::default();
         let none = async { Ok::<_, Infallible>(None) };
-        assert!(recent.get(&name(), none).await.unwrap().is_none());
+        assert!(recent.get(&name(), None, none).await.unwrap().is_none());
         let some = async { Ok::<_, Infallible>(Some(object("1"))) };
-        assert!(recent.get(&name(), some).await.unwrap().is_some());
+        assert!(recent.get(&name(), None, some).await.unwrap().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_to_write_gets_nothing_that_was_asked_for_before_and_shares_what_was_asked_for_since() {
+        let (recent, reads) = (Recent::default(), AtomicUsize::new(0));
+        let read = || async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok::<_, Infallible>(Some(object(&reads.fetch_add(1, Ordering::Relaxed).to_string())))
+        };
+        let name = name();
+        let version = async |since| recent.get(&name, since, read()).await.unwrap().unwrap().version;
+        let begun = Instant::now();
+        assert_eq!(version(None).await, "0");
+        assert_eq!(version(Some(begun)).await, "0");
+        // Asked for before, although told since.
+        let meanwhile = begun + Duration::from_millis(1);
+        let all = futures_util::future::join_all((0..100).map(|_| version(Some(meanwhile)))).await;
+        assert!(all.iter().all(|version| version == "1"), "{all:?}");
+        assert_eq!(version(None).await, "1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_it_was_told_that_there_is_none_is_known_and_that_there_is_one_by_its_version() {
+        let (recent, name) = (Recent::default(), name());
+        assert_eq!(recent.told(&name, None), None);
+        let begun = Instant::now();
+        let none = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok::<_, Infallible>(None)
+        };
+        assert!(recent.get(&name, None, none).await.unwrap().is_none());
+        assert_eq!(recent.told(&name, None), Some(begun + Duration::from_millis(50)));
+        assert_eq!(recent.told(&name, Some("1")), None);
+        recent.put(&name, begun, object("1"));
+        assert_eq!(recent.told(&name, Some("1")), Some(Instant::now()));
+        assert_eq!(recent.told(&name, None), None);
+        recent.forget(&name);
+        assert_eq!(recent.told(&name, Some("1")), None);
     }
 }

@@ -238,8 +238,9 @@ fn judge_state(code: &str, routine: Option<&str>, schema: Option<&str>, during: 
         ("42P04" | "42710" | "55006" | "55P03" | "40001" | "40P01", _) => ErrorKind::Concurrent,
         // The same, found by a catalog's unique index before the friendly check.
         ("23505", _) if schema == Some("pg_catalog") => ErrorKind::Concurrent,
-        // "tuple concurrently updated" and "… deleted" have no code of their own, but these routines raise nothing else.
-        ("XX000", _) if matches!(routine, Some("simple_heap_update" | "simple_heap_delete")) => {
+        // "tuple concurrently updated" and "… deleted", and of a role that another drops at the same time "could not find tuple for
+        // role", have no code of their own, but these routines raise nothing else that has none.
+        ("XX000", _) if matches!(routine, Some("simple_heap_update" | "simple_heap_delete" | "DropRole")) => {
             ErrorKind::Concurrent
         }
         _ if code.starts_with("08") => ErrorKind::Unreachable,
@@ -262,6 +263,8 @@ mod tests {
     fn races_are_known_by_code_and_routine() {
         let kind = |code, routine, schema| judge_state(code, routine, schema, During::Statement);
         assert_eq!(kind("XX000", Some("simple_heap_update"), None), ErrorKind::Concurrent);
+        assert_eq!(kind("XX000", Some("DropRole"), None), ErrorKind::Concurrent);
+        assert_eq!(kind("2BP01", Some("DropRole"), None), ErrorKind::Other);
         assert_eq!(kind("XX000", Some("ReadBuffer_common"), None), ErrorKind::Other);
         assert_eq!(kind("23505", None, Some("pg_catalog")), ErrorKind::Concurrent);
         assert_eq!(kind("23505", None, Some("public")), ErrorKind::Other);

@@ -263,3 +263,62 @@ async fn a_script_that_failed_goes_on_at_its_statement() {
     assert_eq!(world.ask("mosip_master", "SELECT count(*)::text FROM master.reg").await, ["1"]);
     world.stop().await;
 }
+
+/// Ends its session where `cut` says so.
+fn cut_in(n: usize) -> String {
+    format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM cut, pg_stat_activity WHERE at = {n} AND pid = pg_backend_pid();\n"
+    )
+}
+
+/// What `\copy … to` wrote is gone with the run, and so may the rows be that it came from: writing it again would lose them.
+#[tokio::test]
+async fn rows_that_were_copied_out_are_not_lost_to_a_cut() {
+    let world = World::start(16).await;
+    world.database("app").await;
+    world
+        .run("app", "CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2); CREATE TABLE cut (at int)")
+        .await;
+    let export = "\\copy (select n from t order by n) to 'rows.csv'\n";
+    let script = |after: &str| format!("{export}{}TRUNCATE t;\n{}{after}", cut_in(1), cut_in(2));
+    let settings = Settings {
+        scripts: vec!["a.sql".to_owned()],
+        version: "1".to_owned(),
+        database: "app".to_owned(),
+        target: ("app".to_owned(), "app".to_owned()),
+        allow: Allow::Everything,
+        ..Settings::default()
+    };
+    let run = async |after: &str, more: &[(&str, &str)]| {
+        let text = script(after);
+        let files = [("a.sql", text.as_str())].into_iter().chain(more.iter().copied());
+        let sources = Sources::of(files.collect::<Vec<_>>());
+        migrate_psql(&world, "app", &journal(), &sources, &settings, Limits::default()).await
+    };
+    let rows = "SELECT string_agg(n::text, ',' ORDER BY n) FROM t";
+    let load = "\\copy t from 'rows.csv'\n";
+    // Nothing has happened since: it is written again, and what runs is the whole.
+    world.run("app", "INSERT INTO cut VALUES (1)").await;
+    assert!(run(load, &[]).await.unwrap_err().is_transient());
+    assert_eq!(world.ask("app", rows).await, ["1,2"]);
+    world.run("app", "UPDATE cut SET at = 2").await;
+    assert!(run(load, &[]).await.unwrap_err().is_transient());
+    assert_eq!(world.ask("app", rows).await, ["-"]);
+    world.run("app", "UPDATE cut SET at = 0").await;
+    for _ in 0..2 {
+        let error = run(load, &[]).await.unwrap_err();
+        assert!(matches!(error, Error::Refused(_)), "{error}");
+        assert!(
+            error.to_string().contains("a.sql:5: reads `rows.csv`, which a.sql:1 wrote in a run"),
+            "{error}"
+        );
+    }
+    let state = "SELECT state, done::text FROM rollcall.migrations";
+    assert_eq!(world.ask("app", state).await, ["running|3"]);
+    // What somebody has put there is read.
+    let done = run("\\copy t from 'backup.csv'\n", &[("backup.csv", "1\n2\n")]).await.unwrap();
+    assert_eq!(done.done, ["go on with a.sql after step 3"]);
+    assert_eq!(world.ask("app", rows).await, ["1,2"]);
+    assert_eq!(world.ask("app", state).await, ["done|5"]);
+    world.stop().await;
+}

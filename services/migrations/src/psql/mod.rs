@@ -5,6 +5,7 @@ mod arguments;
 pub mod chain;
 mod command;
 mod copy;
+pub(crate) mod exported;
 mod interpret;
 pub mod plan;
 #[cfg(test)]

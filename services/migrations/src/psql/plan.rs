@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::chain::{Direction, chain, links};
 use super::interpret::several;
-use super::{Placed, Script, Step, Variables};
+use super::{Placed, Script, Step, Variables, exported};
 use crate::guard::{Allow, Present};
 use crate::journal::{Entry, Fate, State, Unit, resume};
 use crate::problem::Problem;
@@ -268,6 +268,7 @@ impl Plan {
         };
         match resume(entry, &units(sources, &run.steps), fate) {
             Ok(done) => {
+                self.problems.extend(exported::again(&run.steps, done).err().into_iter().flatten());
                 (run.done, run.entry) = (done, Some(entry.id));
                 self.actions.push(Action::Run(run));
             }

@@ -11,7 +11,7 @@ use super::session::{At, Session};
 use super::{Connect, Limits, answered};
 use crate::Error;
 use crate::journal::{Begun, Entry, State, Unit, prefix};
-use crate::psql::{Placed, Step};
+use crate::psql::{Placed, Step, exported};
 use crate::quote::identifier;
 use crate::source::Sources;
 use crate::statement::{Class, Control, classify, concurrent_index};
@@ -41,7 +41,7 @@ impl<C: Connect> Runner<'_, C> {
         steps: &[Placed],
         units: &[Unit],
     ) -> Result<(), Error> {
-        self.again(&steps[..entry.done]).await?;
+        self.again(steps, entry.done).await?;
         // A statement between BEGIN and COMMIT of the script itself is done when that is.
         let mut open = false;
         for (n, (placed, unit)) in steps.iter().zip(units).enumerate().skip(entry.done) {
@@ -79,9 +79,10 @@ impl<C: Connect> Runner<'_, C> {
         self.write(entry, None).await
     }
 
-    /// Brings the connection to where it was: databases, settings, and files that were written.
-    async fn again(&mut self, steps: &[Placed]) -> Result<(), Error> {
-        for (n, placed) in steps.iter().enumerate() {
+    /// Brings the connection to where it was: databases, settings, and files that were written and are still to be read.
+    async fn again(&mut self, steps: &[Placed], done: usize) -> Result<(), Error> {
+        let files = exported::again(steps, done).map_err(Error::Refused)?;
+        for (n, placed) in steps[..done].iter().enumerate() {
             let sets = |sql: &str| {
                 let first = sql.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
                 // As dumps begin: `SELECT pg_catalog.set_config(…)`.
@@ -89,7 +90,8 @@ impl<C: Connect> Runner<'_, C> {
                     || (first == "SELECT" && sql.contains("set_config("))
             };
             match &placed.step {
-                Step::Connect { .. } | Step::CopyTo { .. } => self.step(placed, n + 1).await?,
+                Step::Connect { .. } => self.step(placed, n + 1).await?,
+                Step::CopyTo { .. } if files.contains(&n) => self.step(placed, n + 1).await?,
                 Step::Execute { sql, .. } if sets(sql) => self.step(placed, n + 1).await?,
                 _ => {}
             }

@@ -11,6 +11,7 @@ use super::lock::Lock;
 use super::session::{At, Session};
 use super::{Connect, Limits, answered};
 use crate::Error;
+use crate::guard::Before;
 use crate::journal::{Begun, Entry, State, Unit, prefix};
 use crate::psql::{Placed, Step, exported};
 use crate::source::Sources;
@@ -29,6 +30,8 @@ pub(super) struct Runner<'a, C> {
     pub(super) session: Session,
     /// What `\copy … to` wrote.
     pub(super) exported: BTreeMap<String, Arc<[u8]>>,
+    /// What was there, which what queries answer with may not destroy.
+    pub(super) before: Before,
     /// Some of what was begun has run.
     pub(super) sticks: bool,
 }
@@ -124,7 +127,7 @@ impl<C: Connect> Runner<'_, C> {
         let Step::Generate { sql } = &placed.step else { return self.step(placed, number).await };
         let at = at(placed, number);
         self.session.own("BEGIN", "beginning a transaction").await?;
-        let texts = self.session.texts(at, sql).await?;
+        let texts = self.answers(at, sql).await?;
         if texts.iter().all(|text| classify(text).alone.is_none()) {
             for text in &texts {
                 self.session.run(at, text, None).await?;
@@ -141,6 +144,17 @@ impl<C: Connect> Runner<'_, C> {
             }
         }
         Ok(())
+    }
+
+    /// The statements that a query answers with, all of which may be run.
+    async fn answers(&mut self, at: At<'_>, sql: &str) -> Result<Vec<String>, Error> {
+        let texts = self.session.texts(at, sql).await?;
+        let database = &self.session.database;
+        let refused: Vec<_> = texts
+            .iter()
+            .flat_map(|text| self.before.refuses_generated(database, &classify(text), at.file, at.line))
+            .collect();
+        if refused.is_empty() { Ok(texts) } else { Err(Error::Generated(refused)) }
     }
 
     async fn commit(&mut self, entry: &mut Entry, placed: &Placed, number: usize) -> Result<(), Error> {
@@ -215,7 +229,7 @@ impl<C: Connect> Runner<'_, C> {
             }
             // Inside of a transaction of the script's own.
             Step::Generate { sql } => {
-                for text in self.session.texts(at, sql).await? {
+                for text in self.answers(at, sql).await? {
                     self.session.run(at, &text, None).await?;
                 }
                 Ok(())

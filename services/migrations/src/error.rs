@@ -13,6 +13,9 @@ pub enum Error {
     /// Nothing was run.
     #[error("{}", list(.0))]
     Refused(Vec<Problem>),
+    /// What a query has answered with is not run, nor is anything after it.
+    #[error("{}", stopped(.0))]
+    Generated(Vec<Problem>),
     /// A statement failed. What ran before it in the same transaction was undone.
     #[error("{0}")]
     Statement(Box<Failed>),
@@ -150,7 +153,7 @@ impl Error {
     /// Whether trying again may help without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::Refused(_) => false,
+            Error::Refused(_) | Error::Generated(_) => false,
             Error::Statement(failed) => failed.said.is_transient(),
             Error::Server { said, .. } => said.is_transient(),
             Error::Busy { .. } | Error::LostLock(_) | Error::Unsettled(_) => true,
@@ -178,6 +181,11 @@ pub(crate) fn lines_below(error: &sqlx::Error, sql: &str) -> usize {
     // Positions count characters, from 1.
     let Some(PgErrorPosition::Original(at)) = position else { return 0 };
     sql.chars().take(at.saturating_sub(1)).filter(|c| *c == '\n').count()
+}
+
+fn stopped(problems: &[Problem]) -> String {
+    let refused: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    format!("nothing of what the query answers with was run, nor what follows it: {}", refused.join("\n"))
 }
 
 fn list(problems: &[Problem]) -> String {

@@ -174,7 +174,7 @@ pub fn resume(entry: &Entry, units: &[Unit], fate: Option<Fate>) -> Result<usize
 
 /// Whether a statement without a transaction that may have run may run again: it does the same twice as once, or what it has
 /// left is looked at.
-fn may_repeat(class: &Class) -> bool {
+pub(crate) fn may_repeat(class: &Class) -> bool {
     let again =
         ["VACUUM", "REINDEX", "CLUSTER of everything", "ALTER SYSTEM", "DISCARD ALL", "INDEX CONCURRENTLY"];
     class.alone.is_some_and(|alone| again.contains(&alone))

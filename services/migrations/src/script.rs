@@ -46,6 +46,13 @@ pub fn manner(statements: &[Known<'_>]) -> Manner {
     if each { Manner::Each } else { Manner::Together }
 }
 
+/// The line of the first statement that cannot run in a transaction, where others can.
+pub fn mixed(statements: &[Known<'_>]) -> Option<usize> {
+    let alone = statements.iter().find(|known| known.class.alone.is_some())?;
+    let others = statements.iter().any(|known| known.class.alone.is_none());
+    others.then_some(alone.statement.line)
+}
+
 fn wrong(file: &str, known: &Known<'_>) -> Option<Problem> {
     let refused = |text| Some(Problem::refused(file, Some(known.statement.line), text));
     if known.class.copy == Some(Copy::Out) {
@@ -95,5 +102,9 @@ mod tests {
         assert_eq!(of("CREATE TABLE t (a int); INSERT INTO t VALUES (1);"), Manner::Together);
         assert_eq!(of("CREATE TABLE t (a int); CREATE INDEX CONCURRENTLY i ON t (a);"), Manner::Each);
         assert_eq!(of("BEGIN; SELECT 1; COMMIT;"), Manner::Each);
+        let of = |text| mixed(&known("a.sql", text).unwrap());
+        assert_eq!(of("SELECT 1;\nVACUUM;\nVACUUM;"), Some(2));
+        assert_eq!(of("VACUUM;\nVACUUM;"), None);
+        assert_eq!(of("BEGIN; SELECT 1; COMMIT;"), None);
     }
 }

@@ -322,3 +322,60 @@ async fn rows_that_were_copied_out_are_not_lost_to_a_cut() {
     assert_eq!(world.ask("app", state).await, ["done|5"]);
     world.stop().await;
 }
+
+/// What a query answers with is judged as what stands in a script, and so is what has no schema in another database.
+#[tokio::test]
+async fn what_is_generated_destroys_no_more_than_what_is_written() {
+    let world = World::start(16).await;
+    for database in ["app", "other"] {
+        world.database(database).await;
+        world
+            .run(database, "CREATE SCHEMA own; CREATE TABLE own.t (n int); INSERT INTO own.t VALUES (1)")
+            .await;
+    }
+    world.run("postgres", "ALTER DATABASE other SET search_path = own").await;
+    let run = async |text: &str, allow: Allow, version: &str| {
+        let settings = Settings {
+            scripts: vec![format!("{version}.sql")],
+            version: version.to_owned(),
+            database: "app".to_owned(),
+            target: ("app".to_owned(), "app".to_owned()),
+            allow,
+            ..Settings::default()
+        };
+        let journal = Journal { migration: format!("migration/{version}"), ..journal() };
+        let sources = Sources::of([(format!("{version}.sql"), text.to_owned())]);
+        migrate_psql(&world, "app", &journal, &sources, &settings, Limits::default()).await
+    };
+    for (n, (text, said)) in [
+        (
+            "SELECT 'SELECT 1', 'TRUNCATE own.t' \\gexec\n",
+            ".sql:1: TRUNCATE of `own.t`, which was there before",
+        ),
+        ("\\c other\nSELECT 'DROP TABLE t' \\gexec\n", ".sql:2: DROP TABLE of `t`, which was there before"),
+        ("BEGIN;\nSELECT 'DELETE FROM own.t' \\gexec\nCOMMIT;\n", ".sql:2: DELETE without WHERE of `own.t`"),
+        ("\\c other\nTRUNCATE t;\n", ".sql:2: TRUNCATE of `t`, which was there before"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let error = run(text, Allow::Nothing, &n.to_string()).await.unwrap_err();
+        assert!(!error.is_transient() && error.to_string().contains(said), "{error}");
+        for database in ["app", "other"] {
+            assert_eq!(world.ask(database, "SELECT count(*)::text FROM own.t").await, ["1"], "{text}");
+        }
+    }
+    let never = run("SELECT 'DROP DATABASE other' \\gexec\n", Allow::Everything, "never").await.unwrap_err();
+    assert!(
+        never.to_string().contains("never.sql:1: DROP DATABASE of `other`: scripts that drop"),
+        "{never}"
+    );
+    assert_eq!(world.ask("other", "SELECT count(*)::text FROM own.t").await, ["1"]);
+
+    // What it has made itself it may take away, and what a person allows.
+    let own = "CREATE TABLE mine (n int);\nSELECT 'DROP TABLE mine' \\gexec\n";
+    run(own, Allow::Nothing, "own").await.unwrap();
+    run("SELECT 'TRUNCATE own.t' \\gexec\n", Allow::Everything, "0").await.unwrap();
+    assert_eq!(world.ask("app", "SELECT count(*)::text FROM own.t").await, ["0"]);
+    world.stop().await;
+}

@@ -2,6 +2,7 @@
 //! Flyway was, and Flyway where it was.
 
 pub mod checksum;
+pub(crate) mod history;
 pub mod name;
 mod placeholder;
 pub mod plan;
@@ -11,7 +12,7 @@ pub mod version;
 use std::collections::BTreeMap;
 
 use crate::guard::Allow;
-use crate::problem::Problem;
+use crate::problem::{Problem, Severity};
 use crate::quote::identifier;
 use crate::source::Sources;
 pub use plan::{Plan, Step, World, plan};
@@ -84,22 +85,30 @@ pub struct Place {
 
 /// Everything that would be refused whatever is in the database, and what is worth knowing, without asking a server.
 pub fn check(sources: &Sources, settings: &Settings) -> Vec<Problem> {
+    let (migrations, mut problems) = read(sources, settings);
+    // Where it has run already it is not refused.
+    let warned = |problem| Problem { severity: Severity::Warned, ..problem };
+    problems.extend(migrations.iter().filter_map(plan::mixed).map(warned));
+    problems
+}
+
+/// The migrations of files that are named as Flyway's, and what of them is wrong or worth knowing in any dialect.
+pub(crate) fn read(sources: &Sources, settings: &Settings) -> (Vec<Migration>, Vec<Problem>) {
     let place = Place { schema: settings.schemas.first().cloned().unwrap_or_default(), ..Place::default() };
     let mut problems = settings.problems();
     problems.extend(resolve::left_out(sources, settings));
-    match resolve(sources, settings, &place) {
-        Ok(migrations) => {
-            problems.extend(resolve::shapes(&migrations));
-            problems.extend(foreign_tables(&migrations).into_iter().map(|(name, (file, line))| {
-                let text = format!(
-                    "uses table `{name}`, which none of these files makes: whoever makes it has to be migrated before"
-                );
-                Problem::warned(file, Some(line), text)
-            }));
-        }
-        Err(refused) => problems.extend(refused),
-    }
-    problems
+    let migrations = resolve(sources, settings, &place).unwrap_or_else(|refused| {
+        problems.extend(refused);
+        Vec::new()
+    });
+    problems.extend(resolve::shapes(&migrations));
+    problems.extend(foreign_tables(&migrations).into_iter().map(|(name, (file, line))| {
+        let text = format!(
+            "uses table `{name}`, which none of these files makes: whoever makes it has to be migrated before"
+        );
+        Problem::warned(file, Some(line), text)
+    }));
+    (migrations, problems)
 }
 
 impl Settings {

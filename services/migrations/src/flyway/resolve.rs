@@ -7,7 +7,7 @@ use super::name::{File, parse};
 use super::version::Version;
 use super::{Place, Settings, placeholder};
 use crate::problem::Problem;
-use crate::script::{Manner, known, manner};
+use crate::script::{Manner, known, manner, mixed};
 use crate::source::{Sources, text};
 use crate::statement::{Name, makes, uses};
 
@@ -41,6 +41,9 @@ pub struct Migration {
     pub text: String,
     /// How.
     pub manner: Manner,
+    /// The line of a statement that cannot run in a transaction beside others that can, where nobody has said that all of them
+    /// run without one.
+    pub mixed: Option<usize>,
 }
 
 impl Migration {
@@ -83,7 +86,7 @@ pub fn resolve(
             };
             let config = configs.get(format!("{script}.conf").as_str()).copied();
             match read(bytes, config, &file, script, settings, place) {
-                Ok(Read { text, raw_checksum, checksum, manner }) => {
+                Ok(Read { text, raw_checksum, checksum, manner, mixed }) => {
                     let checksum = if kind == Kind::Repeatable { checksum } else { raw_checksum };
                     let script = script.to_owned();
                     found.push(Migration {
@@ -95,6 +98,7 @@ pub fn resolve(
                         raw_checksum,
                         text,
                         manner,
+                        mixed,
                     });
                 }
                 Err(refused) => problems.extend(refused),
@@ -113,6 +117,7 @@ struct Read {
     raw_checksum: i32,
     checksum: i32,
     manner: Manner,
+    mixed: Option<usize>,
 }
 
 fn read(
@@ -136,11 +141,11 @@ fn read(
         raw.to_owned()
     };
     let statements = known(file, &text)?;
-    let manner = match config.execute_in_transaction {
-        Some(false) => Manner::Each,
-        _ => manner(&statements),
+    let (manner, mixed) = match config.execute_in_transaction {
+        Some(false) => (Manner::Each, None),
+        _ => (manner(&statements), mixed(&statements)),
     };
-    Ok(Read { raw_checksum: checksum(raw), checksum: checksum(&text), manner, text })
+    Ok(Read { raw_checksum: checksum(raw), checksum: checksum(&text), manner, mixed, text })
 }
 
 fn values(script: &str, settings: &Settings, place: &Place) -> BTreeMap<String, String> {

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::plan::{OtherHistory, Row};
+use super::history::Row;
+use super::plan::OtherHistory;
 use super::*;
 use crate::guard::Present;
 use crate::statement::Name;
@@ -30,6 +31,7 @@ fn row(rank: i32, migration: &Migration) -> Row {
         script: migration.script.clone(),
         checksum: Some(migration.checksum),
         success: true,
+        cut: false,
     }
 }
 
@@ -229,6 +231,35 @@ fn timestamps_out_of_the_calendar_are_worth_knowing() {
     assert!(problems.iter().all(|p| !p.refuses()));
     let files: Vec<&str> = problems.iter().map(|p| p.file.as_str()).collect();
     assert_eq!(files, ["V202205020500__c.sql", "V20202412090311.1__d.sql", "V201810171130331__b.sql"]);
+}
+
+#[test]
+fn a_mixed_file_is_refused_where_it_has_not_run() {
+    let sources = files(&[("V1__a.sql", "SELECT 1;\nVACUUM;"), ("V2__b.sql", "VACUUM;\nDISCARD ALL;")]);
+    let said = check(&sources, &Settings::default());
+    assert!(said.len() == 1 && !said[0].refuses() && said[0].to_string().starts_with("V1__a.sql:2: has"));
+    let all = migrations(&sources, &Settings::default());
+    assert_eq!(decide(&sources, &empty(), &Settings::default()).1, [said[0].to_string()]);
+    assert_eq!(decide(&sources, &after(&all[..1]), &Settings::default()).1, Vec::<String>::new());
+}
+
+#[test]
+fn what_was_cut_runs_again_only_where_it_may() {
+    let sources = files(&[("V1__a.sql", "VACUUM;"), ("V2__b.sql", "CREATE DATABASE a;")]);
+    let all = migrations(&sources, &Settings::default());
+    let of = |n: usize, cut, checksum| {
+        let mut world = after(&all[..=n]);
+        let row = world.history.as_mut().unwrap().last_mut().unwrap();
+        (row.success, row.cut) = (false, cut);
+        row.checksum = checksum;
+        decide(&sources, &world, &Settings::default())
+    };
+    assert_eq!(of(0, true, Some(all[0].checksum)).0, ["run V1__a.sql", "run V2__b.sql"]);
+    assert!(of(0, false, Some(all[0].checksum)).1[0].contains("the history says that it failed (rank 1)"));
+    assert!(of(0, true, Some(7)).1[0].contains("has not ended (rank 1)"));
+    assert!(
+        of(1, true, Some(all[1].checksum)).1[0].starts_with("V2__b.sql: the history says that it was begun")
+    );
 }
 
 #[test]

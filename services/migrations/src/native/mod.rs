@@ -62,7 +62,7 @@ impl Settings {
 
 /// Everything that would be refused whatever is in the database, and what is worth knowing, without asking a server.
 pub fn check(sources: &Sources, settings: &Settings) -> Vec<Problem> {
-    let mut problems = flyway::check(sources, &settings.as_flyways());
+    let (_, mut problems) = flyway::read(sources, &settings.as_flyways());
     problems.extend(settings.baseline.iter().filter_map(|version| {
         flyway::Version::parse(version).err().map(|error| Problem::refused("", None, error))
     }));

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::variables::{How, Variables, reference};
 use super::{Placed, Script, Step};
+use crate::guard::never;
 use crate::problem::Problem;
 use crate::source::{Sources, text};
 use crate::statement::token::{self, Kind};
-use crate::statement::{Copy, Destroys, Tracker, classify, copied, escapes_after};
+use crate::statement::{Copy, Tracker, classify, copied, escapes_after};
 
 /// Scripts in scripts; more is one that includes itself.
 const DEPTH: usize = 16;
@@ -249,14 +250,8 @@ impl Interpreter<'_> {
             if class.copy == Some(Copy::In) && rows.is_none() {
                 self.refuse(file, line, "COPY … FROM STDIN without rows after it");
             }
-            for lost in class.destroys {
-                if matches!(lost.what, Destroys::Database | Destroys::Role | Destroys::Owned) {
-                    self.refuse(
-                        file,
-                        line,
-                        format_args!("{lost}: scripts that drop databases and roles are never run"),
-                    );
-                }
+            for text in never(&class) {
+                self.refuse(file, line, text);
             }
         }
         self.script.steps.push(Placed { step, file: file.to_owned(), line, secret });

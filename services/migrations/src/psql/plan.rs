@@ -6,11 +6,11 @@ use std::fmt;
 use super::chain::{Direction, chain, links};
 use super::interpret::several;
 use super::{Placed, Script, Step, Variables, exported};
-use crate::guard::{Allow, Present};
+use crate::guard::{Allow, Before, Present};
 use crate::journal::{Entry, Fate, State, Unit, resume};
 use crate::problem::Problem;
 use crate::source::{Sources, resolve};
-use crate::statement::{Name, classify};
+use crate::statement::classify;
 
 /// How scripts are brought to a server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -83,6 +83,8 @@ pub struct Run {
     pub version: Option<String>,
     /// The files that it consists of.
     pub files: Vec<String>,
+    /// What was there before it began, for what its queries answer with is only known when they are run.
+    pub before: Before,
 }
 
 impl fmt::Display for Action {
@@ -229,8 +231,8 @@ pub fn plan(sources: &Sources, world: &World, settings: &Settings) -> Plan {
     if let Some(current) = current.filter(|current| *current != settings.version) {
         plan.lead(sources, settings, &current);
     }
-    let made = made(sources, world, settings, &plan);
-    plan.guard(world, settings, &made);
+    let before = before(sources, world, settings, &plan);
+    plan.guard(settings, &before);
     plan
 }
 
@@ -253,7 +255,16 @@ impl Plan {
                 self.problems.extend(warnings);
                 let files = files.into_iter().collect();
                 let database = settings.database.clone();
-                Some(Run { script: script.to_owned(), database, steps, done: 0, entry: None, version, files })
+                Some(Run {
+                    script: script.to_owned(),
+                    database,
+                    steps,
+                    done: 0,
+                    entry: None,
+                    version,
+                    files,
+                    before: Before::default(),
+                })
             }
             Err(problems) => {
                 self.problems.extend(problems);
@@ -307,58 +318,58 @@ impl Plan {
         }
     }
 
-    fn guard(&mut self, world: &World, settings: &Settings, made: &[Name]) {
-        let nothing = Present::default();
-        for action in &self.actions {
+    fn guard(&mut self, settings: &Settings, before: &Before) {
+        let mut refused = Vec::new();
+        for action in &mut self.actions {
             let Action::Run(run) = action else { continue };
-            if settings.allow.allows(&run.script) {
-                continue;
-            }
-            let mut database = run.database.as_str();
-            for (n, placed) in run.steps.iter().enumerate() {
-                match &placed.step {
-                    Step::Connect { database: Some(to), .. } => database = to,
-                    Step::Execute { sql, .. } if n >= run.done => {
-                        let path = [settings.target.1.clone(), "public".to_owned()];
-                        let present = world.present.get(database).unwrap_or(&nothing).without(made, &path);
-                        self.problems.extend(present.refuses(
-                            &classify(sql),
-                            &path,
-                            &placed.file,
-                            placed.line,
-                        ));
-                    }
-                    _ => {}
+            run.before = Before { allowed: settings.allow.allows(&run.script), ..before.clone() };
+            for (database, placed) in placed(&run.database, &run.steps).skip(run.done) {
+                if let Step::Execute { sql, .. } = &placed.step {
+                    let problems = run.before.refuses(database, &classify(sql), &placed.file, placed.line);
+                    refused.extend(problems);
                 }
             }
         }
+        self.problems.extend(refused);
     }
 }
 
-/// The tables that earlier runs of the scripts have made that are now gone on with, or of the scripts before those while the
-/// first version is not complete.
-fn made(sources: &Sources, world: &World, settings: &Settings, plan: &Plan) -> Vec<Name> {
-    let mut made = Vec::new();
-    let mut take = |steps: &[Placed]| {
-        for placed in steps {
+/// Steps, each with the database that it is in.
+fn placed<'s>(begins_in: &'s str, steps: &'s [Placed]) -> impl Iterator<Item = (&'s str, &'s Placed)> {
+    steps.iter().scan(begins_in, |database, placed| {
+        if let Step::Connect { database: Some(to), .. } = &placed.step {
+            *database = to;
+        }
+        Some((*database, placed))
+    })
+}
+
+/// What was there without the tables that earlier runs of the scripts have made that are now gone on with, or of the scripts before
+/// those while the first version is not complete.
+fn before(sources: &Sources, world: &World, settings: &Settings, plan: &Plan) -> Before {
+    let mut before = Before { databases: world.present.clone(), allowed: false };
+    let mut take = |begins_in: &str, steps: &[Placed]| {
+        for (database, placed) in placed(begins_in, steps) {
             if let Step::Execute { sql, .. } = &placed.step {
-                made.extend(classify(sql).creates);
+                for made in classify(sql).creates {
+                    before.forget(database, &made);
+                }
             }
         }
     };
     for action in &plan.actions {
         if let Action::Run(run) = action {
-            take(&run.steps[..run.done]);
+            take(&run.database, &run.steps[..run.done]);
         }
     }
     let incomplete = world.journal.iter().all(|entry| entry.is_open() || entry.version.is_none());
     for script in settings.paths().iter().filter(|_| incomplete) {
         let ran = world.journal.iter().any(|entry| entry.script == *script && entry.state == State::Done);
         if ran && let Ok(script) = settings.interpreted(sources, script) {
-            take(&script.steps);
+            take(&settings.database, &script.steps);
         }
     }
-    made
+    before
 }
 
 /// A script's steps, as the journal knows them. Rows that come from a file are what that holds now.

@@ -15,7 +15,7 @@ pub mod token;
 mod uses;
 
 pub use class::{Class, Control, Copy, Destroys, Destruction, classify};
-pub(crate) use index::concurrent_index;
+pub(crate) use index::{ConcurrentIndex, concurrent_index};
 pub use name::Name;
 pub use split::{Split, SplitError, Statement, split};
 pub(crate) use split::{Tracker, copied, escapes_after};

@@ -3,6 +3,8 @@
 
 mod flyway;
 mod glance;
+mod history;
+mod index;
 mod journal;
 mod lock;
 mod look;

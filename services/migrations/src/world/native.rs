@@ -12,6 +12,7 @@ use super::session::{At, Session};
 use super::units::Runner;
 use super::{Connect, Limits, Report};
 use crate::flyway::{Migration, Version};
+use crate::guard::Before;
 use crate::journal::{Entry, State, prefix};
 use crate::native::{Plan, Settings, Step, World, check, checksum, plan, resolve, units};
 use crate::psql;
@@ -63,8 +64,17 @@ async fn under(
     }
     let warnings = first.problems.iter().map(ToString::to_string).collect();
     let mut report = Report { done: Vec::new(), warnings };
-    let mut runner =
-        Runner { to, limits, journal, lock, sources, session, exported: BTreeMap::new(), sticks: false };
+    let mut runner = Runner {
+        to,
+        limits,
+        journal,
+        lock,
+        sources,
+        session,
+        exported: BTreeMap::new(),
+        before: Before::default(),
+        sticks: false,
+    };
     for step in &first.steps {
         runner.lock.check().await?;
         match step {

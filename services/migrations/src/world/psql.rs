@@ -80,6 +80,7 @@ async fn under(
                     sources,
                     session,
                     exported: BTreeMap::new(),
+                    before: run.before.clone(),
                     sticks: false,
                 };
                 script(&mut runner, run).await?;

@@ -5,16 +5,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::index::is_done_already;
 use super::journal::Journal;
 use super::lock::Lock;
 use super::session::{At, Session};
 use super::{Connect, Limits, answered};
 use crate::Error;
+use crate::guard::Before;
 use crate::journal::{Begun, Entry, State, Unit, prefix};
 use crate::psql::{Placed, Step, exported};
-use crate::quote::identifier;
 use crate::source::Sources;
-use crate::statement::{Class, Control, classify, concurrent_index};
+use crate::statement::{Class, Control, classify};
 
 /// What files that `\copy … to` writes may hold together; they live in memory.
 const EXPORTED: usize = 256 * 1024 * 1024;
@@ -29,6 +30,8 @@ pub(super) struct Runner<'a, C> {
     pub(super) session: Session,
     /// What `\copy … to` wrote.
     pub(super) exported: BTreeMap<String, Arc<[u8]>>,
+    /// What was there, which what queries answer with may not destroy.
+    pub(super) before: Before,
     /// Some of what was begun has run.
     pub(super) sticks: bool,
 }
@@ -124,7 +127,7 @@ impl<C: Connect> Runner<'_, C> {
         let Step::Generate { sql } = &placed.step else { return self.step(placed, number).await };
         let at = at(placed, number);
         self.session.own("BEGIN", "beginning a transaction").await?;
-        let texts = self.session.texts(at, sql).await?;
+        let texts = self.answers(at, sql).await?;
         if texts.iter().all(|text| classify(text).alone.is_none()) {
             for text in &texts {
                 self.session.run(at, text, None).await?;
@@ -141,6 +144,17 @@ impl<C: Connect> Runner<'_, C> {
             }
         }
         Ok(())
+    }
+
+    /// The statements that a query answers with, all of which may be run.
+    async fn answers(&mut self, at: At<'_>, sql: &str) -> Result<Vec<String>, Error> {
+        let texts = self.session.texts(at, sql).await?;
+        let database = &self.session.database;
+        let refused: Vec<_> = texts
+            .iter()
+            .flat_map(|text| self.before.refuses_generated(database, &classify(text), at.file, at.line))
+            .collect();
+        if refused.is_empty() { Ok(texts) } else { Err(Error::Generated(refused)) }
     }
 
     async fn commit(&mut self, entry: &mut Entry, placed: &Placed, number: usize) -> Result<(), Error> {
@@ -172,42 +186,11 @@ impl<C: Connect> Runner<'_, C> {
             let again = entry.begun.as_ref().is_some_and(|begun| begun.unit == number);
             entry.begun = Some(Begun { unit: number, transaction: None });
             self.write(entry, None).await?;
-            if self.is_done_already(sql, again).await? {
+            if is_done_already(&mut self.session, sql, again).await? {
                 return Ok(());
             }
         }
         self.step(placed, number).await
-    }
-
-    /// What an earlier attempt at an `INDEX CONCURRENTLY` has left: an index that it left half built is in the way and is
-    /// dropped; one that is as the statement would make it needs no more, if that attempt may have made it.
-    async fn is_done_already(&mut self, sql: &str, again: bool) -> Result<bool, Error> {
-        let Some((builds, name)) = concurrent_index(sql) else { return Ok(false) };
-        let quoted =
-            name.schema.iter().chain([&name.name]).map(|part| identifier(part)).collect::<Vec<_>>().join(".");
-        let asked = "SELECT i.indisvalid, n.nspname::text FROM pg_catalog.pg_index i \
-             JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE c.oid = pg_catalog.to_regclass($1)";
-        let asked = sqlx::query_as(asked).bind(&quoted).persistent(false);
-        let found: Option<(bool, String)> =
-            answered(asked.fetch_optional(self.session.connection()))
-                .await
-                .map_err(Error::server(format!("looking for the index {quoted}")))?;
-        match found {
-            Some((false, schema)) if builds => {
-                tracing::warn!(
-                    "the index {schema}.{} was left half built; it is dropped and built again",
-                    name.name
-                );
-                let drop =
-                    format!("DROP INDEX CONCURRENTLY {}.{}", identifier(&schema), identifier(&name.name));
-                self.session.own(drop, &format!("dropping the half-built index {quoted}")).await?;
-                Ok(false)
-            }
-            Some((true, _)) => Ok(again && builds),
-            Some(_) => Ok(false),
-            None => Ok(again && !builds),
-        }
     }
 
     async fn stopped(&mut self, entry: &mut Entry, error: &Error) {
@@ -246,7 +229,7 @@ impl<C: Connect> Runner<'_, C> {
             }
             // Inside of a transaction of the script's own.
             Step::Generate { sql } => {
-                for text in self.session.texts(at, sql).await? {
+                for text in self.answers(at, sql).await? {
                     self.session.run(at, &text, None).await?;
                 }
                 Ok(())

@@ -113,6 +113,16 @@ fn mistakes_in_databases_are_named() {
 }
 
 #[test]
+fn no_document_gives_power_over_roles_or_over_the_server() {
+    for key in ["superuser", "create_role"] {
+        let mut whole = serde_json::to_value(document(database("x", "u"))).unwrap();
+        whole["databases"]["x"]["roles"]["app"][key] = json!(true);
+        let error = serde_json::from_value::<Document>(whole).unwrap_err().to_string();
+        assert!(error.contains(&format!("unknown field `{key}`")), "{error}");
+    }
+}
+
+#[test]
 fn a_role_that_reads_needs_the_databases_that_agree() {
     let mut whole = with(json!({"roles": {"readers": {}}}));
     merge(&mut whole, reader(&json!(["x"])));

@@ -3,9 +3,9 @@
 mod databases;
 mod inside;
 pub(crate) mod ownership;
+mod powers;
 mod reader;
 mod renamed;
-mod replication;
 mod roles;
 mod settings;
 mod step;

@@ -134,10 +134,10 @@ impl ServerSpec {
         of_databases.chain(of_roles).flat_map(BTreeMap::keys).cloned().collect()
     }
 
-    /// Whether any role is to replicate.
-    pub fn replicates(&self) -> bool {
+    /// Whether any role is to have a power that could reach what is not this environment's.
+    pub fn reaches(&self) -> bool {
         let databases = self.databases.iter().map(|database| &database.bounds);
-        databases.chain(self.roles.iter().map(|role| &role.bounds)).any(|bounds| bounds.replication)
+        databases.chain(self.roles.iter().map(|role| &role.bounds)).any(|bounds| !bounds.powers().is_empty())
     }
 
     /// The role that is this component.

@@ -203,6 +203,8 @@ impl Variables {
             connection_limit: None,
             settings: BTreeMap::new(),
             replication: false,
+            create_db: false,
+            bypass_rls: false,
             overlap: None,
         };
         let tls = Tls {

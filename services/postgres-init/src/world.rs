@@ -293,7 +293,7 @@ impl Reconcile for PostgresTarget {
                 superuser: true,
                 available: available.collect(),
                 settings: settings.collect(),
-                reach: spec.replicates().then(Reach::default),
+                reach: spec.reaches().then(Reach::default),
                 ..Shared::default()
             },
             passwords: spec

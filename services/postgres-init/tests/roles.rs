@@ -1,4 +1,4 @@
-//! Roles on real servers: which replicate, who may be changed by whom, how passwords overlap, and who reads whose databases.
+//! Roles on real servers: which have powers, who may be changed by whom, how passwords overlap, and who reads whose databases.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod common;
@@ -97,6 +97,133 @@ async fn a_managed_administrator_is_told_what_takes_a_superuser() {
             text.contains("BYPASSRLS of role `registry_user`") && text.contains("a superuser,"),
             "{text}"
         );
+        world.stop().await;
+    }
+}
+
+/// A database whose app has these powers, in the words of documents.
+fn powerful(powers: &[&str]) -> Db {
+    let app: serde_json::Map<String, Value> =
+        powers.iter().map(|power| ((*power).to_owned(), json!(true))).collect();
+    Db::new("registry").with(json!({"roles": {"app": app}}))
+}
+
+const GIVEN: &str = "SELECT coalesce(string_agg(rolname || CASE WHEN rolcreatedb THEN ' CREATEDB' ELSE '' END \
+       || CASE WHEN rolbypassrls THEN ' BYPASSRLS' ELSE '' END, ',' ORDER BY rolname), 'none') \
+     FROM pg_roles WHERE (rolcreatedb OR rolbypassrls) AND rolname LIKE 'registry%'";
+const ROLES: &str = "SELECT count(*)::text FROM pg_roles WHERE rolname LIKE 'registry%'";
+
+#[tokio::test]
+async fn making_databases_and_passing_policies_by_are_given_only_where_nothing_of_others_is_opened() {
+    for version in [14, 16, 18] {
+        let world = World::start(version).await;
+        world.run("postgres", "CREATE DATABASE theirs IS_TEMPLATE true").await;
+        let both = world.document("dev", &[powerful(&["create_db", "bypass_rls"])]);
+        refused(&world.converge(&both).await, "database/registry");
+        let text = world.told(&both).await;
+        for says in [
+            "`registry_user` with CREATEDB would reach what is not of environment `dev`",
+            "copies `theirs`, marked as a template",
+            "`registry_user` with BYPASSRLS would reach",
+            "every role may connect to `theirs`",
+        ] {
+            assert!(text.contains(says), "`{says}`: {text}");
+        }
+        assert_eq!(world.ask("postgres", ROLES).await, "0", "nothing is made");
+        world.run("postgres", "ALTER DATABASE theirs IS_TEMPLATE false").await;
+        world.run("postgres", "REVOKE CONNECT ON DATABASE theirs FROM PUBLIC").await;
+        world.settle(&both).await;
+        assert_eq!(world.ask("postgres", GIVEN).await, "registry_user CREATEDB BYPASSRLS");
+        assert!(world.plan(&both).await.is_settled());
+
+        // It is used, and opens no other's.
+        let mut app = world.login("registry_user", "password-of-registry-db", "registry").await.unwrap();
+        app.execute("SET ROLE NONE").await.unwrap();
+        app.execute("CREATE DATABASE scratch").await.unwrap();
+        let error = app.execute("CREATE DATABASE copy TEMPLATE theirs").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Denied);
+        world.run("postgres", "ALTER DATABASE theirs IS_TEMPLATE true").await;
+        app.execute("CREATE DATABASE copy TEMPLATE theirs").await.unwrap();
+        app.close().await;
+        world.run("postgres", "GRANT CONNECT ON DATABASE theirs TO registry_owner").await;
+        let told = world.told(&both).await;
+        assert!(told.contains("copies `theirs`") && told.contains("it is let into `theirs`"), "{told}");
+        world.run("postgres", "ALTER DATABASE theirs IS_TEMPLATE false").await;
+        world.run("postgres", "REVOKE CONNECT ON DATABASE scratch, copy FROM PUBLIC").await;
+        let told = world.told(&both).await;
+        assert!(told.contains("it is let into `copy`, `scratch`, `theirs`"), "{told}");
+        assert!(is_ready(&world.converge(&both).await, "database/registry"));
+
+        // What is changed by hand is set right in both ways.
+        world.run("postgres", "ALTER ROLE registry_user NOBYPASSRLS NOCREATEDB").await;
+        world.run("postgres", "REVOKE CONNECT ON DATABASE theirs FROM registry_owner").await;
+        world.run("postgres", "DROP DATABASE scratch").await;
+        world.run("postgres", "DROP DATABASE copy").await;
+        assert!(world.told(&both).await.contains("set CREATEDB BYPASSRLS on role `registry_user`"));
+        world.settle(&both).await;
+        assert_eq!(world.ask("postgres", GIVEN).await, "registry_user CREATEDB BYPASSRLS");
+        world.settle(&world.document("dev", &[powerful(&["create_db"])])).await;
+        assert_eq!(world.ask("postgres", GIVEN).await, "registry_user CREATEDB");
+        world.settle(&world.document("dev", &[powerful(&[])])).await;
+        assert_eq!(world.ask("postgres", GIVEN).await, "none");
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_managed_administrator_gives_the_powers_that_its_version_lets_it_give() {
+    for version in [14, 16, 18] {
+        let world = World::start(version).await;
+        let mut both = world.document("dev", &[powerful(&["create_db", "bypass_rls"])]);
+        let mut plain = world.document("dev", &[powerful(&[])]);
+        world.managed(&mut both).await;
+        plain["postgres"]["main"]["admin"]["user"] = "managed".into();
+        let text = refused(&world.converge(&both).await, "database/registry");
+        let way =
+            if version < 16 { "by a superuser, and" } else { "or a role that has BYPASSRLS itself, and" };
+        assert!(
+            text.contains("BYPASSRLS of role `registry_user` can be changed only") && text.contains(way),
+            "{text}"
+        );
+        assert!(!text.contains("CREATEDB of role"), "{text}");
+        assert_eq!(world.ask("postgres", ROLES).await, "0", "nothing is made");
+        if version < 16 {
+            let mut create = world.document("dev", &[powerful(&["create_db"])]);
+            create["postgres"]["main"]["admin"]["user"] = "managed".into();
+            world.settle(&create).await;
+            assert_eq!(world.ask("postgres", GIVEN).await, "registry_user CREATEDB");
+        } else {
+            world.run("postgres", "ALTER ROLE managed BYPASSRLS").await;
+            world.settle(&both).await;
+            assert_eq!(world.ask("postgres", GIVEN).await, "registry_user CREATEDB BYPASSRLS");
+            // Neither may it take what it has not itself.
+            world.run("postgres", "ALTER ROLE managed NOBYPASSRLS").await;
+            let text = refused(&world.converge(&plain).await, "database/registry");
+            assert!(text.contains("or a role that has BYPASSRLS itself"), "{text}");
+            world.run("postgres", "ALTER ROLE managed BYPASSRLS").await;
+        }
+        world.settle(&plain).await;
+        assert_eq!(world.ask("postgres", GIVEN).await, "none");
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_another_drops_at_the_same_time_is_a_race() {
+    for version in [14, 16, 18] {
+        let world = World::start(version).await;
+        world.run("postgres", "CREATE ROLE gone").await;
+        let mut first = world.login("postgres", world.server.password(), "postgres").await.unwrap();
+        let mut second = world.login("postgres", world.server.password(), "postgres").await.unwrap();
+        first.execute("BEGIN").await.unwrap();
+        first.execute("DROP ROLE gone").await.unwrap();
+        let waiting = "SELECT count(*)::text FROM pg_locks WHERE NOT granted";
+        let (dropped, ()) = tokio::join!(second.execute("DROP ROLE gone"), async {
+            world.comes_to("postgres", waiting, "1").await;
+            first.execute("COMMIT").await.unwrap();
+        });
+        let error = dropped.unwrap_err();
+        assert_eq!((error.kind, error.is_transient()), (ErrorKind::Concurrent, true), "{error}");
         world.stop().await;
     }
 }

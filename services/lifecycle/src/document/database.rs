@@ -148,6 +148,14 @@ pub struct LoginRole {
     /// `pg_hba.conf` lets it. Refused where that would show it another environment's data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replication: bool,
+    /// Whether it may make databases (CREATEDB), which are its own and which nobody looks after. Refused where a database of another
+    /// environment is marked as a template, which it could copy. With `ddl: as-owner` it has to say SET ROLE NONE first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create_db: bool,
+    /// Whether policies of rows do not count for it (BYPASSRLS), in each database it may connect to. Refused where another
+    /// environment's lets it in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bypass_rls: bool,
     /// A second role with the same rights, so that a password can be changed while pods that know the old one still start:
     /// a server knows one password of a role only. Change the password of the one that no pod uses, let the module log in
     /// with that one, and at the next change the other way round.
@@ -216,6 +224,12 @@ pub struct Reader {
     /// another environment's data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replication: bool,
+    /// As for the role a module logs in with: whether it may make databases (CREATEDB).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create_db: bool,
+    /// As for the role a module logs in with: whether policies of rows do not count for it (BYPASSRLS).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bypass_rls: bool,
     /// What a teardown does with it; what the fragment's `policy` says when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_delete: Option<OnDelete>,

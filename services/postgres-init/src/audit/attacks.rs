@@ -34,6 +34,7 @@ pub(super) fn of(facts: &Facts, suspects: &[&Role], administrators: &BTreeSet<St
         found.extend(physical_slot(&facts.shared, role));
         let entries = foreign(&facts.shared, role);
         found.extend(rows(&facts.shared, role, &entries));
+        found.extend(copy(&facts.shared, role));
         found.extend(logical_slot(&facts.shared, role, &entries));
         found.extend(granted(role, &entries));
         for entry in entries.iter().filter(|entry| entry.path.is_none()) {
@@ -224,6 +225,28 @@ fn rows(shared: &Shared, role: &Role, entries: &[Entry<'_>]) -> Option<Finding> 
         some(entries.iter().map(|entry| entry.database.name.as_str()), "database")
     );
     Some(finding(Class::ForeignRows, role, what, because(path, "", ""), advice))
+}
+
+/// The databases of others that a role may copy, whether it may connect to them or not.
+fn copy(shared: &Shared, role: &Role) -> Option<Finding> {
+    let reached = reach(shared, role, Depth::Becomes);
+    let (name, path) =
+        reached.iter().find(|(name, _)| shared.role(name).is_some_and(|role| role.createdb))?;
+    let has = reach(shared, role, Depth::Has);
+    let copied: BTreeSet<&str> = shared
+        .databases
+        .iter()
+        .filter(|one| one.template && !one.is_maintenance() && !has.contains_key(one.owner.as_str()))
+        .map(|database| database.name.as_str())
+        .collect();
+    if copied.is_empty() {
+        return None;
+    }
+    let what = format!("can copy {} with all rows: a template", some(copied.into_iter(), "database"));
+    let why = because(path, "it has CREATEDB", &format!(", and `{name}` has CREATEDB"));
+    let advice = "ALTER DATABASE … IS_TEMPLATE false; or take CREATEDB from it: ALTER ROLE … NOCREATEDB, or `converge --class \
+                  attributes`";
+    Some(finding(Class::ForeignRows, role, what, why, advice))
 }
 
 /// A database that a role may connect to although nobody gave it that.

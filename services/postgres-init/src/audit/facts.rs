@@ -104,6 +104,8 @@ pub struct Database {
     pub owner: String,
     /// Whether it takes connections.
     pub open: bool,
+    /// Whether it is marked as a template, which whoever has CREATEDB may copy.
+    pub template: bool,
     /// Its comment.
     pub comment: Option<String>,
     /// Who may do what, as `grantee=PRIVILEGE`; PUBLIC is the empty grantee. Without the owner's own.

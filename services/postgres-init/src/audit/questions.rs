@@ -22,7 +22,7 @@ SELECT json_build_object(
   'databases', (
     SELECT json_agg(json_build_object(
       'name', d.datname, 'oid', d.oid::int8, 'owner', pg_get_userbyid(d.datdba), 'open', d.datallowconn,
-      'comment', shobj_description(d.oid, 'pg_database'),
+      'template', d.datistemplate, 'comment', shobj_description(d.oid, 'pg_database'),
       'grants', coalesce((
         SELECT json_agg(CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee)::text END || '=' || a.privilege_type)
         FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a WHERE a.grantee <> d.datdba), '[]')))

@@ -136,6 +136,35 @@ fn what_createrole_gives_depends_on_the_version() {
 }
 
 #[test]
+fn who_may_make_databases_copies_templates_of_others_and_needs_no_connection() {
+    let with = |change: &dyn Fn(&mut Facts), who: &str| {
+        let mut facts = fresh(180_000);
+        tenant(&mut facts, "one");
+        tenant(&mut facts, "two");
+        facts.shared.roles.iter_mut().find(|role| role.name == "one_user").unwrap().createdb = true;
+        change(&mut facts);
+        of(&facts, who)
+    };
+    let template = |facts: &mut Facts, name: &str| {
+        facts.shared.databases.iter_mut().find(|one| one.name == name).unwrap().template = true;
+    };
+    assert_eq!(with(&|facts| template(facts, "template1"), "one_user"), BTreeSet::new());
+    assert_eq!(with(&|facts| template(facts, "one"), "one_user"), BTreeSet::new(), "its own");
+    let rows = BTreeSet::from([Class::ForeignRows]);
+    assert_eq!(with(&|facts| template(facts, "two"), "one_user"), rows);
+    assert_eq!(with(&|facts| template(facts, "two"), "two_user"), BTreeSet::new());
+    let acts = |facts: &mut Facts| {
+        template(facts, "two");
+        facts.shared.roles.push(role("three"));
+        facts.shared.memberships.push(member("one_user", "three", false, false, true));
+    };
+    assert!(
+        with(&acts, "three").contains(&Class::ForeignRows),
+        "attributes count for who may act as the role"
+    );
+}
+
+#[test]
 fn replication_is_judged_by_settings_and_by_pg_hba() {
     let with = |change: &dyn Fn(&mut Facts)| {
         let mut facts = fresh(180_000);

@@ -102,6 +102,8 @@ fn bounds<'a>(
         if database.roles.app.replication && !replicates {
             refused.push(format!("database/{name}: {}", replication(&database.roles.app.name, server)));
         }
+        let app = &database.roles.app;
+        refused.extend(powers(&format!("database/{name}"), &app.name, app.create_db, app.bypass_rls));
         if !database.connect_also.is_empty() {
             refused.push(format!(
                 "database/{name}: `connect_also` lets others in, which is not for a module to ask for; have the database declared where \
@@ -109,10 +111,12 @@ fn bounds<'a>(
             ));
         }
     }
-    for (name, role) in asked.roles.iter().filter(|(_, role)| role.server == server && role.replication) {
-        if !replicates {
-            refused.push(format!("role/{name}: {}", replication(role.physical_base(name), server)));
+    for (name, role) in asked.roles.iter().filter(|(_, role)| role.server == server) {
+        let base = role.physical_base(name);
+        if role.replication && !replicates {
+            refused.push(format!("role/{name}: {}", replication(base, server)));
         }
+        refused.extend(powers(&format!("role/{name}"), base, role.create_db, role.bypass_rls));
     }
 }
 
@@ -220,4 +224,18 @@ fn fragments(server: &str, rules: &[&Delegate], others: usize, refused: &mut Vec
 
 fn replication(role: &str, server: &str) -> String {
     format!("role `{role}` is to replicate, which postgres/{server} does not delegate (`replication`)")
+}
+
+/// Powers over the server, which no rule gives.
+fn powers(component: &str, role: &str, create_db: bool, bypass_rls: bool) -> Vec<String> {
+    let asked =
+        [(create_db, "create_db"), (bypass_rls, "bypass_rls")].into_iter().filter(|(asked, _)| *asked);
+    asked
+        .map(|(_, key)| {
+            format!(
+                "{component}: `{key}` of role `{role}` is a power over the server, which is not for a module to ask for; have that role \
+                 declared where the server is"
+            )
+        })
+        .collect()
 }

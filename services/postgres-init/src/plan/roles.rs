@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Change, Decision, replication, settings};
+use super::{Change, Decision, powers, settings};
 use crate::spec::{Bounds, DatabaseSpec, ServerSpec};
 use crate::world::facts::{Password, RoleFacts, World};
 
@@ -22,7 +22,7 @@ pub(super) fn of_database(
         match world.role(name) {
             None => decision.steps.push(make),
             Some(role) => {
-                attributes(decision, spec, world, role, false, false);
+                attributes(decision, spec, world, role, false, &[]);
                 memberships(decision, role, &BTreeSet::new());
             }
         }
@@ -64,7 +64,7 @@ pub(super) fn login(
     if role.is_none() {
         decision.steps.push(make);
     }
-    attributes(decision, spec, world, role.unwrap_or(&fresh), true, bounds.replication);
+    attributes(decision, spec, world, role.unwrap_or(&fresh), true, &bounds.powers());
     if role.is_some() && world.passwords.get(name) == Some(&Password::Differs) {
         decision.steps.push(Change::Password { role: name.to_owned() });
     }
@@ -103,21 +103,20 @@ fn attributes(
     world: &World,
     role: &RoleFacts,
     login: bool,
-    replicates: bool,
+    wanted: &[&str],
 ) {
-    let wanted = replicates.then(|| replication::POWER.to_owned());
-    let surplus = role.powers.iter().filter(|power| wanted.as_ref() != Some(power));
+    let surplus = role.powers.iter().filter(|power| !wanted.contains(&power.as_str()));
     let mut set: Vec<String> = surplus.map(|power| format!("NO{power}")).collect();
     if role.login != login {
         set.push(if login { "LOGIN" } else { "NOLOGIN" }.to_owned());
     }
-    if replicates {
-        let dangers = replication::dangers(spec, world, &role.name);
-        if role.powers.contains(replication::POWER) {
+    for power in wanted {
+        let dangers = powers::dangers(spec, world, &role.name, power);
+        if role.powers.contains(*power) {
             decision.drift.extend(dangers);
         } else {
             decision.refusals.extend(dangers);
-            set.push(replication::POWER.to_owned());
+            set.push((*power).to_owned());
         }
     }
     for power in set.iter().map(|power| power.trim_start_matches("NO")) {

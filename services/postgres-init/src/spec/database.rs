@@ -36,6 +36,19 @@ pub struct Bounds {
     pub settings: BTreeMap<String, String>,
     /// REPLICATION.
     pub replication: bool,
+    /// CREATEDB.
+    pub create_db: bool,
+    /// BYPASSRLS.
+    pub bypass_rls: bool,
+}
+
+impl Bounds {
+    /// The attributes that open something beyond LOGIN, in the words of ALTER ROLE.
+    pub fn powers(&self) -> Vec<&'static str> {
+        let powers =
+            [(self.replication, "REPLICATION"), (self.create_db, "CREATEDB"), (self.bypass_rls, "BYPASSRLS")];
+        powers.into_iter().filter_map(|(wanted, power)| wanted.then_some(power)).collect()
+    }
 }
 
 /// A role that logs in to a database.
@@ -186,11 +199,17 @@ fn ddl(ddl: Ddl) -> &'static str {
     }
 }
 
-/// Bounds as they count in a hash.
+/// Bounds as they count in a hash: what came later counts where it is said.
 pub(super) fn bounds(bounds: &Bounds) -> Value {
-    json!({
+    let mut said = json!({
         "connection_limit": bounds.connection_limit, "settings": bounds.settings, "replication": bounds.replication
-    })
+    });
+    for (key, is_said) in [("create_db", bounds.create_db), ("bypass_rls", bounds.bypass_rls)] {
+        if is_said {
+            said[key] = json!(true);
+        }
+    }
+    said
 }
 
 /// What a document says of a database; none where a name does not fit, which was refused with the document.
@@ -207,13 +226,15 @@ pub(super) fn of_document(database: &Declared<'_, document::Database>) -> Option
         connection_limit: app.connection_limit,
         settings: app.settings.clone(),
         replication: app.replication,
+        create_db: app.create_db,
+        bypass_rls: app.bypass_rls,
     };
     let mut others = Vec::new();
     if let Some(migrator) = &spec.roles.migrator {
         let bounds = Bounds {
             connection_limit: migrator.connection_limit,
             settings: migrator.settings.clone(),
-            replication: false,
+            ..Bounds::default()
         };
         others.push(Account { login: login(&migrator.name, &migrator.password)?, ddl: Ddl::AsOwner, bounds });
     }

@@ -70,6 +70,8 @@ pub(super) fn of_document(environment: &Environment, role: &Declared<'_, Reader>
             connection_limit: spec.connection_limit,
             settings: spec.settings.clone(),
             replication: spec.replication,
+            create_db: spec.create_db,
+            bypass_rls: spec.bypass_rls,
         },
         report_only: document.policy.mode == Mode::Report,
         on_delete: document.policy.on_delete_of(spec.on_delete),

@@ -52,7 +52,7 @@ pub struct Shared {
     pub available: Vec<Available>,
     /// The wanted settings.
     pub settings: Vec<SettingFacts>,
-    /// What a role that replicates could reach, where one is wanted.
+    /// What a role with a power beyond LOGIN could reach, where one is wanted.
     pub reach: Option<Reach>,
 }
 
@@ -86,11 +86,11 @@ pub struct SettingFacts {
     pub may: bool,
 }
 
-/// What a role that replicates could reach.
+/// What a role with a power beyond LOGIN could reach.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reach {
-    /// The databases of the server that take connections, without templates, `postgres` and `rollcall`.
+    /// The databases of the server that take connections or are templates, without `template0`, `template1`, `postgres` and `rollcall`.
     pub databases: Vec<Reached>,
     /// The lines of `pg_hba.conf` that are about replication connections, in their order; none where they may not be read.
     pub hba: Option<Vec<HbaRule>>,
@@ -108,6 +108,10 @@ pub struct Reached {
     pub oid: i64,
     /// Whether every role may connect.
     pub open: bool,
+    /// Whether it is marked as a template, which whoever may make databases may copy.
+    pub template: bool,
+    /// Which of the wanted roles that are there may connect, superusers left out.
+    pub lets_in: BTreeSet<String>,
 }
 
 /// A line of `pg_hba.conf`.

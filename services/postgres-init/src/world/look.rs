@@ -155,7 +155,7 @@ async fn shared(spec: &ServerSpec, session: &mut Session) -> Result<(Shared, Reg
     let extensions = spec.databases.iter().flat_map(|database| &database.extensions);
     let extensions: Vec<String> = extensions.map(|extension| extension.name.clone()).collect();
     let settings: Vec<String> = spec.settings().into_iter().collect();
-    let replicates = spec.replicates();
+    let reaches = spec.reaches();
     let (connection, within) = session.parts();
     let question = questions::shared(connection.server_version_num().unwrap_or_default());
     // Nothing of database `rollcall` is read before it is known to be ours: what is somebody else's may be made to be read.
@@ -168,7 +168,7 @@ async fn shared(spec: &ServerSpec, session: &mut Session) -> Result<(Shared, Reg
         .bind(roles)
         .bind(extensions)
         .bind(settings)
-        .bind(replicates);
+        .bind(reaches);
     let (seen, why, complete, closed, identifies) = within.judge(query.fetch_one(connection)).await?;
     let mut shared: Shared = parse("itself", &seen)?;
     if let Some(reach) = &mut shared.reach {
@@ -253,7 +253,7 @@ impl Rest {
         )
         .bind(databases.map(|database| database.name.clone()).collect::<Vec<_>>())
         .bind(roles)
-        .bind(spec.replicates())
+        .bind(spec.reaches())
         .bind(logins)
         .bind(spec.environment.uid.to_string())
         .bind(spec.given.fragments.iter().collect::<Vec<_>>())

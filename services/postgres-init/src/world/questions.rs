@@ -4,7 +4,7 @@
 const VERSIONED: u32 = 150_000;
 
 /// What all databases share, as a server of this version is asked. $1 databases, $2 roles, $3 extensions, $4 settings, $5 whether
-/// what a role that replicates could reach is wanted.
+/// what a role with a power beyond LOGIN could reach is wanted.
 pub(super) fn shared(version: u32) -> String {
     let (provided, may_set) = if version < VERSIONED {
         ("NULL", "false")
@@ -82,11 +82,13 @@ SELECT json_build_object(
     FROM unnest($4::text[]) w(name) LEFT JOIN pg_settings s ON lower(s.name) = w.name), '[]') END,
   'reach', CASE WHEN $5 THEN json_build_object(
     'databases', coalesce((
-      SELECT json_agg(json_build_object('name', d.datname, 'oid', d.oid::int8, 'open', EXISTS (
-        SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
-        WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT')))
+      SELECT json_agg(json_build_object('name', d.datname, 'oid', d.oid::int8, 'template', d.datistemplate,
+        'open', d.datallowconn AND EXISTS (SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+                                           WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT'),
+        'lets_in', coalesce((SELECT json_agg(r.rolname) FROM pg_roles r WHERE r.rolname = ANY($2) AND NOT r.rolsuper
+          AND d.datallowconn AND has_database_privilege(r.oid, d.oid, 'CONNECT')), '[]')))
       FROM pg_database d
-      WHERE d.datallowconn AND NOT d.datistemplate AND d.datname NOT IN ('postgres', 'rollcall')), '[]'),
+      WHERE (d.datallowconn OR d.datistemplate) AND d.datname NOT IN ('template0', 'template1', 'postgres', 'rollcall')), '[]'),
     'hba', NULL, 'slots_bounded', current_setting('max_slot_wal_keep_size') <> '-1') END
 )::text FROM pg_roles me WHERE me.rolname = current_user";
 

@@ -148,6 +148,16 @@ async fn whoever_may_not_is_refused_and_nothing_is_made() {
             change(|d| d["databases"]["shop"]["roles"]["app"]["replication"] = json!(true)),
             "is to replicate",
         ),
+        (
+            "shop/web",
+            change(|d| d["databases"]["shop"]["roles"]["app"]["create_db"] = json!(true)),
+            "`create_db` of role `shop_user` is a power over the server",
+        ),
+        (
+            "shop/web",
+            change(|d| d["databases"]["shop"]["roles"]["app"]["bypass_rls"] = json!(true)),
+            "`bypass_rls` of role `shop_user` is a power over the server",
+        ),
         ("shop/web", with("settings", json!({"log_statement": "none"})), "only what every role may set"),
         ("shop/web", with("name", json!("own")), "declared twice"),
         (

@@ -127,14 +127,14 @@ fn a_role_that_comes_to_a_database_of_ours_later_is_held_too() {
     let mut world = finished(&spec);
     world.records.retain(|record| record.name != "registry_migrator");
     let migrator = world.shared.roles.iter_mut().find(|role| role.name == "registry_migrator").unwrap();
-    migrator.powers.insert("CREATEDB".to_owned());
+    migrator.powers.insert("CREATEROLE".to_owned());
     world.passwords.insert("registry_migrator".to_owned(), Password::Differs);
     assert!(!plan(&spec, &world).refusals.is_empty(), "nobody's is not touched");
     adopt(&spec, &mut world);
     let held = plan(&spec, &world);
     assert!(held.is_settled(), "{held}");
     assert!(
-        held.drift.iter().any(|note| note.text.contains("set NOCREATEDB on role `registry_migrator`")),
+        held.drift.iter().any(|note| note.text.contains("set NOCREATEROLE on role `registry_migrator`")),
         "{held}"
     );
     let changes = converge(&spec, &mut world, Class::Attributes);

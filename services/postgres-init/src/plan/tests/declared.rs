@@ -1,9 +1,10 @@
-//! What a document can say beyond names: bounds, settings, schemas, readers, replication.
+//! What a document can say beyond names: bounds, settings, schemas, readers, powers.
 
 use lifecycle::sha256_hex;
 
 use super::model::{available, full, reader};
 use super::*;
+use crate::spec::RoleSpec;
 use crate::world::facts::{Available, HbaRule, Installed, Reach, Reached, SettingFacts};
 
 fn whole() -> ServerSpec {
@@ -23,13 +24,13 @@ fn everything_is_made_in_order_and_the_modules_own_login_comes_last() {
             "make role `registry_owner`, which owns and cannot log in",
             "make role `registry_readers`, whose members read and which cannot log in",
             "make role `registry_migrator`, which logs in",
-            "set REPLICATION on role `registry_migrator`",
+            "set REPLICATION CREATEDB BYPASSRLS on role `registry_migrator`",
             "let role `registry_migrator` have 7 sessions at once",
             "make role `registry_user_b`, which logs in",
-            "set REPLICATION on role `registry_user_b`",
+            "set REPLICATION CREATEDB BYPASSRLS on role `registry_user_b`",
             "let role `registry_user_b` have 7 sessions at once",
             "make role `registry_user`, which logs in",
-            "set REPLICATION on role `registry_user`",
+            "set REPLICATION CREATEDB BYPASSRLS on role `registry_user`",
             "let role `registry_user` have 7 sessions at once",
             "make database `registry`",
             "close database `registry` to everybody, and record it",
@@ -74,6 +75,19 @@ fn what_an_older_version_recorded_stays_finished() {
     ];
     let hashes: BTreeSet<String> = each.iter().chain([&all]).map(DatabaseSpec::hash).collect();
     assert_eq!(hashes.len(), each.len() + 1, "each counts");
+
+    let said = |bounds: Bounds| RoleSpec { bounds, ..reader(&[&all]) }.hash();
+    let recorded = r#"{"connection_limit":3,"replication":false,"settings":{}}"#;
+    let recorded = sha256_hex(&["role v1", "bi", recorded, "registry_readers"]);
+    let three = Bounds { connection_limit: Some(3), ..Bounds::default() };
+    assert_eq!(said(three.clone()), recorded);
+    let more = [
+        Bounds { create_db: true, ..three.clone() },
+        Bounds { bypass_rls: true, ..three.clone() },
+        Bounds { replication: true, ..three },
+    ];
+    let hashes: BTreeSet<String> = more.into_iter().map(said).chain([recorded]).collect();
+    assert_eq!(hashes.len(), 4);
 }
 
 #[test]
@@ -156,12 +170,13 @@ fn a_role_that_replicates_beside_others_is_refused_with_each_reason() {
         address: Some("all".to_owned()),
         method: method.to_owned(),
     };
-    let foreign = |open| vec![Reached { name: "theirs".to_owned(), oid: 5, open }];
+    let foreign = |open| vec![Reached { name: "theirs".to_owned(), oid: 5, open, ..Reached::default() }];
     let mut with = |reach: Reach| {
         found.shared.reach = Some(reach);
         plan(&spec, &found).refusals.iter().map(|note| note.text.clone()).collect::<Vec<_>>().join("\n")
     };
-    let closed = Reach { databases: foreign(false), hba: Some(Vec::new()), slots_bounded: true };
+    let closed =
+        Reach { databases: foreign(false), hba: Some(Vec::new()), slots_bounded: true, ..Reach::default() };
     assert_eq!(with(closed.clone()), "");
     for (reach, says) in [
         (Reach { databases: foreign(true), ..closed.clone() }, "every role may connect to `theirs`"),
@@ -179,7 +194,11 @@ fn a_role_that_replicates_beside_others_is_refused_with_each_reason() {
     let mut there = finished(&spec);
     there.shared.reach = Some(Reach { databases: foreign(true), ..Reach::default() });
     let plan = plan(&spec, &there);
-    assert!(plan.is_settled() && plan.drift.len() == 4, "{plan}");
+    assert!(plan.is_settled(), "{plan}");
+    for power in ["REPLICATION", "BYPASSRLS"] {
+        let told = plan.drift.iter().filter(|note| note.text.contains(&format!("with {power} would reach")));
+        assert_eq!(told.count(), 3, "{power}: {plan}");
+    }
 }
 
 #[test]

@@ -33,8 +33,13 @@ pub(in crate::plan) fn database(name: &str, ddl: Ddl, extensions: &[&str]) -> Da
 /// A database of which all is said that can be.
 pub(super) fn full(name: &str) -> DatabaseSpec {
     let settings = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
-    let bounds =
-        Bounds { connection_limit: Some(7), settings: settings("work_mem", "8MB"), replication: true };
+    let bounds = Bounds {
+        connection_limit: Some(7),
+        settings: settings("work_mem", "8MB"),
+        replication: true,
+        create_db: true,
+        bypass_rls: true,
+    };
     let account =
         |role: &str, ddl| Account { login: login(&format!("{name}_{role}")), ddl, bounds: bounds.clone() };
     DatabaseSpec {
@@ -242,8 +247,10 @@ pub(super) fn step_on(world: &mut World, spec: &ServerSpec, step: &Step) {
                 match attribute.as_str() {
                     "LOGIN" => role(world, name).login = true,
                     "NOLOGIN" => role(world, name).login = false,
-                    "REPLICATION" => drop(role(world, name).powers.insert("REPLICATION".to_owned())),
-                    other => drop(role(world, name).powers.remove(other.trim_start_matches("NO"))),
+                    other => match other.strip_prefix("NO") {
+                        Some(power) => drop(role(world, name).powers.remove(power)),
+                        None => drop(role(world, name).powers.insert(other.to_owned())),
+                    },
                 }
             }
         }

@@ -1,39 +1,79 @@
-//! What a role that replicates could reach: a replication connection reads the whole server, a logical slot every row of a
-//! database, whatever is granted.
+//! What a role could reach with a power that a document gives it. A replication connection reads the whole server and a logical slot
+//! every row of a database, whatever is granted; who makes databases may copy each that is marked as a template; for whom policies
+//! of rows do not count they count nowhere.
+
+use std::collections::BTreeSet;
 
 use crate::spec::ServerSpec;
-use crate::world::facts::{HbaRule, Kind, World};
-
-/// The attribute.
-pub(super) const POWER: &str = "REPLICATION";
+use crate::world::facts::{HbaRule, Kind, Reach, Reached, World};
 
 /// How many foreign databases are named.
 const NAMED: usize = 5;
 
-/// Why a role that replicates would open what is not this environment's; nothing where all that can be seen says that it would
+/// Why a role with this power would open what is not this environment's; nothing where all that can be seen says that it would
 /// not.
-pub(super) fn dangers(spec: &ServerSpec, world: &World, role: &str) -> Option<String> {
+pub(super) fn dangers(spec: &ServerSpec, world: &World, role: &str, power: &str) -> Option<String> {
     let Some(reach) = &world.shared.reach else {
-        return Some(format!("role `{role}` would get {POWER}, and what it could reach was not looked at"));
+        return Some(format!("role `{role}` would get {power}, and what it could reach was not looked at"));
     };
-    let foreign: Vec<_> = reach
+    let foreign: Vec<&Reached> = reach
         .databases
         .iter()
         .filter(|database| !is_ours(spec, world, &database.name, database.oid))
         .collect();
-    if foreign.is_empty() {
-        return None;
-    }
+    let (templates, others): (Vec<&Reached>, Vec<&Reached>) =
+        foreign.iter().copied().partition(|database| database.template);
+    let (named, why) = match power {
+        "CREATEDB" => (names(&templates), copies(&templates)),
+        "BYPASSRLS" => {
+            (names(&foreign), enters(&foreign, role, power, "reads there what policies of rows keep from it"))
+        }
+        _ => (names(&others), replicates(spec, reach, &others, role)),
+    };
+    (!named.is_empty() && !why.is_empty()).then(|| {
+        format!(
+            "role `{role}` with {power} would reach what is not of environment `{}` on this server ({}): {}; or give this environment \
+             a server of its own",
+            spec.environment.name,
+            listed(&named),
+            why.join("; "),
+        )
+    })
+}
+
+/// What opens a foreign template.
+fn copies(templates: &[&Reached]) -> Vec<String> {
+    let why = format!(
+        "whoever may make databases copies {}, marked as a template, with all rows: ALTER DATABASE … IS_TEMPLATE false",
+        listed(&names(templates))
+    );
+    if templates.is_empty() { Vec::new() } else { vec![why] }
+}
+
+/// What opens a foreign database that a role may connect to.
+fn enters(foreign: &[&Reached], role: &str, power: &str, what: &str) -> Vec<String> {
+    let open: Vec<&str> = names_of(foreign, |database| database.open);
+    let by_name = names_of(foreign, |database| !database.open && database.lets_in.contains(role));
     let mut why = Vec::new();
-    let open: Vec<&str> =
-        foreign.iter().filter(|database| database.open).map(|one| one.name.as_str()).collect();
     if !open.is_empty() {
         why.push(format!(
-            "every role may connect to {}, and one that replicates reads all rows there through a logical slot: REVOKE CONNECT ON \
-             DATABASE … FROM PUBLIC",
+            "every role may connect to {}, and one with {power} {what}: REVOKE CONNECT ON DATABASE … FROM PUBLIC",
             listed(&open)
         ));
     }
+    if !by_name.is_empty() {
+        why.push(format!(
+            "it is let into {}, and {what}: REVOKE CONNECT ON DATABASE … from it and from what it is a member of, or take it out of \
+             `connect_also`",
+            listed(&by_name)
+        ));
+    }
+    why
+}
+
+/// What opens anything foreign to a role that replicates.
+fn replicates(spec: &ServerSpec, reach: &Reach, foreign: &[&Reached], role: &str) -> Vec<String> {
+    let mut why = enters(foreign, role, "REPLICATION", "reads all rows there through a logical slot");
     match &reach.hba {
         None => why.push(format!(
             "whether pg_hba.conf lets it make a replication connection, which reads the whole server, cannot be seen by role `{}`: \
@@ -55,16 +95,17 @@ pub(super) fn dangers(spec: &ServerSpec, world: &World, role: &str) -> Option<St
             "a slot that nobody reads would fill the disk of all: set max_slot_wal_keep_size".to_owned(),
         );
     }
-    let names: Vec<&str> = foreign.iter().map(|database| database.name.as_str()).collect();
-    (!why.is_empty()).then(|| {
-        format!(
-            "role `{role}` with {POWER} would reach what is not of environment `{}` on this server ({}): {}; or give this environment \
-             a server of its own",
-            spec.environment.name,
-            listed(&names),
-            why.join("; "),
-        )
-    })
+    why
+}
+
+fn names<'a>(databases: &[&'a Reached]) -> Vec<&'a str> {
+    names_of(databases, |_| true)
+}
+
+fn names_of<'a>(databases: &[&'a Reached], which: impl Fn(&Reached) -> bool) -> Vec<&'a str> {
+    let which = databases.iter().filter(|database| which(database));
+    let names: BTreeSet<&str> = which.map(|database| database.name.as_str()).collect();
+    names.into_iter().collect()
 }
 
 fn is_ours(spec: &ServerSpec, world: &World, name: &str, oid: i64) -> bool {

@@ -92,8 +92,97 @@ async fn a_new_name_makes_nothing_empty_and_what_was_renamed_goes_on() {
         document["databases"]["people"]["name"] = json!("empty");
         let text = refused(&world.converge(&document).await, "database/people");
         assert!(text.contains("is recorded as database `sales`"), "{version}: {text}");
+
+        // Taken from under its name: nothing empty is made, and it is said where it is.
+        document["databases"]["people"]["name"] = json!("sales");
+        world.run("postgres", "ALTER DATABASE \"sales\" RENAME TO \"sales_old\"").await;
+        let text = refused(&world.converge(&document).await, "database/people");
+        assert!(text.contains("database `sales` is called `sales_old` by now"), "{version}: {text}");
+        world.run("postgres", "ALTER DATABASE \"sales_old\" RENAME TO \"sales\"").await;
+
+        // Called otherwise and moved in one go: what is advised is of the component that asks.
+        let databases = document["databases"].as_object_mut().unwrap();
+        let people = databases.remove("people").unwrap();
+        databases.insert("citizens".to_owned(), people);
+        document["fragment"]["name"] = json!("again");
+        let text = refused(&world.converge(&document).await, "database/citizens");
+        assert!(text.contains("rebind DOCUMENTS --component database/citizens"), "{version}: {text}");
+        let commands = Commands::new(&world, &document);
+        for moved in ["database/citizens", "postgres/main"] {
+            commands.run(&["rebind", "--component", moved, "--yes"]).await.unwrap();
+        }
+        world.settle_twice(&document).await;
+        assert!(!world.told(&document).await.contains('+'), "{version}: {}", world.told(&document).await);
+
+        // Given back under a name that is not recorded yet, with our comment.
+        world.run("postgres", "ALTER DATABASE \"sales\" RENAME TO \"archive\"").await;
+        document["databases"]["citizens"]["name"] = json!("archive");
+        let comment = "SELECT coalesce(shobj_description(oid, 'pg_database'), 'none') FROM pg_database WHERE datname = 'archive'";
+        assert!(world.ask("postgres", comment).await.starts_with("Rollcall: "));
+        Commands::new(&world, &document).run(&["release-ownership", "--yes"]).await.unwrap();
+        assert_eq!(world.ask("postgres", comment).await, "none", "{version}");
+        assert_eq!(
+            world.ask("rollcall", "SELECT count(*)::text FROM rollcall.owned").await,
+            "0",
+            "{version}"
+        );
         world.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_another_component_has_is_not_taken_and_is_given_back() {
+    let world = World::start(16).await;
+    world.secret("migrator", "migrates");
+    let migrates = |name: &str| json!({"name": name, "password": {"secret": "migrator", "key": "password"}});
+    let one = Db::new("one").without_ddl().with(json!({"roles": {"migrator": migrates("first")}}));
+    let right = world.document("dev", &[one, Db::new("two")]);
+    world.settle_twice(&right).await;
+    world.settle(&right).await;
+    let before = world.written().await;
+
+    let mut wrong = right.clone();
+    wrong["databases"].as_object_mut().unwrap().remove("two");
+    wrong["databases"]["one"]["name"] = json!("two");
+    let text = refused(&world.converge(&wrong).await, "database/one");
+    assert!(
+        text.contains("is recorded as database `one`") && text.contains("recorded for database/two"),
+        "{text}"
+    );
+    assert_eq!(world.written().await, before, "nothing is touched, nothing is recorded otherwise");
+
+    // Where that was done once, the right document gives it back, and its next name makes nothing empty.
+    world
+        .run(
+            "rollcall",
+            "UPDATE rollcall.owned SET component = 'database/one' WHERE name IN ('two', 'two_owner')",
+        )
+        .await;
+    let told = world.told(&right).await;
+    for name in ["database `two`", "role `two_owner`"] {
+        let line = format!("+ database/two: record {name} here, which was recorded for database/one");
+        assert!(told.contains(&line), "{told}");
+    }
+    world.settle(&right).await;
+    let records =
+        "SELECT string_agg(component, ' ' ORDER BY name) FROM rollcall.owned WHERE name LIKE 'two%'";
+    assert_eq!(world.ask("rollcall", records).await, "database/two database/two database/two");
+    assert!(!world.told(&right).await.contains('+'), "{}", world.told(&right).await);
+    let mut next = right.clone();
+    next["databases"]["two"]["name"] = json!("three");
+    let text = refused(&world.converge(&next).await, "database/two");
+    assert!(text.contains("is recorded as database `two`"), "{text}");
+
+    // A login that migrates does not go on with the owner's rights beside its successor.
+    let mut next = right.clone();
+    next["databases"]["one"]["roles"]["migrator"] = migrates("second");
+    let text = refused(&world.converge(&next).await, "database/one");
+    let rename = "ALTER ROLE \"first\" RENAME TO \"second\"";
+    assert!(text.contains("role `first` recorded") && text.contains(rename), "{text}");
+    world.run("postgres", rename).await;
+    world.settle_twice(&next).await;
+    assert!(!world.told(&next).await.contains("first"), "{}", world.told(&next).await);
+    world.stop().await;
 }
 
 #[tokio::test]
@@ -105,10 +194,20 @@ async fn whoever_is_declared_no_more_is_told_of_until_it_is_gone() {
         "migrator": {"name": "orders_migrator", "password": {"secret": "migrator", "key": "password"}}, "readers": {}
     }}));
     world.run("postgres", "CREATE ROLE visitor LOGIN").await;
-    let mut document = world.document("dev", &[db, Db::new("old")]);
+    let mut document = world.document("dev", &[db, Db::new("old"), Db::new("plain")]);
     document["roles"] = json!({"superset": {
         "server": "main", "name": "superset_ro", "password": {"secret": "bi", "key": "password"}, "reads": ["orders"]
     }});
+    let settings = [("ROLLCALL_SECRETS_ROOT".to_owned(), world.secrets.path().display().to_string())];
+    let context = Context::new("postgres-init", Settings::load(settings).unwrap(), Shutdown::manual());
+    let orphans = |names: &[&str]| How {
+        yes: true,
+        orphans: names.iter().map(|name| name.parse().unwrap()).collect(),
+        cancel: false,
+    };
+    let typo = orphans(&["role/superset", "database/typo"]);
+    let failure = orphans_are_there(&environment(&document), &context, &typo).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage, "nothing is recorded on this server yet: {failure}");
     world.settle_twice(&document).await;
     assert!(!world.told(&document).await.contains('~'), "{}", world.told(&document).await);
 
@@ -131,17 +230,16 @@ async fn whoever_is_declared_no_more_is_told_of_until_it_is_gone() {
     }
     // What it advises is what a teardown takes, and nothing else.
     document["policy"] = json!({"on_delete": "delete"});
-    let settings = [("ROLLCALL_SECRETS_ROOT".to_owned(), world.secrets.path().display().to_string())];
-    let context = Context::new("postgres-init", Settings::load(settings).unwrap(), Shutdown::manual());
-    let orphans = |names: &[&str]| How {
-        yes: true,
-        orphans: names.iter().map(|name| name.parse().unwrap()).collect(),
-        cancel: false,
-    };
-    let typo = orphans(&["role/superset", "database/typo"]);
     let failure = orphans_are_there(&environment(&document), &context, &typo).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Usage);
     assert!(failure.message.contains("Orphans: database/old, database/orders, role/superset"), "{failure}");
+    let declared = orphans(&["database/plain"]);
+    let failure = orphans_are_there(&environment(&document), &context, &declared).await.unwrap_err();
+    assert_eq!(
+        failure.exit,
+        Exit::Usage,
+        "what is declared is no orphan, whatever was done to it: {failure}"
+    );
     document["databases"]["orders"]["on_delete"] = json!("retain");
     let how = orphans(&["role/superset", "database/old", "database/orders"]);
     orphans_are_there(&environment(&document), &context, &how).await.unwrap();
@@ -154,6 +252,18 @@ async fn whoever_is_declared_no_more_is_told_of_until_it_is_gone() {
         "orders orders_migrator orders_owner orders_readers orders_user",
         "what is declared stays, and so does a role that may still use something of it: {report}"
     );
+
+    // Cut off it could be run again as it was, and says what it does not find.
+    let how = orphans(&["role/superset", "database/old"]);
+    orphans_are_there(&environment(&document), &context, &how).await.unwrap();
+    let report = teardown(&environment(&document), &context, &how).await.unwrap();
+    for gone in &how.orphans {
+        let said = |note: &chassis::converge::Note| {
+            note.component == *gone && note.text.starts_with("nothing to delete")
+        };
+        assert!(report.told.iter().any(said), "{gone}: {report}");
+    }
+    assert!(report.outcome().is_ok(), "{report}");
 
     // What another fragment declares, whose document is not given, is not judged.
     document["fragment"]["name"] = json!("other");

@@ -218,10 +218,17 @@ fn again(
         None if selected.names(component) => {
             plan.steps.push(step(Mark::Forget { name: record.name.clone() }));
         }
-        None => plan.drift.push(Note::new(
-            component,
-            format!("{thing} has vanished; to have an empty one made, name it: --component {component}"),
-        )),
+        None => {
+            let identifier = world.shared.system_identifier.as_ref();
+            let vanished = record.renamed_to(identifier).map_or_else(
+                || "has vanished; to".to_owned(),
+                |to| format!("is called `{to}` by now; to leave it aside and"),
+            );
+            plan.drift.push(Note::new(
+                component,
+                format!("{thing} {vanished} have an empty one made, name it: --component {component}"),
+            ));
+        }
         Some(oid)
             if oid != record.oid
                 || record.fragment != fragment
@@ -236,6 +243,15 @@ fn again(
         }
         Some(_) => {}
     }
+}
+
+/// Whether a teardown of a database was begun, which somebody may have renamed since it was recorded under this name.
+fn is_leaving(world: &World, name: &str) -> bool {
+    world.records.iter().any(|record| {
+        record.kind == Kind::Database
+            && record.leaving
+            && record.renamed_from.as_deref().unwrap_or(&record.name) == name
+    })
 }
 
 /// What would be given back: the marks of the components that the documents declare, and nothing else. `records` are all of the
@@ -262,10 +278,7 @@ pub fn release(
     for record in records {
         let own = record.environment_uid == uid;
         match declared(record).filter(|_| own && record.kind != "observer") {
-            Some(component)
-                if record.kind == "database"
-                    && world.database_record(&record.name).is_some_and(|record| record.leaving) =>
-            {
+            Some(component) if record.kind == "database" && is_leaving(world, &record.name) => {
                 stays += 1;
                 own_stay += 1;
                 refuse(

@@ -11,7 +11,7 @@ use super::*;
 use crate::audit::facts::Recorded;
 use crate::plan::{Change, Step};
 use crate::spec::{DatabaseSpec, Login, ServerSpec, Unmarked};
-use crate::world::facts::{DatabaseFacts, RoleFacts, TextFacts, World};
+use crate::world::facts::{DatabaseFacts, Kind, Record, RoleFacts, TextFacts, World};
 
 fn login(role: &str) -> Login {
     let secret = Component::namespaced(ComponentKind::Secret, "dev", "db");
@@ -132,6 +132,34 @@ fn the_observer_goes_with_the_last_mark_of_its_environment_and_the_registry_with
     world.shared.roles[0].oid = 2;
     let plan = release(&spec, &world, &all, &Selected::default(), false);
     assert!(!plan.to_string().contains("drop role"), "{plan}");
+}
+
+#[test]
+fn what_is_being_torn_down_is_not_released_whatever_it_is_called_by_now() {
+    let spec = spec(&["a"]);
+    let all = records(&["a"], 10);
+    for (name, renamed_from) in [("a", None), ("b", Some("a".to_owned()))] {
+        let mut world = observed();
+        let leaving = Record {
+            kind: Kind::Database,
+            name: name.to_owned(),
+            environment_uid: spec.environment.uid.to_string(),
+            environment_name: "dev".to_owned(),
+            fragment: "base".to_owned(),
+            component: "database/a".to_owned(),
+            oid: 1,
+            spec_hash: None,
+            finished: true,
+            system_identifier: None,
+            adopted: None,
+            leaving: true,
+            now: None,
+            renamed_from,
+        };
+        world.records = vec![leaving];
+        let plan = release(&spec, &world, &all, &Selected::default(), false);
+        assert!(plan.refusals[0].text.contains("is being torn down"), "{name}: {plan}");
+    }
 }
 
 proptest! {

@@ -56,9 +56,15 @@ pub async fn teardown(environment: &Environment, context: &Context, how: &How) -
         let text = format!("is left to whoever has the fragment that declares {server} with `admin`");
         report.retained.push(Note::new(&component, text));
     }
+    let mut unseen: BTreeSet<&Component> = how.orphans.iter().collect();
     for (component, target, spec) in targets(environment, &context.secrets_of(environment)?) {
         let target = target.of(context.source()).taking_down();
-        report.add(server(&component, &target, &spec, how).await);
+        report.add(server(&component, &target, &spec, how, &mut unseen).await);
+    }
+    // Where a server could not be looked at, that is what is said.
+    let text = "nothing to delete: nothing is recorded for it any more that no document here declares";
+    if report.failed.is_empty() {
+        report.told.extend(unseen.into_iter().map(|orphan| Note::new(orphan, text)));
     }
     Ok(report)
 }
@@ -87,12 +93,19 @@ pub async fn orphans_are_there(
         let wanted = Wanted { spec: &spec, orphans: &[], cancel: false };
         let target = target.taking_down();
         match target.belongings(&spec).await {
-            Ok(facts) => there.extend(facts.iter().flat_map(|facts| orphans(wanted, facts))),
-            Err(error) => unseen = Some(failure(&component, &error)),
+            Ok(Some(facts)) => there.extend(orphans(wanted, &facts)),
+            Ok(None) => continue,
+            Err(error) => {
+                unseen = Some(failure(&component, &error));
+                continue;
+            }
         }
-        // Of what is gone the history tells that it was.
+        // Of what is gone the history tells that it was; what is declared has a history too, and is no orphan.
         match target.history(&spec, &asked, asked.len() * CHANGES).await {
-            Ok(changes) => gone.extend(changes.into_iter().flatten().map(|change| change.component)),
+            Ok(changes) => {
+                let components = changes.into_iter().flatten().map(|change| change.component);
+                gone.extend(components.filter(|component| !spec.given.components.contains(component)));
+            }
             Err(error) => unseen = Some(failure(&component, &error)),
         }
     }
@@ -108,7 +121,14 @@ pub async fn orphans_are_there(
     )))
 }
 
-async fn server(component: &Component, target: &PostgresTarget, spec: &ServerSpec, how: &How) -> Report {
+/// Takes down what is on one server; what it has of the orphans is not unseen any more.
+async fn server(
+    component: &Component,
+    target: &PostgresTarget,
+    spec: &ServerSpec,
+    how: &How,
+    unseen: &mut BTreeSet<&Component>,
+) -> Report {
     let mut report = Report::new(how.yes);
     let facts = match target.belongings(spec).await {
         Ok(Some(facts)) => facts,
@@ -124,6 +144,9 @@ async fn server(component: &Component, target: &PostgresTarget, spec: &ServerSpe
             return report;
         }
     };
+    let wanted = Wanted { spec, orphans: &how.orphans, cancel: how.cancel };
+    let there = orphans(wanted, &facts);
+    unseen.retain(|orphan| !there.contains(orphan));
     // What goes would be made again, empty, by whoever provisions meanwhile.
     let busy = facts.provisioners.iter().filter(|_| !how.cancel).map(|who| {
         let text = format!(
@@ -136,7 +159,6 @@ async fn server(component: &Component, target: &PostgresTarget, spec: &ServerSpe
         stays(&mut report, spec, &format!("stays: somebody provisions on {component}"));
         return report;
     }
-    let wanted = Wanted { spec, orphans: &how.orphans, cancel: how.cancel };
     let mut failed: BTreeSet<Component> = BTreeSet::new();
     let mut dropped: BTreeSet<(Component, String)> = BTreeSet::new();
     for part in plan(wanted, &facts, Expect::Done) {

@@ -73,7 +73,7 @@ fn stands(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(
             _ => Ok(()),
         };
     };
-    ours(spec, &database.fragment, record, &thing)?;
+    ours(spec, &database.fragment, &database.component, record, &thing)?;
     same(&database.component, record, &thing)?;
     if record.leaving && exists.is_none() {
         return Err(Obstacle::Known(format!(
@@ -86,18 +86,30 @@ fn stands(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(
              again"
         )));
     }
-    let known = match exists {
-        None if record.finished => format!(
-            "{thing} was finished and has vanished: somebody dropped it, and its data with it. Restore it; or, to have an empty one \
-             made, {}",
-            rebind(record),
+    let identifier = world.shared.system_identifier.as_ref();
+    let known = match (exists, record.renamed_to(identifier)) {
+        (None, Some(to)) => format!(
+            "{thing} is called `{to}` by now (oid {}): somebody renamed it, and nothing empty is made in its place. Give it its name back \
+             with ALTER DATABASE \"{to}\" RENAME TO \"{}\"; or, where it is to be called so from now on, name it so in the document; or, to \
+             leave it aside and have an empty one made, {}",
+            record.oid,
+            record.name,
+            rebind(&database.component),
         ),
-        Some(facts)
-            if facts.oid != record.oid || record.is_elsewhere(world.shared.system_identifier.as_ref()) =>
-        {
-            another(record, &thing, facts.oid, world)
+        (None, None) if record.finished => format!(
+            "{thing} was finished and has vanished: somebody dropped it, and its data with it{}. Restore it; or, to have an empty one \
+             made, {}",
+            if record.now.is_some() && !record.is_elsewhere(identifier) {
+                " (or renamed it: that cannot be told where the cluster's identifier cannot be read)"
+            } else {
+                ""
+            },
+            rebind(&database.component),
+        ),
+        (Some(facts), _) if facts.oid != record.oid || record.is_elsewhere(identifier) => {
+            another(&database.component, record, &thing, facts.oid, world)
         }
-        Some(facts) if facts.owner != database.owner && !record.holds(Class::Ownership) => format!(
+        (Some(facts), _) if facts.owner != database.owner && !record.holds(Class::Ownership) => format!(
             "{thing} belongs to role `{}` instead of `{}`; give it back with ALTER DATABASE … OWNER TO, or correct the document",
             facts.owner, database.owner
         ),
@@ -144,14 +156,20 @@ fn role(
         (None, None) => Ok(()),
         (Some(_), None) => Err(unmarked(spec, &thing, adoptable, world)),
         (facts, Some(record)) => {
-            ours(spec, fragment, record, &thing)?;
+            ours(spec, fragment, component, record, &thing)?;
             same(component, record, &thing)?;
-            match facts {
-                Some(facts)
-                    if facts.oid != record.oid
-                        || record.is_elsewhere(world.shared.system_identifier.as_ref()) =>
-                {
-                    Err(Obstacle::Known(another(record, &thing, facts.oid, world)))
+            let identifier = world.shared.system_identifier.as_ref();
+            match (facts, record.renamed_to(identifier)) {
+                (Some(facts), _) if facts.oid != record.oid || record.is_elsewhere(identifier) => {
+                    Err(Obstacle::Known(another(component, record, &thing, facts.oid, world)))
+                }
+                (None, Some(to)) if record.now.as_ref().is_some_and(|now| now.login) => {
+                    Err(Obstacle::Known(format!(
+                        "{thing} is called `{to}` by now (oid {}) and still logs in: somebody renamed it, and none is made in its place. Give \
+                         it its name back with ALTER ROLE \"{to}\" RENAME TO \"{name}\"; or, where it is to be called so from now on, name it so \
+                         in the document; or, to have a new one made, end the old one's access first: ALTER ROLE \"{to}\" NOLOGIN",
+                        record.oid,
+                    )))
                 }
                 // A role that was dropped owned nothing, so making it again loses nothing.
                 _ => Ok(()),
@@ -160,7 +178,13 @@ fn role(
     }
 }
 
-fn ours(spec: &ServerSpec, fragment: &str, record: &Record, thing: &str) -> Result<(), Obstacle> {
+fn ours(
+    spec: &ServerSpec,
+    fragment: &str,
+    component: &Component,
+    record: &Record,
+    thing: &str,
+) -> Result<(), Obstacle> {
     let environment = &spec.environment;
     if record.environment_uid != environment.uid.to_string() {
         let way_out = if record.environment_name == environment.name {
@@ -181,7 +205,7 @@ fn ours(spec: &ServerSpec, fragment: &str, record: &Record, thing: &str) -> Resu
         return Err(Obstacle::Known(format!(
             "{thing} belongs to fragment `{}` of this environment, not to `{fragment}`; if it moved, {}",
             record.fragment,
-            rebind(record),
+            rebind(component),
         )));
     }
     Ok(())
@@ -220,7 +244,7 @@ fn unmarked(spec: &ServerSpec, thing: &str, component: Option<&Component>, world
     ))
 }
 
-fn another(record: &Record, thing: &str, oid: i64, world: &World) -> String {
+fn another(component: &Component, record: &Record, thing: &str, oid: i64, world: &World) -> String {
     let differs = if oid == record.oid {
         format!(
             "it was recorded on the cluster {}, and this one is {}: database `{}` was restored here, or pg_upgrade was run",
@@ -233,15 +257,15 @@ fn another(record: &Record, thing: &str, oid: i64, world: &World) -> String {
     };
     format!(
         "{thing} is not the one that was recorded ({differs}). If it is to be this environment's, {}",
-        rebind(record)
+        rebind(component)
     )
 }
 
-/// What to run where a record and its thing do not fit, and a human knows that they should.
-fn rebind(record: &Record) -> String {
+/// What to run where a record and its thing do not fit, and a human knows that they should: as the component that asks, for the one
+/// it is recorded for may be declared no more.
+fn rebind(component: &Component) -> String {
     format!(
-        "look at what `postgres-init rebind DOCUMENTS --component {}` says, and run it with --yes",
-        record.component
+        "look at what `postgres-init rebind DOCUMENTS --component {component}` says, and run it with --yes"
     )
 }
 

@@ -13,21 +13,15 @@ use crate::world::facts::{Kind, Record, World};
 pub(crate) fn follow(spec: &ServerSpec, records: Vec<Record>, identifier: Option<&String>) -> Vec<Record> {
     let taken: Vec<(Kind, String)> =
         records.iter().map(|record| (record.kind, record.name.clone())).collect();
-    let follow = |record: Record| {
-        let now = record.now.as_ref().map(|now| now.name.clone());
-        let here = record.system_identifier.is_some() && record.system_identifier.as_ref() == identifier;
-        match now {
-            Some(now)
-                if here
-                    && now != record.name
-                    && record.kind != Kind::Observer
-                    && !undeclared::names(spec, &record)
-                    && !taken.contains(&(record.kind, now.clone())) =>
-            {
-                Record { renamed_from: Some(record.name), name: now, ..record }
-            }
-            _ => record,
+    let follow = |record: Record| match record.renamed_to(identifier).map(str::to_owned) {
+        Some(now)
+            if record.kind != Kind::Observer
+                && !undeclared::names(spec, &record)
+                && !taken.contains(&(record.kind, now.clone())) =>
+        {
+            Record { renamed_from: Some(record.name), name: now, ..record }
         }
+        _ => record,
     };
     records.into_iter().map(follow).collect()
 }
@@ -57,20 +51,25 @@ pub(super) fn steps<'a>(
     changes.collect()
 }
 
-/// Why a database may not be made under a new name, nor its roles: what it was is still there.
+/// Why a database may not be made under a new name, nor taken from another component, nor its roles: what it was is still there.
 pub(super) fn database(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(), Obstacle> {
     let component = database.component.to_string();
-    if world.database_record(&database.name).is_none()
-        && let Some(before) = left(spec, &component, world).find(|left| left.kind == Kind::Database)
+    let theirs = world.database_record(&database.name);
+    if theirs.is_none_or(|record| record.component != component)
+        && let Some(own) = keeps(spec, database, world)
     {
-        return Err(Obstacle::Known(moved(spec, database, before, world)));
+        let text = match theirs {
+            None if !undeclared::names(spec, own) => moved(spec, database, own, world),
+            _ => taken(database, own, theirs),
+        };
+        return Err(Obstacle::Known(text));
     }
-    login(spec, &component, &database.app.role, world)
+    login(spec, database, world)
 }
 
 /// As [`database`], of a role that reads several databases.
 pub(super) fn reader(spec: &ServerSpec, role: &RoleSpec, world: &World) -> Result<(), Obstacle> {
-    login(spec, &role.component.to_string(), &role.login.role, world)
+    anew(spec, &role.component.to_string(), &role.login.role, None, world)
 }
 
 /// What is recorded for a component, is there, and no document names any more.
@@ -106,21 +105,90 @@ fn moved(spec: &ServerSpec, database: &DatabaseSpec, before: &Record, world: &Wo
     )
 }
 
-/// A module's login that is made anew beside one that is recorded, still logs in and is named no more would leave that one its access.
-/// (Others that come and go with changes of passwords are told of, and hold up nothing.)
-fn login(spec: &ServerSpec, component: &str, new: &str, world: &World) -> Result<(), Obstacle> {
-    if world.role(new).is_some() || world.role_record(new).is_some() {
+/// The database that a component has and goes on having, whatever it is to have: nobody takes it, or who is to take it keeps one as
+/// well, as where databases go round between components. Only where somebody has none yet each is merely called otherwise.
+fn keeps<'a>(spec: &ServerSpec, database: &DatabaseSpec, world: &'a World) -> Option<&'a Record> {
+    let uid = spec.environment.uid.to_string();
+    let own = |asking: &DatabaseSpec| {
+        world.records.iter().find(|record| {
+            record.kind == Kind::Database
+                && record.environment_uid == uid
+                && record.component == asking.component.to_string()
+                && record.name != asking.name
+                && record.now.is_some()
+        })
+    };
+    let first = own(database)?;
+    let mut next = first;
+    for _ in &spec.databases {
+        match spec.databases.iter().find(|one| one.name == next.name) {
+            Some(taker) => next = own(taker)?,
+            // Where only a part is looked at, what the whole decided of the others holds.
+            None => return (!undeclared::names(spec, next)).then_some(first),
+        }
+    }
+    Some(first)
+}
+
+fn taken(database: &DatabaseSpec, own: &Record, theirs: Option<&Record>) -> String {
+    let (component, to) = (&database.component, &database.name);
+    let theirs = theirs.map_or_else(
+        || format!("and gives `{}` to a component that has one of its own", own.name),
+        |theirs| format!("which is recorded for {}", theirs.component),
+    );
+    format!(
+        "{component} is recorded as database `{0}` (oid {1}), which is there; the document now names `{to}`, {theirs}. Nothing is taken \
+         over from another component by itself: leave {component} its `name: {0}`; or, where it is to go on with `{to}`, declare `{0}` \
+         under another component name first, in a run of its own",
+        own.name, own.oid
+    )
+}
+
+/// A login of a module, or one that acts as the owner, that is made anew beside one that is recorded, still logs in and is named no
+/// more would leave that one its access. (Others that come and go with changes of passwords are told of, and hold up nothing.)
+fn login(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(), Obstacle> {
+    let component = database.component.to_string();
+    anew(spec, &component, &database.app.role, None, world)?;
+    match &database.migrator {
+        Some(migrator) => anew(spec, &component, migrator, Some(&database.owner), world),
+        None => Ok(()),
+    }
+}
+
+/// Why login `new` may be neither made nor taken from another component: one that is left, of those that act as `owner`.
+fn anew(
+    spec: &ServerSpec,
+    component: &str,
+    new: &str,
+    owner: Option<&String>,
+    world: &World,
+) -> Result<(), Obstacle> {
+    let theirs = world.role_record(new);
+    let is_own = |record: &Record| record.component == component || undeclared::keeps(spec, record);
+    if theirs.map_or_else(|| world.role(new).is_some(), is_own) {
         return Ok(());
     }
-    let still =
-        |record: &&Record| record.kind == Kind::Role && record.now.as_ref().is_some_and(|now| now.login);
-    match left(spec, component, world).find(still) {
-        None => Ok(()),
-        Some(before) => Err(Obstacle::Known(format!(
-            "{component} has role `{0}` recorded (oid {1}), which still logs in; the document names it no more, and names `{new}`, which is \
-             not there. Nothing is renamed by itself: to rename it, run ALTER ROLE \"{0}\" RENAME TO \"{new}\", and the next run goes on \
-             with it under its new name; to have a new one made, end the old one's access first: ALTER ROLE \"{0}\" NOLOGIN",
-            before.name, before.oid
-        ))),
-    }
+    let still = |record: &&Record| {
+        record.kind == Kind::Role
+            && record
+                .now
+                .as_ref()
+                .is_some_and(|now| now.login && owner.is_none_or(|owner| now.member_of.contains(owner)))
+    };
+    let Some(before) = left(spec, component, world).find(still) else { return Ok(()) };
+    let end = format!("end the old one's access first: ALTER ROLE \"{}\" NOLOGIN", before.name);
+    let how = match theirs {
+        Some(theirs) => {
+            format!("is recorded for {}. To go on with that one, {end}", theirs.component)
+        }
+        None => format!(
+            "is not there. Nothing is renamed by itself: to rename it, run ALTER ROLE \"{}\" RENAME TO \"{new}\", and the next run goes \
+             on with it under its new name; to have a new one made, {end}",
+            before.name
+        ),
+    };
+    Err(Obstacle::Known(format!(
+        "{component} has role `{}` recorded (oid {}), which still logs in; the document names it no more, and names `{new}`, which {how}",
+        before.name, before.oid
+    )))
 }

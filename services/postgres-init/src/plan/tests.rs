@@ -4,6 +4,7 @@ mod adopted;
 mod declared;
 mod laws;
 pub(in crate::plan) mod model;
+mod names;
 mod powers;
 mod renamed;
 mod undeclared;

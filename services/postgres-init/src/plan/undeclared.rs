@@ -14,24 +14,29 @@ pub(super) fn names(spec: &ServerSpec, record: &Record) -> bool {
     let name = record.name.as_str();
     match record.kind {
         Kind::Database => {
-            spec.given.databases.contains(name) || spec.databases.iter().any(|one| one.name == name)
+            spec.given.databases.contains_key(name) || spec.databases.iter().any(|one| one.name == name)
         }
         Kind::Role | Kind::Observer => {
-            spec.given.roles.contains(name)
+            spec.given.roles.contains_key(name)
                 || spec.databases.iter().any(|one| one.roles().contains(&name))
                 || spec.roles.iter().any(|one| one.login.role == name)
         }
     }
 }
 
-/// Whether the component that it is recorded for is declared, or that cannot be told.
+/// Whether the component that it is recorded for has a claim to it still, or that cannot be told: one that is declared on this
+/// server has none to what it does not name.
 pub(super) fn keeps(spec: &ServerSpec, record: &Record) -> bool {
-    let declared = |component: Component| {
-        spec.given.components.contains(&component)
-            || spec.database(&component).is_some()
-            || spec.role(&component).is_some()
+    let given = &spec.given;
+    let claims = |component: Component| {
+        let named = match record.kind {
+            Kind::Database => given.databases.get(&record.name),
+            Kind::Role | Kind::Observer => given.roles.get(&record.name),
+        };
+        let is_here = given.databases.values().chain(given.roles.values()).any(|by| by.contains(&component));
+        named.is_some_and(|by| by.contains(&component)) || !is_here && given.components.contains(&component)
     };
-    !spec.given.fragments.contains(&record.fragment) || record.component.parse().is_ok_and(declared)
+    !given.fragments.contains(&record.fragment) || record.component.parse().is_ok_and(claims)
 }
 
 /// Whether a document declares it, here or under another name of the same server.

@@ -81,6 +81,8 @@ pub struct DatabaseSpec {
     pub bounds: Bounds,
     /// The other roles that log in to it: a second one of the module, one that migrates.
     pub others: Vec<Account>,
+    /// The one of these that migrates.
+    pub migrator: Option<String>,
     /// The group whose members read it.
     pub readers: Option<String>,
     /// The encoding it is made with.
@@ -122,6 +124,7 @@ impl DatabaseSpec {
             ddl,
             bounds: Bounds::default(),
             others: Vec::new(),
+            migrator: None,
             readers: None,
             encoding: UTF8.to_owned(),
             locale: None,
@@ -255,6 +258,10 @@ pub(super) fn of_document(database: &Declared<'_, document::Database>) -> Option
         schemas: schemas.collect(),
         bounds,
         others,
+        migrator: match &spec.roles.migrator {
+            Some(migrator) => Some(role(&migrator.name)?),
+            None => None,
+        },
         readers: match spec.readers_base(key) {
             Some(base) => Some(role(&base)?),
             None => None,

@@ -286,6 +286,13 @@ impl Record {
         self.adopted.as_ref().is_some_and(|converged| !converged.contains(&class))
     }
 
+    /// What the thing is called by now, where it was renamed. An oid tells which thing it is only on the cluster where it was recorded.
+    pub fn renamed_to(&self, identifier: Option<&String>) -> Option<&str> {
+        let here = self.system_identifier.is_some() && self.system_identifier.as_ref() == identifier;
+        let now = self.now.as_ref().filter(|now| here && now.name != self.name)?;
+        Some(&now.name)
+    }
+
     /// Whether it was recorded on another cluster than the one that says this of itself.
     pub fn is_elsewhere(&self, identifier: Option<&String>) -> bool {
         self.system_identifier.as_ref().zip(identifier).is_some_and(|(then, now)| then != now)

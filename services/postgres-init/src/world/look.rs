@@ -258,8 +258,8 @@ impl Rest {
         .bind(spec.environment.uid.to_string())
         .bind(spec.given.fragments.iter().collect::<Vec<_>>())
         .bind(components)
-        .bind(spec.given.databases.iter().collect::<Vec<_>>())
-        .bind(spec.given.roles.iter().collect::<Vec<_>>());
+        .bind(spec.given.databases.keys().collect::<Vec<_>>())
+        .bind(spec.given.roles.keys().collect::<Vec<_>>());
         let (records, delegated, identifier, verifiers) = within.judge(query.fetch_one(connection)).await?;
         let records = records.map(|text| parse("ownership", &text)).transpose()?;
         let verifiers = verifiers.map(|text| parse("passwords", &text)).transpose()?;

@@ -119,7 +119,7 @@ impl PostgresTarget {
                     one(*kind, name)?,
                     delegated::withdraw(&uid)
                 );
-                return uncomment(session, *kind, name, forget).await;
+                return uncomment(session, *kind, name, called(world, *kind, name), forget).await;
             }
             Mark::DropObserver { role, .. } => {
                 let name = Ident::new(role)?;
@@ -182,8 +182,24 @@ fn has(world: &World, mark: &Mark) -> bool {
     record.is_some()
 }
 
-/// Takes the record away, and our comment where it still is ours to take.
-async fn uncomment(session: &mut Session, kind: Kind, name: &str, forget: String) -> Result<(), Error> {
+/// What is called by now what is recorded under a name.
+fn called<'a>(world: &'a World, kind: Kind, name: &'a str) -> &'a str {
+    let identifier = world.shared.system_identifier.as_ref();
+    let recorded = |record: &&Record| {
+        record.kind == kind && record.renamed_from.as_deref().unwrap_or(&record.name) == name
+    };
+    let record = world.records.iter().find(recorded);
+    record.map_or(name, |record| record.renamed_to(identifier).unwrap_or(&record.name))
+}
+
+/// Takes away the record that has this name, and our comment on what is called `now`, where it still is ours to take.
+async fn uncomment(
+    session: &mut Session,
+    kind: Kind,
+    name: &str,
+    now: &str,
+    forget: String,
+) -> Result<(), Error> {
     let (catalog, column, class) = match kind {
         Kind::Database => ("pg_database", "datname", "DATABASE"),
         Kind::Role | Kind::Observer => ("pg_authid", "rolname", "ROLE"),
@@ -192,18 +208,18 @@ async fn uncomment(session: &mut Session, kind: Kind, name: &str, forget: String
     let commented: bool = {
         let (connection, within) = session.parts();
         let sql = format!(
-            "SELECT EXISTS (SELECT FROM {table} t JOIN rollcall.owned o ON o.oid = t.oid AND o.name = t.{column} \
-             WHERE t.{column} = $1 AND o.kind = $2 AND starts_with(shobj_description(t.oid, '{catalog}'), $3))"
+            "SELECT EXISTS (SELECT FROM {table} t JOIN rollcall.owned o ON o.oid = t.oid \
+             WHERE t.{column} = $1 AND o.name = $2 AND o.kind = $3 AND starts_with(shobj_description(t.oid, '{catalog}'), $4))"
         );
-        let asked = sqlx::query_scalar(AssertSqlSafe(sql)).bind(name).bind(stored(kind)).bind(MARK);
+        let asked = sqlx::query_scalar(AssertSqlSafe(sql)).bind(now).bind(name).bind(stored(kind)).bind(MARK);
         within.judge(asked.fetch_one(connection)).await?
     };
     if commented {
-        let comment = format!("COMMENT ON {class} {} IS NULL; {forget}", Ident::new(name)?);
+        let comment = format!("COMMENT ON {class} {} IS NULL; {forget}", Ident::new(now)?);
         match session.execute(comment).await {
             Ok(()) => return Ok(()),
             // A comment is only a hint.
-            Err(error) if error.kind == ErrorKind::Denied => warn!("our comment on `{name}` stays: {error}"),
+            Err(error) if error.kind == ErrorKind::Denied => warn!("our comment on `{now}` stays: {error}"),
             Err(error) => return Err(error.into()),
         }
     }

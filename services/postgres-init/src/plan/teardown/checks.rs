@@ -88,7 +88,7 @@ fn identity(facts: &Facts, subject: &Subject<'_>, record: &Record) -> Option<Str
         return Some(format!(
             "{thing} belongs to fragment `{}` of this environment and not to the one that declares it here; if it moved, look at what \
              `postgres-init rebind DOCUMENTS --component {}` says",
-            record.fragment, record.component
+            record.fragment, subject.component
         ));
     }
     if record.is_held() {
@@ -108,11 +108,12 @@ fn identity(facts: &Facts, subject: &Subject<'_>, record: &Record) -> Option<Str
     } else {
         return None;
     };
+    let declare = if subject.orphaned { "declare it again, and " } else { "" };
     Some(format!(
         "{thing} is not the one that was recorded ({differs}): it was restored, cloned or made anew by somebody else. Where it is this \
-         environment's all the same, `postgres-init rebind DOCUMENTS --component {} --yes` records it; otherwise `release-ownership` \
-         gives it up",
-        record.component
+         environment's all the same, {declare}`postgres-init rebind DOCUMENTS --component {} --yes` records it; otherwise \
+         `release-ownership` gives it up",
+        subject.component
     ))
 }
 

@@ -45,6 +45,7 @@ pub(super) fn full(name: &str) -> DatabaseSpec {
     DatabaseSpec {
         bounds: bounds.clone(),
         others: vec![account("migrator", Ddl::AsOwner), account("user_b", Ddl::None)],
+        migrator: Some(format!("{name}_migrator")),
         readers: Some(format!("{name}_readers")),
         connection_limit: Some(50),
         settings: settings("search_path", "own, public"),
@@ -316,9 +317,11 @@ pub(super) fn step_on(world: &mut World, spec: &ServerSpec, step: &Step) {
             record.renamed_from = None;
         }
         Change::Reassign { kind, name, from } => {
+            // Whoever comes first has it.
             let stale = world.records.iter_mut().find(|record| record.kind == *kind && record.name == *name);
-            let record = stale.filter(|record| record.component == *from).unwrap();
-            record.component = step.component.to_string();
+            for record in stale.into_iter().filter(|record| record.component == *from) {
+                record.component = step.component.to_string();
+            }
         }
         other => bound(world, other),
     }

@@ -1,7 +1,7 @@
 //! What a document that changes a name makes: nothing beside what is there; and what somebody renamed is followed.
 
 use super::*;
-use crate::spec::Account;
+use crate::spec::{Account, Given};
 use crate::world::facts::Now;
 
 /// A server on which all of `spec` is made, as it looks to who asks for `wanted`: oids with the names that they have.
@@ -12,8 +12,10 @@ fn seen(spec: &ServerSpec, wanted: &ServerSpec, called: &[(&str, &str)]) -> Worl
         |name: &str| called.iter().find(|(from, _)| *from == name).map_or(name, |(_, to)| *to).to_owned();
     for record in &mut found.records {
         record.system_identifier = Some("7".to_owned());
-        let login = found.shared.roles.iter().any(|role| role.oid == record.oid && role.login);
-        record.now = Some(Now { name: called(&record.name), login, ..Now::default() });
+        let role = found.shared.roles.iter().find(|role| role.oid == record.oid);
+        let login = role.is_some_and(|role| role.login);
+        let member_of = role.map(|role| role.member_of.clone()).unwrap_or_default();
+        record.now = Some(Now { name: called(&record.name), login, member_of });
     }
     found.shared.databases.iter_mut().for_each(|database| {
         (database.name, database.owner) = (called(&database.name), called(&database.owner));
@@ -138,12 +140,61 @@ fn what_a_document_still_names_was_taken_from_under_it() {
     let called = [("registry", "registry_old")];
     // For a restore, say: the name is free, and nothing empty is made under it.
     let text = refusal(&wanted, &seen(&wanted, &wanted, &called));
-    assert!(text.contains("database `registry`") && text.contains("vanished"), "{text}");
+    for needle in [
+        "database `registry` is called `registry_old` by now",
+        "ALTER DATABASE \"registry_old\" RENAME TO \"registry\"",
+        "name it so in the document",
+    ] {
+        assert!(text.contains(needle) && !text.contains("vanished"), "{needle}: {text}");
+    }
+    // What somebody dropped, or had on another cluster, has vanished.
+    for elsewhere in [true, false] {
+        let mut found = seen(&wanted, &wanted, &called);
+        let records = found.records.iter_mut().filter(|record| record.kind == Kind::Database);
+        for record in records {
+            if elsewhere {
+                record.system_identifier = Some("8".to_owned());
+            } else {
+                record.now = None;
+            }
+        }
+        let text = refusal(&wanted, &found);
+        assert!(text.contains("has vanished"), "{text}");
+    }
     // Also where the record has the name of a component from before.
     let mut other = wanted.clone();
     other.databases[0].component = Component::new(lifecycle::Kind::Database, "people");
     let text = refusal(&other, &seen(&wanted, &other, &called));
-    assert!(text.contains("vanished"), "{text}");
+    assert!(text.contains("`registry_old` by now"), "{text}");
+    assert!(text.contains("rebind DOCUMENTS --component database/people"), "{text}");
+}
+
+#[test]
+fn no_login_is_made_where_one_that_was_renamed_still_gets_in() {
+    let wanted = spec(Ddl::AsOwner, &[]);
+    let mut found = seen(&wanted, &wanted, &[("registry_user", "registry_old")]);
+    let text = refusal(&wanted, &found);
+    for needle in [
+        "role `registry_user` is called `registry_old` by now",
+        "ALTER ROLE \"registry_old\" RENAME TO \"registry_user\"",
+        "ALTER ROLE \"registry_old\" NOLOGIN",
+    ] {
+        assert!(text.contains(needle), "{needle}: {text}");
+    }
+    found.records.iter_mut().filter_map(|record| record.now.as_mut()).for_each(|now| now.login = false);
+    found.passwords.insert("registry_user".to_owned(), Password::Given);
+    assert!(steps(&wanted, &found).contains(&"make role `registry_user`, which logs in".to_owned()));
+}
+
+#[test]
+fn what_moved_is_told_by_the_component_that_asks() {
+    let before = spec(Ddl::AsOwner, &[]);
+    let mut wanted = before.clone();
+    wanted.databases[0].component = Component::new(lifecycle::Kind::Database, "people");
+    wanted.databases[0].fragment = "moved".to_owned();
+    wanted.given = Given::whole(&wanted, &["base", "moved"]);
+    let text = refusal(&wanted, &seen(&before, &wanted, &[]));
+    assert!(text.contains("rebind DOCUMENTS --component database/people"), "{text}");
 }
 
 #[test]
@@ -154,9 +205,35 @@ fn a_login_for_a_change_of_passwords_waits_for_no_earlier_one() {
         spec.databases[0].others = vec![Account { login: model::login(login), ..account }];
         spec
     };
-    let (before, wanted) = (with("first"), with("second"));
+    let (before, wanted) = (with("registry_migrator"), with("registry_user_b"));
     let found = seen(&before, &wanted, &[]);
     assert!(plan(&wanted, &found).refusals.is_empty(), "{}", plan(&wanted, &found));
+}
+
+#[test]
+fn a_new_name_of_a_login_that_migrates_leaves_no_old_one_the_owners_rights() {
+    for ddl in [Ddl::None, Ddl::AsOwner] {
+        let with = |login: &str| {
+            let mut spec = spec(ddl, &[]);
+            let database = &mut spec.databases[0];
+            let account = Account { ddl: Ddl::AsOwner, ..database.accounts().remove(0) };
+            database.others = vec![Account { login: model::login(login), ..account }];
+            database.migrator = Some(login.to_owned());
+            spec
+        };
+        let (before, wanted) = (with("registry_migrator"), with("registry_user_b"));
+        let mut found = seen(&before, &wanted, &[]);
+        let text = refusal(&wanted, &found);
+        assert!(
+            text.contains("role `registry_migrator` recorded")
+                && text.contains("ALTER ROLE \"registry_migrator\" NOLOGIN"),
+            "{text}"
+        );
+        // One that does not act as the owner came and went with a change of passwords.
+        let mut now = found.records.iter_mut().filter_map(|record| record.now.as_mut());
+        now.find(|now| now.name == "registry_migrator").unwrap().member_of.clear();
+        assert!(plan(&wanted, &found).refusals.is_empty(), "{}", plan(&wanted, &found));
+    }
 }
 
 #[test]
@@ -164,7 +241,7 @@ fn a_component_that_is_called_otherwise_takes_its_records_along() {
     let before = spec(Ddl::AsOwner, &[]);
     let mut wanted = before.clone();
     wanted.databases[0].component = Component::new(lifecycle::Kind::Database, "people");
-    wanted.given.fragments.insert(wanted.databases[0].fragment.clone());
+    wanted.given = Given::whole(&wanted, &["base"]);
     let mut found = seen(&before, &wanted, &[]);
     let made = steps(&wanted, &found);
     assert_eq!(made.len(), found.records.iter().filter(|one| one.kind != Kind::Observer).count(), "{made:?}");
@@ -180,9 +257,10 @@ fn a_component_that_is_called_otherwise_takes_its_records_along() {
     // So a name that changes after that is still known not to be free.
     let mut next = wanted.clone();
     next.databases[0].name = "citizens".to_owned();
+    next.given = Given::whole(&next, &["base"]);
     assert!(refusal(&next, &found).contains("is recorded as database `registry`"));
 
-    // Where its own is declared too, or a document is missing that may declare it, a record stays where it is.
+    // Where its own is declared elsewhere, or a document is missing that may declare it, a record stays where it is.
     let found = seen(&before, &wanted, &[]);
     for more in [Some(before.databases[0].component.clone()), None] {
         let mut wanted = wanted.clone();

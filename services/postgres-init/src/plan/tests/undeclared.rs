@@ -53,11 +53,6 @@ fn only_what_a_given_fragment_declares_no_more_is_told() {
     });
     // One component at a time is looked at as well, and its neighbours are declared all the same.
     let mut whole = before.clone();
-    whole.given = Given {
-        fragments: now.given.fragments.clone(),
-        components: before.databases.iter().map(|database| database.component.clone()).collect(),
-        databases: before.databases.iter().map(|database| database.name.clone()).collect(),
-        roles: before.databases.iter().flat_map(|database| database.roles()).map(str::to_owned).collect(),
-    };
+    whole.given = Given::whole(&before, &["base"]);
     nothing(&whole.only(&whole.databases[0].component), |_| {});
 }

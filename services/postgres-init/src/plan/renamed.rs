@@ -56,7 +56,7 @@ pub(super) fn database(spec: &ServerSpec, database: &DatabaseSpec, world: &World
     let component = database.component.to_string();
     let theirs = world.database_record(&database.name);
     if theirs.is_none_or(|record| record.component != component)
-        && let Some(own) = keeps(spec, database, world)
+        && let Some(own) = retained(spec, database, world)
     {
         let text = match theirs {
             None if !undeclared::names(spec, own) => moved(spec, database, own, world),
@@ -105,9 +105,9 @@ fn moved(spec: &ServerSpec, database: &DatabaseSpec, before: &Record, world: &Wo
     )
 }
 
-/// The database that a component has and goes on having, whatever it is to have: nobody takes it, or who is to take it keeps one as
-/// well, as where databases go round between components. Only where somebody has none yet each is merely called otherwise.
-fn keeps<'a>(spec: &ServerSpec, database: &DatabaseSpec, world: &'a World) -> Option<&'a Record> {
+/// The database that a component has and goes on having, whatever it is to have: nobody takes it, or who is to take it may not or keeps
+/// one as well, as where databases go round between components. Only where somebody has none yet each is merely called otherwise.
+fn retained<'a>(spec: &ServerSpec, database: &DatabaseSpec, world: &'a World) -> Option<&'a Record> {
     let uid = spec.environment.uid.to_string();
     let own = |asking: &DatabaseSpec| {
         world.records.iter().find(|record| {
@@ -122,7 +122,10 @@ fn keeps<'a>(spec: &ServerSpec, database: &DatabaseSpec, world: &'a World) -> Op
     let mut next = first;
     for _ in &spec.databases {
         match spec.databases.iter().find(|one| one.name == next.name) {
-            Some(taker) => next = own(taker)?,
+            Some(taker) if taker.fragment == next.fragment && login(spec, taker, world).is_ok() => {
+                next = own(taker)?;
+            }
+            Some(_) => return Some(first),
             // Where only a part is looked at, what the whole decided of the others holds.
             None => return (!undeclared::names(spec, next)).then_some(first),
         }
@@ -133,7 +136,7 @@ fn keeps<'a>(spec: &ServerSpec, database: &DatabaseSpec, world: &'a World) -> Op
 fn taken(database: &DatabaseSpec, own: &Record, theirs: Option<&Record>) -> String {
     let (component, to) = (&database.component, &database.name);
     let theirs = theirs.map_or_else(
-        || format!("and gives `{}` to a component that has one of its own", own.name),
+        || format!("and names `{}` for a component that does not take it", own.name),
         |theirs| format!("which is recorded for {}", theirs.component),
     );
     format!(

@@ -99,6 +99,18 @@ fn databases_do_not_go_round_between_components() {
     let refused = run(&mut world, &declared(&[("a", "y", "u"), ("b", "x", "v")]));
     assert_eq!(refused.len(), 2, "{refused:?}");
     assert_eq!(owners(&world), [("database/a", "x"), ("database/b", "y")]);
+    // Nor where the one that is to have it is of another fragment, which is refused.
+    let mut elsewhere = declared(&[("a", "y", "v"), ("c", "x", "u")]);
+    elsewhere.databases[1].fragment = "other".to_owned();
+    elsewhere.given = Given::whole(&elsewhere, &["base", "other"]);
+    assert_eq!(run(&mut world, &elsewhere).len(), 2);
+    assert_eq!(owners(&world), [("database/a", "x"), ("database/b", "y")]);
+    // Nor where the one that is to have it is held up by a login of its own that still gets in.
+    let mut held = made(&[("a", "x", "u"), ("b", "y", "v")]);
+    assert_eq!(run(&mut held, &declared(&[("c", "x", "w")])), Vec::<String>::new());
+    let refused = run(&mut held, &declared(&[("a", "x", "w"), ("c", "y", "v")]));
+    assert!(refused.iter().any(|text| text.starts_with("database/c: ")), "{refused:?}");
+    assert_eq!(owners(&held), [("database/b", "y"), ("database/c", "x")]);
     // Components that are only called otherwise take theirs along, each from the next.
     assert_eq!(run(&mut world, &declared(&[("b", "x", "u"), ("c", "y", "v")])), Vec::<String>::new());
     assert_eq!(owners(&world), [("database/b", "x"), ("database/c", "y")]);

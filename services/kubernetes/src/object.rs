@@ -108,6 +108,8 @@ pub struct Object {
 pub struct Desired {
     /// A Secret's type, which is fixed when it is made.
     pub r#type: Option<String>,
+    /// Only this one of all that ever had its name: without it, what is gone is made again, whichever version is asked for.
+    pub uid: Option<String>,
     /// Only in this state; any when absent.
     pub version: Option<String>,
     /// Annotations.
@@ -120,6 +122,9 @@ impl Desired {
     /// The body of the request. ConfigMaps keep text as text and everything else as binary data.
     pub(crate) fn body(&self, name: &Name) -> Value {
         let mut metadata = json!({"name": name.name, "namespace": name.namespace});
+        if let Some(uid) = &self.uid {
+            metadata["uid"] = json!(uid);
+        }
         if let Some(version) = &self.version {
             metadata["resourceVersion"] = json!(version);
         }

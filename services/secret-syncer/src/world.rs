@@ -333,7 +333,7 @@ fn world(spec: &Spec, contents: Option<Contents>, sources: &Sources) -> World {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Followed, Owner, Wanted};
+    use crate::spec::{Followed, Owner, Source, Wanted};
 
     #[test]
     fn what_plan_sees_holds_no_value() {

@@ -284,6 +284,7 @@ fn desired(object: &Component, current: Object, change: Change) -> Result<Apply,
     let kind = if current.r#type.is_empty() { change.kind } else { Some(current.r#type) };
     let body = Desired {
         r#type: kind.filter(|_| object.kind() == Kind::Secret),
+        uid: Some(current.uid).filter(|uid| !uid.is_empty()),
         version: change.version,
         annotations: [(MARK.to_owned(), json)].into(),
         data,

@@ -175,8 +175,7 @@ fn a_role_that_replicates_beside_others_is_refused_with_each_reason() {
         found.shared.reach = Some(reach);
         plan(&spec, &found).refusals.iter().map(|note| note.text.clone()).collect::<Vec<_>>().join("\n")
     };
-    let closed =
-        Reach { databases: foreign(false), hba: Some(Vec::new()), slots_bounded: true, ..Reach::default() };
+    let closed = Reach { databases: foreign(false), hba: Some(Vec::new()), slots_bounded: true };
     assert_eq!(with(closed.clone()), "");
     for (reach, says) in [
         (Reach { databases: foreign(true), ..closed.clone() }, "every role may connect to `theirs`"),

@@ -17,7 +17,6 @@ fn a_power_is_refused_where_it_opens_what_is_not_this_environments_and_told_to_w
         }],
         hba: Some(Vec::new()),
         slots_bounded: true,
-        ..Reach::default()
     };
     let (create, bypass) = (("CREATEDB", true, false), ("BYPASSRLS", false, true));
     let template = |open| {
@@ -113,7 +112,7 @@ fn a_power_is_given_by_who_may_give_it_and_refused_to_others_before_anything_is_
                     );
                 }
                 ("CREATEDB", true) => {
-                    assert!(!has.contains(&refused) && !lacks.contains(&refused), "{lacks}")
+                    assert!(!has.contains(&refused) && !lacks.contains(&refused), "{lacks}");
                 }
                 _ => {
                     let or = format!("{refused} or a role that has {power} itself");

@@ -25,8 +25,9 @@ mod field;
 
 use std::time::{Duration, Instant};
 
-use acceptance::cluster::{Cluster, Service, User, environment, folder};
+use acceptance::cluster::{Cluster, User, environment, folder};
 use acceptance::measure::{Spread, asked, number, programs, rounded};
+use acceptance::syncer::Service;
 use acceptance::until;
 use copier::Job;
 use field::{Observer, fill, namespace, permit, requests};

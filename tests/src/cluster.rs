@@ -20,6 +20,7 @@ use secret_syncer::{Kubernetes, Nowhere, Progress};
 use serde_json::{Value, json};
 
 pub use crate::fragments::{environment, folder};
+use crate::syncer::Service;
 use crate::{PATIENCE, binary};
 
 /// The service account that secret-syncer runs as.
@@ -222,20 +223,6 @@ impl Cluster {
         }
         Service { handle: self.sandbox.spawn(spec).await.unwrap(), log, grpc, health, metrics }
     }
-}
-
-/// secret-syncer as a process.
-pub struct Service {
-    /// The process.
-    pub handle: sandbox::Handle,
-    /// Its log.
-    pub log: PathBuf,
-    /// The port of gRPC.
-    pub grpc: u16,
-    /// The port of health.
-    pub health: u16,
-    /// The port of metrics.
-    pub metrics: u16,
 }
 
 impl User {

@@ -4,9 +4,9 @@
 use lifecycle::document::Environment;
 use serde_json::json;
 
-use crate::cluster::{Cluster, Service, User, environment, folder};
+use crate::cluster::{Cluster, User, environment, folder};
 use crate::relay::Relay;
-use crate::syncer::nowhere;
+use crate::syncer::{Service, nowhere};
 use crate::until;
 
 /// What is in every value of the source.

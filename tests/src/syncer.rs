@@ -1,6 +1,7 @@
 //! What secret-syncer, as a process over a cluster, says of itself, and that no value is in anything it says or leaves.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rollcall_proto::diagnostics::v1::diagnostics_client::DiagnosticsClient;
@@ -11,9 +12,23 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::cluster::{Cluster, Service};
+use crate::cluster::Cluster;
 use crate::traces::{Forms, files};
 use crate::{PATIENCE, ask, until};
+
+/// secret-syncer as a process.
+pub struct Service {
+    /// The process.
+    pub handle: sandbox::Handle,
+    /// Its log.
+    pub log: PathBuf,
+    /// The port of gRPC.
+    pub grpc: u16,
+    /// The port of health.
+    pub health: u16,
+    /// The port of metrics.
+    pub metrics: u16,
+}
 
 impl Service {
     /// Waits until it answers.

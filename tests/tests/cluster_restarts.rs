@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use acceptance::cluster::{Cluster, Service, User, environment, folder};
+use acceptance::cluster::{Cluster, User, environment, folder};
+use acceptance::syncer::Service;
 use acceptance::syncer::nowhere;
 use acceptance::{ask, until};
 use rollcall_proto::diagnostics::v1::GetPlanRequest;

@@ -113,8 +113,8 @@ async fn each_manager_owns_what_it_applied(server: &Server) {
 
     let last = admin.get(&db).await.unwrap().unwrap();
     admin.delete(&db, &last.uid, None).await.unwrap();
-    let state = (Some(last.uid), Some(last.version));
-    let stale = kubernetes::Desired { uid: state.0, version: state.1, ..keys(&[("three", "3")]) };
+    let gone = (Some(last.uid), Some(last.version));
+    let stale = kubernetes::Desired { uid: gone.0, version: gone.1, ..keys(&[("three", "3")]) };
     let error = admin.apply(&db, "a", &stale, false).await.unwrap_err();
     assert!(matches!(error, Error::Changed(_)), "what is gone is not made again: {error:?}");
     assert!(admin.get(&db).await.unwrap().is_none());

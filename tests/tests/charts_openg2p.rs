@@ -128,7 +128,7 @@ async fn the_old_charts_values_report_first_and_touch_nothing_that_the_old_scrip
     followed.ends(0, "odkdb").await;
     assert_eq!(password().await, before, "a password that logs in is never rewritten");
     let adopted = catalog(&postgres, "^odkuser$").await;
-    assert!(adopted[0].contains("\"rolcreaterole\":false"), "{adopted:?}");
+    assert!(adopted[0].contains("\"rolcreaterole\": false"), "{adopted:?}");
     let options = PgConnectOptions::new_without_pgpass().host(postgres.host()).port(postgres.port());
     let options = options.username("odkuser").password("old-password").database("odkdb");
     let mut own = options.ssl_mode(PgSslMode::Disable).connect().await.unwrap();

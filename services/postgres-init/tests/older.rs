@@ -74,6 +74,8 @@ async fn what_was_restored_and_bound_by_hand_is_not_loaded_again() {
             bench.world.run("postgres", statement).await;
         }
         bench.world.run("registry", "CREATE TABLE rows (n int)").await;
+        // As an older version made it.
+        bench.world.run("rollcall", "ALTER TABLE rollcall.owned DROP COLUMN found_at").await;
         bench.run(&["rebind", "--yes"]).await.unwrap();
         bench.run(&["apply"]).await.unwrap();
         is_left_alone(bench, version).await;
@@ -93,6 +95,7 @@ async fn what_was_taken_over_is_not_loaded_again() {
         bench.world.run("registry", "CREATE TABLE rows (n int)").await;
         declare(&bench);
         bench.run(&["record", "--component", "database/registry", "--yes"]).await.unwrap();
+        bench.world.run("rollcall", "ALTER TABLE rollcall.owned DROP COLUMN found_at").await;
         bench.run(&["apply"]).await.unwrap();
         is_left_alone(bench, version).await;
     }

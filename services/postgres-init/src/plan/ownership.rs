@@ -90,8 +90,8 @@ fn stands(spec: &ServerSpec, database: &DatabaseSpec, world: &World) -> Result<(
     let known = match (exists, record.renamed_to(identifier)) {
         (None, Some(to)) => format!(
             "{thing} is called `{to}` by now (oid {}): somebody renamed it, and nothing empty is made in its place. Give it its name back \
-             with ALTER DATABASE \"{to}\" RENAME TO \"{}\"; or, where it is to be called so from now on, name it so in the document; or, to \
-             leave it aside and have an empty one made, {}",
+             with ALTER DATABASE \"{to}\" RENAME TO \"{}\"; or, where it is to be called so from now on, name it so in the document, and its \
+             owner as that is called (`roles: {{owner: {{name: …}}}}`); or, to leave it aside and have an empty one made, {}",
             record.oid,
             record.name,
             rebind(&database.component),

@@ -142,10 +142,10 @@ SELECT run, state, hash, inputs, database IS NULL OR coalesce(database = (SELECT
   by, started_at::text, exit, output, fragment
 FROM rollcall.ledger WHERE environment_uid = $1::uuid AND component = $2 ORDER BY run DESC LIMIT 1";
 
-/// $1 the environment's uid, $2 a database; none for any.
+/// $1 the environment's uid, $2 a database; none for any. A table without the column that came last is read too.
 const OLDER: &str = "
-SELECT EXISTS (SELECT FROM rollcall.owned WHERE environment_uid = $1::uuid AND kind = 'database' AND ($2::text IS NULL OR name = $2)
-  AND (adopted_at IS NOT NULL OR found_at IS NOT NULL))";
+SELECT EXISTS (SELECT FROM rollcall.owned o WHERE environment_uid = $1::uuid AND kind = 'database' AND ($2::text IS NULL OR name = $2)
+  AND (adopted_at IS NOT NULL OR to_jsonb(o) ->> 'found_at' IS NOT NULL))";
 
 const ADD: &str = "
 INSERT INTO rollcall.ledger (environment_uid, environment_name, fragment, component, state, hash, inputs, database, by, exit, output, finished_at)

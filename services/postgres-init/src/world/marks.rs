@@ -95,11 +95,13 @@ impl PostgresTarget {
                         .map(|database| database.app.role.as_str())
                 )?,
             ),
-            // What it holds is another thing's; the next run looks.
+            // What it holds is another thing's; the next run looks. A table that an older version made gets its column when it is needed.
             Mark::Rebind { kind, name, fragment, oid } => format!(
-                "UPDATE rollcall.owned SET name = {}, oid = {oid}, system_identifier = {cluster}, fragment = {}, component = {}, \
-                 spec_hash = NULL, leaving_since = NULL, found_at = CASE WHEN oid = {oid} AND system_identifier IS NOT DISTINCT FROM \
-                 {cluster} THEN found_at ELSE now() END WHERE {}",
+                "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'rollcall.owned'::regclass AND attname = 'found_at') \
+                 THEN ALTER TABLE rollcall.owned ADD COLUMN IF NOT EXISTS found_at timestamptz; END IF; END $$; \
+                 UPDATE rollcall.owned SET name = {}, oid = {oid}, system_identifier = {cluster}, fragment = {}, component = {}, \
+                 spec_hash = NULL, leaving_since = NULL, found_at = CASE WHEN oid = {oid} AND coalesce(system_identifier = {cluster}, true) \
+                 THEN found_at ELSE now() END WHERE {}",
                 Literal::new(name)?,
                 Literal::new(fragment)?,
                 Literal::new(&step.component.to_string())?,

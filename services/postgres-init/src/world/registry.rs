@@ -120,8 +120,8 @@ FROM (
   SELECT d.datdba, o.rolname AS owner, o.rolsuper OR o.rolname = current_user AS trusted,
          to_regclass('rollcall.owned') AS owned,
          (SELECT c.relowner FROM pg_class c WHERE c.oid = to_regclass('rollcall.owned')) AS owned_by,
-         5 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = to_regclass('rollcall.owned') AND NOT a.attisdropped
-               AND a.attname IN ('system_identifier', 'adopted_at', 'converged', 'leaving_since', 'found_at')) AS shaped,
+         4 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = to_regclass('rollcall.owned') AND NOT a.attisdropped
+               AND a.attname IN ('system_identifier', 'adopted_at', 'converged', 'leaving_since')) AS shaped,
          (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
            WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg\\_%') AS strangers,
          NOT EXISTS (SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a WHERE a.grantee = 0) AS closed

@@ -275,9 +275,10 @@ async fn a_role_that_replicates_may_have_made_a_physical_slot() {
 #[tokio::test]
 async fn a_clone_a_restore_and_what_others_own_are_not_touched() {
     let world = World::start(18).await;
-    let document = doomed(&world, "gone", &[Db::new("a"), Db::new("b"), Db::new("c")]);
+    let document = doomed(&world, "gone", &[Db::new("a"), Db::new("b"), Db::new("c"), Db::new("d")]);
     world.settle(&document).await;
-    // Made anew under its name; recorded on another cluster; recorded by another fragment; recorded by another environment.
+    // Made anew under its name; recorded on another cluster; recorded by another fragment; recorded by another environment; renamed.
+    world.run("postgres", "ALTER DATABASE gone_d RENAME TO kept").await;
     world.run("postgres", "DROP DATABASE gone_a").await;
     world.run("postgres", "CREATE DATABASE gone_a OWNER gone_a_owner").await;
     world.run("rollcall", "UPDATE rollcall.owned SET system_identifier = '1' WHERE name = 'gone_b'").await;
@@ -289,6 +290,7 @@ async fn a_clone_a_restore_and_what_others_own_are_not_touched() {
         "! database/a: database `gone_a` is not the one that was recorded (its oid is",
         "! database/b: database `gone_b` is not the one that was recorded (it was recorded on another cluster)",
         "! database/c: database `gone_c` belongs to fragment `moved`",
+        "! database/d: database `gone_d` is called `kept` by now",
     ] {
         assert!(text.contains(needle), "{needle}\n{text}");
     }

@@ -97,6 +97,15 @@ fn identity(facts: &Facts, subject: &Subject<'_>, record: &Record) -> Option<Str
              give it back with `release-ownership` and drop it by hand"
         ));
     }
+    if let Some(to) = record.renamed_to(facts.system_identifier.as_ref()) {
+        return Some(format!(
+            "{thing} is called `{to}` by now (oid {}): somebody renamed it, and nothing drops or forgets it unseen. Give it its name back \
+             with ALTER {} \"{to}\" RENAME TO \"{}\"; or name it so in the document and run `postgres-init apply`, which records that",
+            record.oid,
+            if record.kind == Kind::Database { "DATABASE" } else { "ROLE" },
+            record.name
+        ));
+    }
     let oid = match record.kind {
         Kind::Database => facts.database(&record.name).map(|database| database.oid),
         Kind::Role | Kind::Observer => facts.role(&record.name).map(|role| role.oid),

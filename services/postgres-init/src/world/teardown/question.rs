@@ -21,7 +21,13 @@ SELECT json_build_object(
       'component', component, 'oid', oid::int8, 'spec_hash', spec_hash, 'finished', finished_at IS NOT NULL,
       'system_identifier', to_jsonb(o) ->> 'system_identifier',
       'adopted', CASE WHEN to_jsonb(o) ->> 'adopted_at' IS NOT NULL THEN coalesce(to_jsonb(o) -> 'converged', '[]') END,
-      'leaving', to_jsonb(o) ->> 'leaving_since' IS NOT NULL) ORDER BY kind, name) FROM owned o), '[]'),
+      'leaving', to_jsonb(o) ->> 'leaving_since' IS NOT NULL,
+      'now', CASE kind
+        WHEN 'database' THEN (
+          SELECT json_build_object('name', d.datname, 'login', false, 'member_of', '[]'::json) FROM pg_database d WHERE d.oid = o.oid)
+        ELSE (
+          SELECT json_build_object('name', r.rolname, 'login', r.rolcanlogin, 'member_of', '[]'::json) FROM pg_roles r WHERE r.oid = o.oid)
+      END) ORDER BY kind, name) FROM owned o), '[]'),
   'databases', coalesce((
     SELECT json_agg(json_build_object(
       'name', d.datname, 'oid', d.oid::int8, 'owner', pg_get_userbyid(d.datdba), 'invalid', d.datconnlimit = -2,

@@ -46,6 +46,27 @@ pub fn manner(statements: &[Known<'_>]) -> Manner {
     if each { Manner::Each } else { Manner::Together }
 }
 
+/// What a file runs in a transaction of its own that is all of it: between a plain `BEGIN` and a plain `COMMIT`. Otherwise all of it.
+pub fn within<'k, 'a>(statements: &'k [Known<'a>]) -> &'k [Known<'a>] {
+    let says = |known: &Known<'_>, verbs: &[&str]| {
+        let words: Vec<String> =
+            known.statement.sql.split_whitespace().map(str::to_ascii_uppercase).collect();
+        let [verb, rest @ ..] = &words[..] else { return false };
+        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+        verbs.contains(&verb.as_str()) && matches!(rest[..], [] | ["WORK" | "TRANSACTION"])
+    };
+    match statements {
+        [begin, inner @ .., end]
+            if says(begin, &["BEGIN"])
+                && says(end, &["COMMIT", "END"])
+                && inner.iter().all(|known| known.class.controls.is_none()) =>
+        {
+            inner
+        }
+        all => all,
+    }
+}
+
 /// The line of the first statement that cannot run in a transaction, where others can.
 pub fn mixed(statements: &[Known<'_>]) -> Option<usize> {
     let alone = statements.iter().find(|known| known.class.alone.is_some())?;
@@ -102,6 +123,25 @@ mod tests {
         assert_eq!(of("CREATE TABLE t (a int); INSERT INTO t VALUES (1);"), Manner::Together);
         assert_eq!(of("CREATE TABLE t (a int); CREATE INDEX CONCURRENTLY i ON t (a);"), Manner::Each);
         assert_eq!(of("BEGIN; SELECT 1; COMMIT;"), Manner::Each);
+        let of = |text| manner(within(&known("a.sql", text).unwrap()));
+        for own in [
+            "BEGIN; SELECT 1; COMMIT;",
+            "begin work;\nSELECT 1;\nSELECT 2;\nend transaction;",
+            "BEGIN; COMMIT",
+        ] {
+            assert_eq!(of(own), Manner::Together, "{own}");
+        }
+        for other in [
+            "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; COMMIT;",
+            "BEGIN; SELECT 1; ROLLBACK;",
+            "BEGIN; SELECT 1; COMMIT; SELECT 2;",
+            "SELECT 1; BEGIN; SELECT 1; COMMIT;",
+            "BEGIN; SELECT 1; COMMIT; BEGIN; SELECT 1; COMMIT;",
+            "BEGIN; SELECT 1; COMMIT AND CHAIN;",
+            "BEGIN; CREATE INDEX CONCURRENTLY i ON t (a); COMMIT;",
+        ] {
+            assert_eq!(of(other), Manner::Each, "{other}");
+        }
         let of = |text| mixed(&known("a.sql", text).unwrap());
         assert_eq!(of("SELECT 1;\nVACUUM;\nVACUUM;"), Some(2));
         assert_eq!(of("VACUUM;\nVACUUM;"), None);

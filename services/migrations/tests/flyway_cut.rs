@@ -61,20 +61,29 @@ async fn ran(world: &World, database: &str) -> Vec<String> {
 #[tokio::test]
 async fn wherever_one_transaction_is_cut_every_statement_runs_once() {
     let world = World::start(16).await;
-    database(&world, "app").await;
+    // One that begins and ends its own is one transaction too.
+    for name in ["app", "own"] {
+        one_transaction_is_cut(&world, name).await;
+    }
+    world.stop().await;
+}
+
+async fn one_transaction_is_cut(world: &World, name: &str) {
+    database(world, name).await;
     let text: String =
         (1..=4).flat_map(|n| [cut_in(n), format!("INSERT INTO test.ran VALUES ({n});\n")]).collect();
+    let text = if name == "own" { format!("BEGIN;\n{text}COMMIT;\n") } else { text };
     let files = [("V1__a.sql", "CREATE TABLE a (x int);"), ("V2__b.sql", text.as_str())];
     for at in 1..=4 {
-        cut_at(&world, "app", at).await;
-        let error = migrate(&world, "app", &files).await.unwrap_err();
+        cut_at(world, name, at).await;
+        let error = migrate(world, name, &files).await.unwrap_err();
         assert!(error.is_transient(), "{error}");
-        assert_eq!(world.ask("app", HISTORY).await, ["1|V1__a.sql|true|false"]);
+        assert_eq!(world.ask(name, HISTORY).await, ["1|V1__a.sql|true|false"]);
     }
     // And between its last statement and its end: by a trigger on the row that is written there.
     world
         .run(
-            "app",
+            name,
             "CREATE FUNCTION test.cuts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
                  PERFORM pg_terminate_backend(pg_backend_pid()) FROM test.cut WHERE at = 5;
                  RETURN NEW;
@@ -82,14 +91,13 @@ async fn wherever_one_transaction_is_cut_every_statement_runs_once() {
              CREATE TRIGGER cuts BEFORE INSERT ON flyway_schema_history FOR EACH ROW EXECUTE FUNCTION test.cuts()",
         )
         .await;
-    cut_at(&world, "app", 5).await;
-    assert!(migrate(&world, "app", &files).await.unwrap_err().is_transient());
-    cut_at(&world, "app", 0).await;
-    migrate(&world, "app", &files).await.unwrap();
-    assert_eq!(ran(&world, "app").await, ["1,2,3,4"]);
-    assert_eq!(world.ask("app", HISTORY).await, ["1|V1__a.sql|true|false", "2|V2__b.sql|true|false"]);
-    flyway(&world, "validate", "app", &files).await.unwrap();
-    world.stop().await;
+    cut_at(world, name, 5).await;
+    assert!(migrate(world, name, &files).await.unwrap_err().is_transient());
+    cut_at(world, name, 0).await;
+    migrate(world, name, &files).await.unwrap();
+    assert_eq!(ran(world, name).await, ["1,2,3,4"]);
+    assert_eq!(world.ask(name, HISTORY).await, ["1|V1__a.sql|true|false", "2|V2__b.sql|true|false"]);
+    flyway(world, "validate", name, &files).await.unwrap();
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use super::name::{File, parse};
 use super::version::Version;
 use super::{Place, Settings, placeholder};
 use crate::problem::Problem;
-use crate::script::{Manner, known, manner, mixed};
+use crate::script::{Manner, known, manner, mixed, within};
 use crate::source::{Sources, text};
 use crate::statement::{Name, makes, uses};
 
@@ -143,7 +143,7 @@ fn read(
     let statements = known(file, &text)?;
     let (manner, mixed) = match config.execute_in_transaction {
         Some(false) => (Manner::Each, None),
-        _ => (manner(&statements), mixed(&statements)),
+        _ => (manner(within(&statements)), mixed(&statements)),
     };
     Ok(Read { raw_checksum: checksum(raw), checksum: checksum(&text), manner, mixed, text })
 }

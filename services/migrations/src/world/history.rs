@@ -12,7 +12,7 @@ use crate::Error;
 use crate::flyway::history::Row;
 use crate::flyway::{Kind, Migration};
 use crate::quote::identifier;
-use crate::script::{Known, Manner, known};
+use crate::script::{Known, Manner, known, within};
 
 /// Its rows, in the order of their ranks.
 pub(super) async fn rows(session: &mut Session, schema: &str, table: &str) -> Result<Vec<Row>, Error> {
@@ -112,7 +112,8 @@ impl History<'_> {
     pub(super) async fn apply(&mut self, migration: &Migration) -> Result<(), Error> {
         let statements = known(&migration.file, &migration.text).map_err(Error::Refused)?;
         match migration.manner {
-            Manner::Together => self.together(migration, &statements).await,
+            // One transaction of its own is ours, so that the row is in it.
+            Manner::Together => self.together(migration, within(&statements)).await,
             Manner::Each => self.each(migration, &statements).await,
         }
     }

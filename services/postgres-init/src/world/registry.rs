@@ -14,6 +14,8 @@ use crate::spec::ServerSpec;
 
 /// How long somebody else's lock is waited for.
 const LOCK: Duration = Duration::from_mins(1);
+/// How often it is tried to open what several have made at once.
+const OPENINGS: usize = 20;
 /// The class of our advisory locks: "roll" and "cal\0" in ASCII. The first is for what all databases share.
 const SERVER: i32 = 0x726f_6c6c;
 const DATABASE: i32 = 0x6361_6c00;
@@ -231,11 +233,23 @@ impl PostgresTarget {
                 "database `{REGISTRY}` belongs to role `{owner}`; rename or remove it"
             )));
         }
-        session
-            .execute(
-                "REVOKE ALL ON DATABASE rollcall FROM PUBLIC; ALTER DATABASE rollcall ALLOW_CONNECTIONS true",
-            )
-            .await?;
+        let open =
+            "REVOKE ALL ON DATABASE rollcall FROM PUBLIC; ALTER DATABASE rollcall ALLOW_CONNECTIONS true";
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+        // Several that make it at once open it at once: whoever is beaten does it again.
+        for _ in 1..OPENINGS {
+            match session.execute(open).await {
+                Err(error) if error.kind == ErrorKind::Concurrent => {
+                    tokio::time::sleep(backoff.next_delay()).await;
+                }
+                ended => {
+                    ended?;
+                    session.close().await;
+                    return Ok(());
+                }
+            }
+        }
+        session.execute(open).await?;
         session.close().await;
         Ok(())
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::core::Core;
 use super::state::State;
-use crate::probe::{Probe, probe};
+use crate::probe::{self, Probe, probe};
 
 /// So many looks at once, at most: each may hold a connection, or a thread for Kafka.
 const AT_ONCE: usize = 32;
@@ -106,16 +106,17 @@ impl Prober {
             self.wake.notified().await;
         }
         loop {
-            let Some(passes) = self.look().await else { return };
+            let Some(seen) = self.look().await else { return };
             let ended = Instant::now();
-            let delay = if passes {
+            let delay = if seen.is_ok() {
                 backoff.reset();
                 Backoff::new(self.rhythm.resync, self.rhythm.resync).next_delay()
             } else {
                 backoff.next_delay()
             };
             let pause = async {
-                if self.rhythm.polling {
+                // A look without an answer has seen nothing: what brought it still asks for one.
+                if self.rhythm.polling || seen == Err(probe::State::TimedOut) {
                     tokio::time::sleep(delay).await;
                 } else {
                     std::future::pending::<()>().await;
@@ -131,14 +132,13 @@ impl Prober {
         }
     }
 
-    /// Looks once and tells the hub; none when there is no hub any more.
-    async fn look(&self) -> Option<bool> {
+    /// Looks once and tells the hub; what was seen, or none when there is no hub any more.
+    async fn look(&self) -> Option<Result<(), probe::State>> {
         let secrets = self.core.upgrade()?.secrets();
         let _permit = self.permits.acquire().await.ok()?;
         let begun = Instant::now();
         let seen = probe(&self.definition, &secrets).await;
-        let passes = seen.is_ok();
         self.core.upgrade()?.looked(&self.component, &self.definition, &seen, begun.elapsed());
-        Some(passes)
+        Some(seen.map(drop).map_err(|not_yet| not_yet.state))
     }
 }

@@ -10,7 +10,7 @@ use chassis::wire::ComponentState;
 use lifecycle::{Evidence, Phase};
 use tokio::sync::{mpsc, watch};
 
-use crate::probe::{NotYet, Probe, probe};
+use crate::probe::{NotYet, Probe, State, probe};
 
 /// How news reaches this waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,9 +107,16 @@ pub(super) async fn drive(
         let met = seen.is_ok();
         // Also when it was not this news that brought the look: the hub will not say the same again.
         refused |= !met && signal.hub.as_ref().is_some_and(|state| state.phase == Some(Phase::Ready));
-        let update = Update { index, seen, cause, hub: signal.hub.clone() };
+        // A look without an answer has seen nothing: the news that brought it still asks for one.
+        let again = !rhythm.polling
+            && matches!(cause, Cause::Woken(_))
+            && seen.as_ref().is_err_and(|not_yet| not_yet.state == State::TimedOut);
+        let update = Update { index, seen, cause: cause.clone(), hub: signal.hub.clone() };
         if told.send(update).await.is_err() || met {
             return;
+        }
+        if again {
+            continue;
         }
         cause = match pause(rhythm, &mut signals, &signal, refused, &mut pauses).await {
             Some(cause) => cause,

@@ -15,7 +15,7 @@ use crate::spec::ServerSpec;
 /// How long somebody else's lock is waited for.
 const LOCK: Duration = Duration::from_mins(1);
 /// How often it is tried to open what several have made at once.
-const OPENINGS: usize = 20;
+const OPENINGS: u32 = 20;
 /// The class of our advisory locks: "roll" and "cal\0" in ASCII. The first is for what all databases share.
 const SERVER: i32 = 0x726f_6c6c;
 const DATABASE: i32 = 0x6361_6c00;
@@ -236,20 +236,17 @@ impl PostgresTarget {
         let open =
             "REVOKE ALL ON DATABASE rollcall FROM PUBLIC; ALTER DATABASE rollcall ALLOW_CONNECTIONS true";
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+        let mut left = OPENINGS;
         // Several that make it at once open it at once: whoever is beaten does it again.
-        for _ in 1..OPENINGS {
+        loop {
+            left -= 1;
             match session.execute(open).await {
-                Err(error) if error.kind == ErrorKind::Concurrent => {
+                Err(error) if error.kind == ErrorKind::Concurrent && left > 0 => {
                     tokio::time::sleep(backoff.next_delay()).await;
                 }
-                ended => {
-                    ended?;
-                    session.close().await;
-                    return Ok(());
-                }
+                ended => break ended?,
             }
         }
-        session.execute(open).await?;
         session.close().await;
         Ok(())
     }

@@ -77,11 +77,12 @@ pub(super) struct Rhythm {
 }
 
 /// The longest delay until the next look; none when only news brings one. While the hub's stream lives, what the hub
-/// observes is not polled, but for what it called ready and the own look refused: there the two see differently.
-pub(super) fn pace(rhythm: Rhythm, signal: &Signal, refused: bool) -> Option<Duration> {
+/// observes is not polled, but for what it called ready and the own look refused: there the two see differently. A look that was
+/// `unanswered` has seen nothing, so that what brought it still asks for one.
+pub(super) fn pace(rhythm: Rhythm, signal: &Signal, refused: bool, unanswered: bool) -> Option<Duration> {
     let cap = rhythm.interval.unwrap_or(Duration::from_secs(1));
     match signal.link {
-        _ if !rhythm.polling => None,
+        _ if !rhythm.polling && !unanswered => None,
         Link::Live if !refused && signal.hub.as_ref().is_some_and(|state| state.observable) => None,
         Link::Direct | Link::Connecting | Link::Live => Some(cap),
         Link::Lost => Some(Duration::from_secs(5)),
@@ -107,30 +108,26 @@ pub(super) async fn drive(
         let met = seen.is_ok();
         // Also when it was not this news that brought the look: the hub will not say the same again.
         refused |= !met && signal.hub.as_ref().is_some_and(|state| state.phase == Some(Phase::Ready));
-        // A look without an answer has seen nothing: the news that brought it still asks for one.
-        let again = !rhythm.polling
-            && matches!(cause, Cause::Woken(_))
-            && seen.as_ref().is_err_and(|not_yet| not_yet.state == State::TimedOut);
+        let unanswered = seen.as_ref().is_err_and(|not_yet| not_yet.state == State::TimedOut);
         let update = Update { index, seen, cause: cause.clone(), hub: signal.hub.clone() };
         if told.send(update).await.is_err() || met {
             return;
         }
-        if again {
-            continue;
-        }
-        cause = match pause(rhythm, &mut signals, &signal, refused, &mut pauses).await {
+        let news = unanswered.then_some(&cause).filter(|cause| matches!(cause, Cause::Woken(_)));
+        cause = match pause(rhythm, &mut signals, &signal, refused, news, &mut pauses).await {
             Some(cause) => cause,
             None => return,
         };
     }
 }
 
-/// Waits for the next reason to look; none when nobody waits any more.
+/// Waits for the next reason to look; none when nobody waits any more. `news` is what brought a look that had no answer.
 async fn pause(
     rhythm: Rhythm,
     signals: &mut watch::Receiver<Signal>,
     seen: &Signal,
     refused: bool,
+    news: Option<&Cause>,
     pauses: &mut Pauses,
 ) -> Option<Cause> {
     loop {
@@ -142,14 +139,14 @@ async fn pause(
             return Some(Cause::Woken(state));
         }
         let delay = async {
-            match pace(rhythm, &now, refused) {
+            match pace(rhythm, &now, refused, news.is_some()) {
                 Some(cap) => tokio::time::sleep(pauses.next(cap)).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             changed = signals.changed() => changed.ok()?,
-            () = delay => return Some(Cause::Polling),
+            () = delay => return Some(news.cloned().unwrap_or(Cause::Polling)),
         }
     }
 }
@@ -178,13 +175,15 @@ impl Pauses {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use lifecycle::Moment;
     use tokio::net::TcpListener;
     use tokio::time::{Instant, timeout};
 
     use super::*;
-    use crate::probe::Tcp;
-    use crate::probe::faults;
+    use crate::probe::faults::{self, Fault};
+    use crate::probe::{Http, Tcp};
 
     fn state(phase: Phase, observable: bool) -> Arc<ComponentState> {
         Arc::new(ComponentState {
@@ -216,17 +215,26 @@ mod tests {
             (Link::Live, Some(state(Phase::Ready, true)), true, second),
             (Link::Lost, None, false, five),
         ] {
-            assert_eq!(pace(on, &signal(link, hub.clone()), refused), wanted, "{link:?} {hub:?} {refused}");
-            assert_eq!(pace(off, &signal(link, hub), refused), None);
+            let signal = signal(link, hub);
+            assert_eq!(pace(on, &signal, refused, false), wanted, "{signal:?} {refused}");
+            assert_eq!(pace(off, &signal, refused, false), None);
+            assert_eq!(pace(off, &signal, refused, true), wanted, "{signal:?} {refused}");
         }
         let slow = Rhythm { interval: Some(Duration::from_secs(7)), ..on };
-        assert_eq!(pace(slow, &signal(Link::Direct, None), false), Some(Duration::from_secs(7)));
+        assert_eq!(pace(slow, &signal(Link::Direct, None), false, false), Some(Duration::from_secs(7)));
     }
 
     fn start(address: &str, polling: bool, link: Link) -> (watch::Sender<Signal>, mpsc::Receiver<Update>) {
+        start_with(Probe::Tcp(Tcp { address: address.to_owned() }), polling, link)
+    }
+
+    fn start_with(
+        target: Probe,
+        polling: bool,
+        link: Link,
+    ) -> (watch::Sender<Signal>, mpsc::Receiver<Update>) {
         let (signals, heard) = watch::channel(Signal::new(link));
         let (told, updates) = mpsc::channel(8);
-        let target = Probe::Tcp(Tcp { address: address.to_owned() });
         let rhythm = Rhythm { polling, interval: None };
         tokio::spawn(drive(0, target, Arc::new(SecretStore::None), rhythm, heard, told));
         (signals, updates)
@@ -254,6 +262,26 @@ mod tests {
         tell(Phase::Ready);
         assert!(updates.recv().await.unwrap().seen.is_ok());
         assert!(updates.recv().await.is_none(), "it ends when it is met");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_polling_news_that_brought_a_look_without_an_answer_brings_another() {
+        let silent = faults::serve(Fault::Stall(String::new())).await;
+        let url = format!("http://{}/", silent.address).parse().unwrap();
+        let (signals, mut updates) =
+            start_with(Probe::Http(Http { url, status: None, json: BTreeMap::new() }), false, Link::Live);
+        let timed_out = |update: &Update| update.seen.as_ref().is_err_and(|one| one.state == State::TimedOut);
+        let first = updates.recv().await.unwrap();
+        assert!(matches!(first.cause, Cause::First) && timed_out(&first));
+        let by_itself = timeout(Duration::from_mins(1), updates.recv()).await;
+        assert!(by_itself.is_err(), "no news, no look");
+        signals.send_modify(|signal| {
+            (signal.hub, signal.wakes) = (Some(state(Phase::Ready, false)), signal.wakes + 1);
+        });
+        for _ in 0..3 {
+            let update = updates.recv().await.unwrap();
+            assert!(matches!(update.cause, Cause::Woken(_)) && timed_out(&update));
+        }
     }
 
     #[tokio::test]

@@ -54,6 +54,22 @@ async fn cut_at(world: &World, database: &str, at: usize) {
     world.run(database, &format!("UPDATE test.cut SET at = {at}")).await;
 }
 
+/// Ends the session that writes to the history like this, where that is to be cut.
+async fn cut_when(world: &World, database: &str, at: usize, writes: &str) {
+    world
+        .run(
+            database,
+            &format!(
+                "CREATE FUNCTION test.cuts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     PERFORM pg_terminate_backend(pg_backend_pid()) FROM test.cut WHERE at = {at};
+                     RETURN NEW;
+                 END $$;
+                 CREATE TRIGGER cuts BEFORE {writes} ON flyway_schema_history FOR EACH ROW EXECUTE FUNCTION test.cuts()"
+            ),
+        )
+        .await;
+}
+
 async fn ran(world: &World, database: &str) -> Vec<String> {
     world.ask(database, "SELECT string_agg(n::text, ',' ORDER BY n) FROM test.ran").await
 }
@@ -81,16 +97,7 @@ async fn one_transaction_is_cut(world: &World, name: &str) {
         assert_eq!(world.ask(name, HISTORY).await, ["1|V1__a.sql|true|false"]);
     }
     // And between its last statement and its end: by a trigger on the row that is written there.
-    world
-        .run(
-            name,
-            "CREATE FUNCTION test.cuts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                 PERFORM pg_terminate_backend(pg_backend_pid()) FROM test.cut WHERE at = 5;
-                 RETURN NEW;
-             END $$;
-             CREATE TRIGGER cuts BEFORE INSERT ON flyway_schema_history FOR EACH ROW EXECUTE FUNCTION test.cuts()",
-        )
-        .await;
+    cut_when(world, name, 5, "INSERT").await;
     cut_at(world, name, 5).await;
     assert!(migrate(world, name, &files).await.unwrap_err().is_transient());
     cut_at(world, name, 0).await;
@@ -116,16 +123,7 @@ async fn wherever_statements_of_their_own_are_cut_a_person_is_asked() {
         let name = name.as_str();
         database(&world, name).await;
         migrate(&world, name, &files[..1]).await.unwrap();
-        world
-            .run(
-                name,
-                "CREATE FUNCTION test.cuts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                     PERFORM pg_terminate_backend(pg_backend_pid()) FROM test.cut WHERE at = 4;
-                     RETURN NEW;
-                 END $$;
-                 CREATE TRIGGER cuts BEFORE UPDATE ON flyway_schema_history FOR EACH ROW EXECUTE FUNCTION test.cuts()",
-            )
-            .await;
+        cut_when(&world, name, 4, "UPDATE").await;
         cut_at(&world, name, at).await;
         assert!(migrate(&world, name, &files).await.unwrap_err().is_transient());
         cut_at(&world, name, 0).await;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Placed, Step};
 use crate::problem::Problem;
+use crate::statement::begins;
 
 /// Of `steps`, of which the first `done` have run, those that have to write their files once more before it goes on. `Err` for
 /// files that can no longer be written as they were: since then the script has gone on, and may have changed or taken away the
@@ -52,9 +53,8 @@ fn lost(ran: &[Placed], reader: &Placed, path: &str) -> Option<Problem> {
 }
 
 /// Whether it is only about the session.
-fn sets(sql: &str) -> bool {
-    let first = sql.split_whitespace().next().unwrap_or_default();
-    ["SET", "RESET"].iter().any(|word| first.eq_ignore_ascii_case(word))
+pub(crate) fn sets(sql: &str) -> bool {
+    begins(sql, &["SET", "RESET"])
 }
 
 #[cfg(test)]

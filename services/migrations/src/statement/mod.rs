@@ -20,3 +20,9 @@ pub use name::Name;
 pub use split::{Split, SplitError, Statement, split};
 pub(crate) use split::{Tracker, copied, escapes_after};
 pub use uses::{makes, uses};
+
+/// Whether the first word of a statement is one of these.
+pub(crate) fn begins(sql: &str, words: &[&str]) -> bool {
+    let first = sql.split_whitespace().next().unwrap_or_default();
+    words.iter().any(|word| first.eq_ignore_ascii_case(word))
+}

@@ -15,7 +15,7 @@ use crate::guard::Before;
 use crate::journal::{Begun, Entry, State, Unit, prefix};
 use crate::psql::{Placed, Step, exported};
 use crate::source::Sources;
-use crate::statement::{Class, Control, classify};
+use crate::statement::{Class, Control, begins, classify};
 
 /// What files that `\copy … to` writes may hold together; they live in memory.
 const EXPORTED: usize = 256 * 1024 * 1024;
@@ -86,12 +86,8 @@ impl<C: Connect> Runner<'_, C> {
     async fn again(&mut self, steps: &[Placed], done: usize) -> Result<(), Error> {
         let files = exported::again(steps, done).map_err(Error::Refused)?;
         for (n, placed) in steps[..done].iter().enumerate() {
-            let sets = |sql: &str| {
-                let first = sql.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
-                // As dumps begin: `SELECT pg_catalog.set_config(…)`.
-                matches!(first.as_str(), "SET" | "RESET")
-                    || (first == "SELECT" && sql.contains("set_config("))
-            };
+            // As dumps begin: `SELECT pg_catalog.set_config(…)`.
+            let sets = |sql| exported::sets(sql) || (begins(sql, &["SELECT"]) && sql.contains("set_config("));
             match &placed.step {
                 Step::Connect { .. } => self.step(placed, n + 1).await?,
                 Step::CopyTo { .. } if files.contains(&n) => self.step(placed, n + 1).await?,

@@ -95,8 +95,7 @@ impl Call {
         {
             return Ok(Some(refused(why)));
         }
-        let older =
-            ledger::older(&mut session, &spec.server, spec.database.as_deref()).await.map_err(failed)?;
+        let older = last.is_none() && claim::older(&mut session, &spec).await.map_err(failed)?;
         let mut decision = decide(&spec, Written::of(last.as_ref(), older), &self.begin.inputs, asked);
         if let Decision::Ask(otherwise) = decision {
             let Some(shown) = self.evidence(believed).await? else { return Ok(None) };

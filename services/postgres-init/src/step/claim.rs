@@ -57,6 +57,11 @@ pub(crate) async fn last(session: &mut Session, spec: &StepSpec) -> Result<Optio
     Ok(Some(run))
 }
 
+/// Whether what a step that never ran works on may be older than the ledger.
+pub(crate) async fn older(session: &mut Session, spec: &StepSpec) -> Result<bool, Error> {
+    ledger::older(session, &spec.server, spec.database.as_deref()).await
+}
+
 /// What becomes of a claim that was lost.
 pub(crate) enum Regained {
     /// It is ours again.

@@ -175,9 +175,8 @@ impl Work<'_> {
         };
         let last = claim::last(&mut session, spec).await;
         let last = last.map_err(failed)?;
-        let older = ledger::older(&mut session, &spec.server, spec.database.as_deref()).await;
-        let written = Written::of(last.as_ref(), older.map_err(failed)?);
-        let mut decision = plan::decide(spec, written, self.inputs, self.asked);
+        let older = last.is_none() && claim::older(&mut session, spec).await.map_err(failed)?;
+        let mut decision = plan::decide(spec, Written::of(last.as_ref(), older), self.inputs, self.asked);
         if let Decision::Ask(otherwise) = decision {
             let shown = match &spec.evidence {
                 Some(evidence) => evident(&spec.component, evidence, self.secrets).await?,

@@ -10,8 +10,8 @@ use super::{Claim, Error, Mark};
 
 /// A store. A reader sees a key whole or not at all, and so does the next run after a crash.
 pub trait Backend: Send + Sync {
-    /// Reads an object, perhaps as it was a moment ago; none when there is none. With a key that was written under a mark comes that mark, or a later one:
-    /// otherwise what another instance of us makes at this moment would seem to be a stranger's.
+    /// Reads an object, perhaps as it was a moment ago; none when there is none. With a key that was written under a mark comes
+    /// that mark, or a later one: otherwise what another instance of us makes at this moment would seem to be a stranger's.
     fn read(&self, object: &Component) -> impl Future<Output = Result<Option<Contents>, Error>> + Send;
 
     /// Reads a source for what is to be written to a target that was seen in this version, or as absent: not as it was before that.
